@@ -1,0 +1,56 @@
+"""LongMamba on MLX: read a whole document once, in constant memory, and ask it questions.
+
+    import longmamba_mlx as lm
+
+    model = lm.load("demo")
+    book = model.read("book.txt", on_progress=print)
+    print(book.ask("What is the access code of Varnok?").text)
+
+Importing this package does no work: every name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# In a checkout the folders tui/, convert/ and metal_kernels/ lie beside this one; an installed wheel holds them inside.
+if not (Path(__file__).parent / "tui").is_dir():
+    __path__.append(str(Path(__file__).resolve().parent.parent))
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from longmamba_mlx import ops as ops
+    from longmamba_mlx.api import Answer as Answer
+    from longmamba_mlx.api import Model as Model
+    from longmamba_mlx.api import ReadDocument as ReadDocument
+    from longmamba_mlx.api import calibrate as calibrate
+    from longmamba_mlx.api import load as load
+    from longmamba_mlx.convert import convert as convert
+    from longmamba_mlx.documents import Document as Document
+
+_LAZY = {
+    "Answer": "longmamba_mlx.api",
+    "Document": "longmamba_mlx.documents",
+    "Model": "longmamba_mlx.api",
+    "ReadDocument": "longmamba_mlx.api",
+    "calibrate": "longmamba_mlx.api",
+    "convert": "longmamba_mlx.convert",
+    "load": "longmamba_mlx.api",
+}
+
+__all__ = ["Answer", "Document", "Model", "ReadDocument", "__version__", "calibrate", "convert", "load", "ops"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return import_module("longmamba_mlx.ops")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
