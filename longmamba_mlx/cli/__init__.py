@@ -1,0 +1,45 @@
+"""The command line: `longmamba-mlx`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from longmamba_mlx.errors import LongMambaError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and leave with its exit code: one line and a hint for a user's error, never a traceback."""
+    from longmamba_mlx.cli.app import app
+
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=with_default_command(words), prog_name="longmamba-mlx", standalone_mode=True)
+    except LongMambaError as error:
+        report(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has left
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def with_default_command(words: list[str]) -> list[str]:
+    """`longmamba-mlx book.txt` means `longmamba-mlx chat --file book.txt`, as long as no command has that name."""
+    from longmamba_mlx.cli.app import COMMANDS
+
+    if not words or words[0].startswith("-") or words[0] in COMMANDS:
+        return words
+    looks_like_file = Path(words[0]).exists() or "." in words[0] or "/" in words[0]
+    return ["chat", "--file", *words] if looks_like_file else words
+
+
+def report(error: LongMambaError) -> None:
+    """The error and its hint on stderr, free of control characters."""
+    from longmamba_mlx.documents import one_line
+
+    print(f"Error: {one_line(str(error), 500)}", file=sys.stderr)
+    if error.hint:
+        print(f"Hint: {one_line(error.hint, 500)}", file=sys.stderr)

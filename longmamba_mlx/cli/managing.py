@@ -1,0 +1,116 @@
+"""`calibrate`, `states` and `doctor`."""
+
+from __future__ import annotations
+
+import json as json_module
+import platform
+import sys
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from longmamba_mlx.cli.progress import megabytes
+from longmamba_mlx.documents import one_line, read_document
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.paths import state_folder
+from longmamba_mlx.store import StateEntry, StateStore
+
+
+def calibrate_model(model: str, text: Path | None, windows: int) -> None:
+    """Measure a model and say how much of it is global."""
+    from longmamba_mlx.api import CALIBRATION, calibrate, load
+    from longmamba_mlx.catalogue import BUILT_IN
+
+    if model in BUILT_IN:
+        raise UsageError(f"{model} is built in and calibrated already.", hint="Give a model folder.")
+    loaded = load(model)
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\rMeasuring {done} of {total}", end="" if done < total else "\n", file=sys.stderr)
+
+    calibration = calibrate(
+        loaded, None if text is None else read_document(text).text, windows=windows, on_progress=progress
+    )
+    plan = loaded.plan(64 * calibration.training_length)
+    shares = "nothing" if plan is None else ", ".join(f"{share:.0%}" for share in plan.global_shares)
+    print(f"Stored {loaded.loaded.folder / CALIBRATION}: {calibration.windows} windows of "
+          f"{calibration.training_length} tokens; global units by layer: {shares}")  # fmt: skip
+
+
+def list_states(*, json: bool) -> None:
+    entries = StateStore(state_folder()).list()
+    if json:
+        print(json_module.dumps([_as_dict(entry) for entry in entries], ensure_ascii=False))
+        return
+    for entry in entries:
+        print(_line(entry))
+    if not entries:
+        print("Nothing is remembered yet.", file=sys.stderr)
+
+
+def show_state(key: str, *, json: bool) -> None:
+    entry = _as_dict(StateStore(state_folder()).show(key))
+    if json:
+        print(json_module.dumps(entry, ensure_ascii=False))
+        return
+    for name, value in entry.items():
+        for inner, item in value.items() if isinstance(value, dict) else ((name, value),):
+            print(f"{inner:>16}  {one_line(str(item), 300)}")
+
+
+def remove_state(key: str) -> None:
+    print(f"Forgotten: {_line(StateStore(state_folder()).remove(key))}")
+
+
+def _line(entry: StateEntry) -> str:
+    if entry.info is None or entry.key is None:
+        return f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  unusable: {one_line(entry.problem)}"
+    when = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
+    info = entry.info
+    return (
+        f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens  "
+        f"{one_line(str(info.get('model', '')), 30)}  {info.get('filter', '')}  {one_line(str(info.get('title', '')), 60)}"
+    )
+
+
+def _as_dict(entry: StateEntry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "key": entry.digest,
+        "path": str(entry.path),
+        "bytes": entry.nbytes,
+        "info": entry.info,
+        "depends_on": None if entry.key is None else asdict(entry.key),
+        "problem": entry.problem,
+    }
+
+
+def examine(*, json: bool) -> None:
+    """The facts to put in a bug report; no paths of the user's documents."""
+    import mlx.core as mx
+
+    from longmamba_mlx.ops import implementation
+
+    facts = {
+        "machine": f"{platform.machine()} {platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("longmamba-mlx", "mlx", "mlx-lm", "numpy", "textual")},
+        "metal": mx.metal.is_available(),
+        "device": str(mx.default_device()),
+        "kernels": implementation(),
+        "remembered": len(StateStore(state_folder()).list()),
+    }
+    if json:
+        print(json_module.dumps(facts))
+    else:
+        print("\n".join(f"{name:>14}  {value}" for name, value in facts.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

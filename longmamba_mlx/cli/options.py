@@ -1,0 +1,20 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+File = Annotated[
+    list[str] | None, typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated.")
+]
+Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
+Filter = Annotated[str, typer.Option("--filter", help="off, longmamba, paper, curve or document.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
+Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.")]
+Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.")]
+Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+NoSave = Annotated[bool, typer.Option("--no-save", help="Do not remember the document.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,79 @@
+"""Events of a session as progress on stderr: a bar on a terminal, nothing in a pipe; notices always."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from longmamba_mlx.documents import one_line
+from longmamba_mlx.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
+
+
+def follow(events: Iterable[Event]) -> ReadDone:
+    """Show a reading as it goes, and return how it ended."""
+    done: ReadDone | None = None
+    with ReadingBar() as bar:
+        for event in events:
+            bar.show(event)
+            if isinstance(event, ReadDone):
+                done = event
+    if done is None:
+        raise RuntimeError("a reading ends with ReadDone or an error")
+    return done
+
+
+def summary(done: ReadDone) -> str:
+    """One line about a finished reading."""
+    how = "Reopened" if done.reopened else "Read"
+    speed = "" if done.reopened or done.seconds <= 0 else f", {done.tokens / done.seconds:,.0f} tokens/s"
+    return (
+        f"{how} {one_line(done.title)}: {done.tokens:,} tokens in {done.seconds:.1f} s{speed}, "
+        f"state {megabytes(done.state_bytes)}, filter {done.filter}"
+    )
+
+
+def megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.2f} GB"
+
+
+class ReadingBar:
+    """A bar with tokens/s and time left, if standard error is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar = None
+        self._task = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[rest]}"))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            print(f"Note: {one_line(event.text, 500)}", file=sys.stderr)
+        if self._bar is None:
+            return
+        if isinstance(event, Loading):
+            self._task = self._bar.add_task(f"Loading {event.name}", total=None, rest="")
+        elif isinstance(event, Counted) and self._task is not None:
+            self._bar.update(self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens)
+        elif isinstance(event, ReadProgress) and self._task is not None:
+            rest = (
+                f"{event.done:,} of {event.total:,} tokens  {event.tokens_per_second:,.0f} tokens/s  "
+                f"{event.seconds_left:.0f} s left  {megabytes(event.memory)}"
+            )
+            self._bar.update(self._task, completed=event.done, rest=rest)

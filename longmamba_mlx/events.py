@@ -1,0 +1,108 @@
+"""What happens while a document is read and a question answered: the events that CLI, chat and API share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from longmamba_mlx.passages import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model is about to be loaded."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is there. `parameters` is a count, `seconds` the time it took."""
+
+    name: str
+    parameters: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The document is tokenised: from here on the time left can be told."""
+
+    title: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProgress:
+    """`done` of `total` tokens read; `memory` is the process's resident size in bytes."""
+
+    done: int
+    total: int
+    tokens_per_second: float
+    seconds_left: float
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDone:
+    """The document state is ready. `stored` names the remembered state's key, None when nothing was written."""
+
+    title: str
+    tokens: int
+    seconds: float
+    state_bytes: int
+    reopened: bool
+    stored: str | None
+    filter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The next part of the answer, already free of control characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer. `found` is False when the model says that the document does not tell.
+
+    `finish_reason` is "stop" (the model ended), "length" (`max_tokens` reached) or "stopped" (on request).
+    """
+
+    question: str
+    text: str
+    found: bool
+    passages: tuple[Passage, ...]
+    tokens: int
+    seconds: float
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer is complete."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something worth knowing that is not an error."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something went wrong: one line, a hint, the exit code a command would return."""
+
+    message: str
+    hint: str | None
+    exit_code: int
+
+
+Event: TypeAlias = (
+    Loading | Loaded | Counted | ReadProgress | ReadDone | Piece | Answered | Notice | Failed
+)

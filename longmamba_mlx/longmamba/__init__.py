@@ -1,0 +1,45 @@
+"""LongMamba: long documents through a Mamba model without training (arXiv 2504.16053; arrays in, arrays out).
+
+    calibration = collect(model, windows)                       # once per model
+    plan = build_plan(calibration, FilterSettings(), total_length)
+    thresholds = plan.resolve(layer, raw) if plan.waits(layer) else plan.thresholds(layer)
+
+In units that remember over a whole training window (global ones) tokens with the smallest step sizes are left
+out until the rest sum to what such a window holds: sum over the document of Delta [Delta > g] = T.
+"""
+
+from __future__ import annotations
+
+from longmamba_mlx.longmamba.calibration import FORMAT_VERSION, Calibration, LayerCalibration, PaperTable
+from longmamba_mlx.longmamba.collecting import CalibratedModel, calibration_windows, collect
+from longmamba_mlx.longmamba.plan import FilterPlan, LayerPlan, build_plan, require_layers
+from longmamba_mlx.longmamba.settings import (
+    DEFAULT_MODE,
+    MODES,
+    PUBLISHED,
+    Constants,
+    FilterSettings,
+    constants_for,
+    settings_for,
+)
+
+__all__ = [
+    "DEFAULT_MODE",
+    "FORMAT_VERSION",
+    "MODES",
+    "PUBLISHED",
+    "CalibratedModel",
+    "Calibration",
+    "Constants",
+    "FilterPlan",
+    "FilterSettings",
+    "LayerCalibration",
+    "LayerPlan",
+    "PaperTable",
+    "build_plan",
+    "calibration_windows",
+    "collect",
+    "constants_for",
+    "require_layers",
+    "settings_for",
+]

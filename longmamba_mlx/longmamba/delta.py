@@ -1,0 +1,38 @@
+"""Step sizes: raw (dt + dt_bias, float32) to Delta and back, in float64.
+
+In float64 the way there and back returns every float32 raw value unchanged (but for those within 1e-8 of
+zero), so a threshold taken from a data point drops exactly that point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.floating[Any]]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Limit = tuple[float, float]
+"""time_step_limit: Delta is clipped to [low, high] after softplus."""
+
+
+def delta_of(raw: Float, limit: Limit = (0.0, float("inf"))) -> Float64:
+    """clip(softplus(raw), *limit), raw of any shape; through log1p: small values keep their digits."""
+    wide = np.asarray(raw, np.float64)
+    delta = np.maximum(wide, 0.0) + np.log1p(np.exp(-np.abs(wide)))
+    if limit != (0.0, float("inf")):
+        delta = np.clip(delta, *limit)
+    return np.asarray(delta)
+
+
+def raw_of(delta: Float, limit: Limit = (0.0, float("inf"))) -> Float32:
+    """The raw threshold r such that raw > r exactly where Delta > delta.
+
+    Zero, and anything below the lower limit, gives -inf: no token is at or below it.
+    """
+    wide = np.asarray(delta, np.float64)
+    with np.errstate(divide="ignore"):
+        raw = wide + np.log(-np.expm1(-wide))
+    return np.asarray(np.where(wide < limit[0], -np.inf, raw), np.float32)

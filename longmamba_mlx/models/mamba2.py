@@ -1,0 +1,95 @@
+"""Mamba-2 (arXiv 2405.21060), with any number of B/C groups."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from longmamba_mlx import ops
+from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.base import DepthwiseConv, LanguageModel, Mixer
+from longmamba_mlx.models.state import LayerState
+
+
+class GatedNorm(nn.Module):
+    """Parameters of the gated RMS norm: weight (d_inner,)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = mx.ones((width,))
+
+
+class Mamba2Mixer(Mixer):
+    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One step size for each head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_inner + config.conv_dim + config.n_heads
+        self.in_proj = nn.Linear(config.d_model, width, bias=config.use_bias)
+        self.conv1d = DepthwiseConv(config.conv_dim, config.d_conv, config.use_conv_bias)
+        self.A_log = mx.log(mx.arange(1, config.n_heads + 1, dtype=mx.float32))
+        self.D = mx.ones((config.n_heads,))
+        self.dt_bias = mx.zeros((config.n_heads,))
+        self.norm = GatedNorm(config.d_inner)
+        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.use_bias)
+
+    def state_shape(self) -> tuple[int, ...]:
+        return (self.config.n_heads, self.config.headdim, self.config.d_state)
+
+    def mix(
+        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, LayerState, mx.array | None]:
+        config = self.config
+        z, x_b_c, dt = self._split(x)
+        weight, bias = self.conv1d.parts()
+        x_b_c, window = ops.causal_conv1d(x_b_c, weight, bias, state.conv)
+        group_width = config.n_groups * config.d_state
+        u, b_in, c_out = mx.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
+        lead = x.shape[:2]
+        result = ops.ssd_scan(
+            u.reshape(*lead, config.n_heads, config.headdim),
+            dt,
+            -mx.exp(self.A_log.astype(mx.float32)),
+            b_in.reshape(*lead, config.n_groups, config.d_state),
+            c_out.reshape(*lead, config.n_groups, config.d_state),
+            D=self.D.astype(mx.float32),
+            dt_bias=self.dt_bias.astype(mx.float32),
+            threshold=threshold,
+            initial_state=state.ssm,
+            time_step_limit=config.time_step_limit,
+            return_kept=return_kept,
+        )
+        y, ssm = result[:2]
+        y = ops.gated_rms_norm(
+            y.reshape(*lead, config.d_inner),
+            z,
+            self.norm.weight,
+            groups=config.n_groups,
+            eps=config.norm_eps,
+            norm_before_gate=config.norm_before_gate,
+        )
+        return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
+
+    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        _, x_b_c, dt = self._split(x)
+        before = self.config.d_conv - 1
+        # The step size does not pass through the convolution: only its window moves on.
+        inputs = mx.concatenate([state.conv, x_b_c[:, -before:].astype(state.conv.dtype)], axis=1)
+        window = mx.take(inputs, mx.arange(inputs.shape[1] - before, inputs.shape[1]), axis=1)
+        raw = dt.astype(mx.float32) + self.dt_bias.astype(mx.float32)
+        return raw, LayerState(conv=window, ssm=state.ssm)
+
+    def _split(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """The gate z (b, l, d_inner), x, B and C before the convolution, and dt (b, l, h)."""
+        config = self.config
+        z, x_b_c, dt = mx.split(self.in_proj(x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
+        return z, x_b_c, dt
+
+
+class Mamba2(LanguageModel):
+    """Mamba-2 language model (`mamba2`, Codestral-Mamba included)."""
+
+    @staticmethod
+    def make_mixer(config: ModelConfig) -> Mixer:
+        return Mamba2Mixer(config)

@@ -1,0 +1,203 @@
+"""Whole layers in NumPy, for a CPU without Apple's Accelerate.
+
+On such a machine each hand-over between MLX and NumPy costs more than a small layer's arithmetic. So a loaded
+model's blocks are turned into these twins, which take an MLX array in and give one out and stay in NumPy
+between. Parameters keep their names, their memory (float32 weights are read through the buffer protocol) and
+their values: change them only before `use_numpy_layers`.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten, tree_map
+
+from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.base import Block, LanguageModel, Mixer
+from longmamba_mlx.models.mamba import MambaMixer
+from longmamba_mlx.models.mamba2 import Mamba2Mixer
+from longmamba_mlx.models.state import LayerState
+from longmamba_mlx.ops import arrays
+from longmamba_mlx.ops.arrays import Array, Mask
+from longmamba_mlx.ops.cpu import kept_counts, to_mlx, to_numpy
+from longmamba_mlx.ops.linear import use_numpy_linears
+
+# Tokens a layer works on at once: its temporaries then fit a core's second-level cache.
+_TILE = 128
+
+Weights = dict[str, Array]
+
+
+class NumpyBlock(Block):
+    """A `Block` whose norm and mixer run in NumPy. `_weights` is private, so it is no parameter."""
+
+    _weights: Weights
+    _config: ModelConfig
+
+    def run(
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, LayerState, mx.array | None]:
+        values = to_numpy(hidden)
+        limit = None if threshold is None else to_numpy(threshold)
+        conv, ssm = to_numpy(state.conv), self._load(state.ssm)
+        output = np.empty(values.shape, dtype=np.float32)
+        kept = np.empty(values.shape[:2], dtype=np.int32)
+        for tile in _tiles(values.shape[1]):
+            mixed, conv, raw, keep = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
+            np.add(values[:, tile], mixed, out=output[:, tile])
+            if return_kept:
+                kept[:, tile] = kept_counts(raw, keep)
+        after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=self._store(ssm))
+        return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
+
+    def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        values = to_numpy(hidden)
+        conv = to_numpy(state.conv)
+        raws = []
+        for tile in _tiles(values.shape[1]):
+            raw, conv = self._raw(self._normed(values[:, tile]), conv)
+            raws.append(raw)
+        after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=state.ssm)
+        return to_mlx(np.concatenate(raws, axis=1)), after
+
+    def _normed(self, values: Array) -> Array:
+        return arrays.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)
+
+    def _linear(self, name: str, x: Array) -> Array:
+        return arrays.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+
+    def _conv(self, x: Array, conv: Array) -> tuple[Array, Array]:
+        return arrays.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
+
+    def _load(self, ssm: mx.array) -> Array:
+        """A writable copy of the scan's state, laid out as `arrays` works on it."""
+        return np.array(to_numpy(ssm))
+
+    def _store(self, ssm: Array) -> mx.array:
+        return to_mlx(ssm)
+
+    def _mix(
+        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
+    ) -> tuple[Array, Array, Array, Mask | None]:
+        """x (b, l, d_model) -> the mixer's output, the next conv window, raw steps, mask. Writes ssm."""
+        raise NotImplementedError
+
+    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
+        raise NotImplementedError
+
+
+class NumpyMambaBlock(NumpyBlock):
+    """Mamba-1; the wiring of `mamba.MambaMixer`."""
+
+    def _load(self, ssm: mx.array) -> Array:
+        return np.array(to_numpy(ssm).swapaxes(1, 2), order="C")
+
+    def _store(self, ssm: Array) -> mx.array:
+        return to_mlx(ssm.swapaxes(1, 2))
+
+    def _mix(
+        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
+    ) -> tuple[Array, Array, Array, Mask | None]:
+        xz = self._linear("in_proj", x)
+        u, conv = self._conv(xz[..., : self._config.d_inner], conv)
+        raw, b_in, c_out = self._selection(u)
+        step, keep = arrays.steps(raw, threshold, self._config.time_step_limit)
+        y = arrays.selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm)
+        u *= self._weights["D"]
+        y += u
+        y *= arrays.silu(xz[..., self._config.d_inner :])
+        return self._linear("out_proj", y), conv, raw, keep
+
+    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
+        u, conv = self._conv(self._linear("in_proj", x)[..., : self._config.d_inner], conv)
+        return self._selection(u)[0], conv
+
+    def _selection(self, u: Array) -> tuple[Array, Array, Array]:
+        rank, size = self._config.dt_rank, self._config.d_state
+        low, b_in, c_out = np.split(self._linear("x_proj", u), [rank, rank + size], axis=-1)
+        eps = self._config.mixer_rms_eps
+        if eps is not None:
+            low, b_in, c_out = (arrays.rms_norm(part, None, eps) for part in (low, b_in, c_out))
+        return self._linear("dt_proj", low), b_in, c_out
+
+
+class NumpyMamba2Block(NumpyBlock):
+    """Mamba-2; the wiring of `mamba2.Mamba2Mixer`."""
+
+    def _mix(
+        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
+    ) -> tuple[Array, Array, Array, Mask | None]:
+        config, weights = self._config, self._weights
+        z, x_b_c, raw = self._split(x)
+        x_b_c, conv = self._conv(x_b_c, conv)
+        lead, group_width = x.shape[:2], config.n_groups * config.d_state
+        u, b_in, c_out = np.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
+        u = u.reshape(*lead, config.n_heads, config.headdim)
+        b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
+        step, keep = arrays.steps(raw, threshold, config.time_step_limit)
+        y = arrays.ssd_scan(u, step, weights["rate"], b_in, c_out, ssm)
+        y += u * weights["D"][:, None]
+        y = arrays.gated_rms_norm(
+            y.reshape(*lead, config.d_inner),
+            z,
+            weights["norm"],
+            groups=config.n_groups,
+            eps=config.norm_eps,
+            norm_before_gate=config.norm_before_gate,
+        )
+        return self._linear("out_proj", y), conv, raw, keep
+
+    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
+        _, x_b_c, raw = self._split(x)
+        before = conv.shape[1]
+        return raw, np.concatenate([conv, x_b_c[:, -before:]], axis=1)[:, -before:]
+
+    def _split(self, x: Array) -> tuple[Array, Array, Array]:
+        """z, x B C before the convolution, and raw steps with their bias."""
+        config = self._config
+        parts = np.split(
+            self._linear("in_proj", x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1
+        )
+        return parts[0], parts[1], parts[2] + self._weights["dt_bias"]
+
+
+_TWINS: dict[type[Mixer], type[NumpyBlock]] = {MambaMixer: NumpyMambaBlock, Mamba2Mixer: NumpyMamba2Block}
+
+
+def use_numpy_layers(model: LanguageModel) -> None:
+    """Run `model` through NumPy from now on, with float32 weights. Quantised layers stay as they are."""
+    model.update(tree_map(_as_float32, model.parameters()))
+    mx.eval(model.parameters())
+    use_numpy_linears(model)
+    for block in model.backbone.layers:
+        twin = _TWINS.get(type(block.mixer))
+        if twin is not None and not any(isinstance(part, nn.QuantizedLinear) for part in block.modules()):
+            weights = _weights(block)
+            block.__class__ = twin
+            block._weights = weights
+            block._config = model.config
+
+
+def _as_float32(array: mx.array) -> mx.array:
+    return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
+
+
+def _weights(block: Block) -> Weights:
+    """Views of a block's parameters, and what is computed from them once."""
+    mixer = block.mixer
+    named: dict[str, mx.array] = dict(tree_flatten(mixer.parameters()))
+    weights = {
+        name: to_numpy(array) for name, array in named.items() if name not in ("A_log", "conv1d.weight")
+    }
+    weights["norm.weight"], gated = to_numpy(block.norm.weight), weights.get("norm.weight")
+    if gated is not None:
+        weights["norm"] = gated
+    weights["taps"] = np.ascontiguousarray(to_numpy(named["conv1d.weight"])[:, :, 0].T)
+    rate = -np.exp(to_numpy(named["A_log"]))
+    weights["rate"] = np.ascontiguousarray(rate.T)
+    return weights
+
+
+def _tiles(length: int) -> list[slice]:
+    return [slice(start, min(start + _TILE, length)) for start in range(0, length, _TILE)]

@@ -1,0 +1,231 @@
+"""The ops on NumPy arrays: float32 in, float32 out. `cpu` wraps them for MLX arrays.
+
+On MLX's Linux wheel matrix products go to a reference BLAS and exp to one element at a time; NumPy's OpenBLAS
+and vector exp are 10 to 30 times faster. The meaning is `reference`'s. State arrays are changed in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Limit = tuple[float, float]
+
+# Tokens in a block of the SSD form; bytes of decay matrices, and of Mamba-1 states, worked on at once. All
+# chosen so that temporaries stay in a core's cache: beyond it, fresh pages cost more than the arithmetic.
+_BLOCK = 32
+_SPAN_BYTES = 1 << 19
+_STATE_BYTES = 1 << 18
+_ONE = np.float32(1.0)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)) to a few units in the last place, exactly 0 at -inf (NumPy's log1p is slow)."""
+    u = np.abs(x)
+    np.negative(u, out=u)
+    np.exp(u, out=u)
+    w = u + _ONE
+    # log(w) misses what rounding 1 + u lost; to first order that is (u - (w - 1)) / w.
+    u -= w - _ONE
+    u /= w
+    u += np.log(w)
+    u += np.maximum(x, np.float32(0.0))
+    return u
+
+
+def silu(x: Array) -> Array:
+    """x * sigmoid(x) as a new array."""
+    s = np.negative(x)
+    with np.errstate(over="ignore"):
+        np.exp(s, out=s)
+    s += _ONE
+    np.divide(x, s, out=s)
+    return s
+
+
+def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis."""
+    mean = np.einsum("...c,...c->...", x, x)[..., None] / np.float32(x.shape[-1])
+    mean += np.float32(eps)
+    np.sqrt(mean, out=mean)
+    normed: Array = x / mean
+    if weight is not None:
+        normed *= weight
+    return normed
+
+
+def gated_rms_norm(
+    y: Array, z: Array, weight: Array, *, groups: int, eps: float, norm_before_gate: bool
+) -> Array:
+    """As `norm.gated_rms_norm`."""
+    gate = silu(z)
+    value = y if norm_before_gate else np.multiply(y, gate)
+    split = value.reshape(*value.shape[:-1], groups, -1)
+    normed = rms_norm(split, None, eps).reshape(value.shape)
+    normed *= weight
+    if norm_before_gate:
+        normed *= gate
+    return normed
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x (..., i) times weight (o, i) transposed, plus bias (o,), as one matrix product."""
+    y: Array = np.matmul(x.reshape(-1, x.shape[-1]), weight.T)
+    if bias is not None:
+        y += bias
+    return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | None) -> tuple[Array, Array]:
+    """As `conv.causal_conv1d`, with the weight transposed to taps (k, c)."""
+    batch, length, channels = x.shape
+    before = len(taps) - 1
+    padded = np.empty((batch, before + length, channels), dtype=np.float32)
+    padded[:, :before] = 0.0 if initial is None else initial
+    padded[:, before:] = x
+    y = padded[:, :length] * taps[0]
+    term = np.empty_like(y)
+    for tap in range(1, before + 1):
+        y += np.multiply(padded[:, tap : tap + length], taps[tap], out=term)
+    if bias is not None:
+        y += bias
+    return silu(y), padded[:, length:].copy()
+
+
+def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mask | None]:
+    """Filtered step sizes from raw = dt + dt_bias (b, l, u), and what was kept (None without a threshold)."""
+    step = softplus(raw)
+    if limit != (0.0, math.inf):
+        np.clip(step, np.float32(limit[0]), np.float32(limit[1]), out=step)
+    if threshold is None:
+        return step, None
+    keep = raw > threshold
+    return np.where(keep, step, np.float32(0.0)), keep
+
+
+def selective_scan(
+    u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+) -> Array:
+    """Mamba-1's recurrence: bulk exp for a few tokens, then two in-place operations a token.
+
+    u, step (b, l, d); rate (n, d); b_in, c_out (b, l, n); state (b, n, d), changed in place -> y (b, l, d).
+    The channels are the last axis throughout, so that the long axis is the contiguous one.
+    """
+    y = np.empty(u.shape, dtype=np.float32)
+    for i in range(len(u)):
+        now = (i, slice(None, None, -1 if reverse else 1))
+        _scan_one(step[now], u[now], b_in[now], c_out[now], y[now], rate, state[i])
+    return y
+
+
+def _scan_one(step: Array, u: Array, b_in: Array, c_out: Array, y: Array, rate: Array, state: Array) -> None:
+    """One sequence: step, u, y (l, d); b_in, c_out (l, n); rate, state (n, d). Writes y and state."""
+    length = len(step)
+    block = max(1, min(64, length, _STATE_BYTES // max(1, state.nbytes)))
+    decay = np.empty((block, *state.shape), dtype=np.float32)
+    states = np.empty_like(decay)
+    written = step * u
+    for start in range(0, length, block):
+        now = slice(start, min(start + block, length))
+        count = now.stop - start
+        np.multiply(step[now, None, :], rate, out=decay[:count])
+        np.exp(decay[:count], out=decay[:count])
+        np.multiply(written[now, None, :], b_in[now, :, None], out=states[:count])
+        last = state
+        for decayed, new in zip(decay[:count], states[:count], strict=True):
+            np.multiply(decayed, last, out=decayed)
+            np.add(new, decayed, out=new)
+            last = new
+        state[:] = last
+        y[now] = np.matmul(c_out[now, None, :], states[:count])[:, 0]
+
+
+def ssd_scan(
+    u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+) -> Array:
+    """Mamba-2's recurrence in blocks (arXiv 2405.21060, sec. 6; `ssd` has the same form in MLX).
+
+    u (b, l, h, p); step (b, l, h); rate (h,); b_in, c_out (b, l, g, n); state (b, h, p, n), changed in place
+    -> y (b, l, h, p).
+    """
+    y = np.empty(u.shape, dtype=np.float32)
+    length, heads = u.shape[1:3]
+    for i in range(len(u)):
+        if length == 1:  # decoding
+            y[i, 0] = _ssd_step(step[i, 0], u[i, 0], b_in[i, 0], c_out[i, 0], rate, state[i])
+            continue
+        rows = tuple(array[i, ::-1] if reverse else array[i] for array in (step, u, b_in, c_out, y))
+        for part, block in _spans(length, heads):
+            now_step, now_u, now_b, now_c, now_y = (array[part] for array in rows)
+            _ssd_blocks(now_step, now_u, now_b, now_c, now_y, rate, state[i], block)
+    return y
+
+
+def _ssd_step(step: Array, u: Array, b_in: Array, c_out: Array, rate: Array, state: Array) -> Array:
+    """One token: step (h,); u (h, p); b_in, c_out (g, n) -> y (h, p). Writes state."""
+    heads, width, size = state.shape
+    grouped = state.reshape(len(b_in), -1, size)
+    grouped *= np.repeat(np.exp(step * rate), width).reshape(len(b_in), -1, 1)
+    grouped += (u * step[:, None]).reshape(len(b_in), -1, 1) * b_in[:, None, :]
+    y: Array = np.matmul(grouped, c_out[:, :, None])
+    return y.reshape(heads, width)
+
+
+def _spans(length: int, heads: int) -> Iterator[tuple[slice, int]]:
+    """Stretches of whole blocks that fit the cache, then one shorter block for what is left over."""
+    span = _BLOCK * max(1, _SPAN_BYTES // (8 * heads * _BLOCK * _BLOCK))
+    whole = length - length % _BLOCK
+    for start in range(0, whole, span):
+        yield slice(start, min(start + span, whole)), _BLOCK
+    if whole < length:
+        yield slice(whole, length), length - whole
+
+
+def _ssd_blocks(
+    step: Array, u: Array, b_in: Array, c_out: Array, y: Array, rate: Array, state: Array, block: int
+) -> None:
+    """k blocks of q tokens: step (kq, h); u, y (kq, h, p); b_in, c_out (kq, g, n). Writes y and state."""
+    heads, width, size = state.shape
+    groups = b_in.shape[1]
+    count = len(step) // block
+    by_head = (u * step[:, :, None]).reshape(count, block, heads, width).swapaxes(1, 2)
+    b_blocks = b_in.reshape(count, block, groups, size).swapaxes(1, 2)
+    c_blocks = c_out.reshape(count, block, groups, size).swapaxes(1, 2)
+
+    # Running sums in float64: their differences keep every bit that float32 can show. (k, h, q)
+    exponents = (step * rate).reshape(count, block, heads)
+    sums = np.ascontiguousarray(np.cumsum(exponents, axis=1, dtype=np.float64).swapaxes(1, 2))
+    inside = (sums[:, :, :, None] - sums[:, :, None, :]).astype(np.float32)
+    inside += _above_diagonal(block)
+    np.exp(inside, out=inside)
+    to_end = inside[:, :, -1, :, None].copy()
+    scores = np.matmul(c_blocks, b_blocks.swapaxes(2, 3))
+    weights = inside.reshape(count, groups, -1, block, block)
+    weights *= scores[:, :, None]
+    near = np.matmul(inside, by_head)
+
+    ended = (by_head * to_end).swapaxes(1, 2).reshape(count, block, groups, -1)
+    added = np.matmul(ended.transpose(0, 2, 3, 1), b_blocks).reshape(count, heads, width, size)
+    before = np.empty_like(added)
+    decay = np.exp(sums[:, :, -1]).astype(np.float32)[:, :, None, None]
+    for k in range(count):
+        before[k] = state
+        state *= decay[k]
+        state += added[k]
+    far = np.matmul(c_blocks, before.reshape(count, groups, -1, size).swapaxes(2, 3))
+    far = far.swapaxes(1, 2).reshape(count, block, heads, width)
+    far *= np.exp(sums).astype(np.float32).swapaxes(1, 2)[..., None]
+    far += near.swapaxes(1, 2)
+    y[:] = far.reshape(y.shape)
+
+
+@lru_cache(maxsize=64)
+def _above_diagonal(block: int) -> Array:
+    """-inf above the diagonal, 0 elsewhere: added before exp, so that no later token is ever read."""
+    return np.triu(np.full((block, block), -np.inf, dtype=np.float32), 1)

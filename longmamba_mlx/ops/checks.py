@@ -1,0 +1,134 @@
+"""Argument checks of the public ops: every mistake is a ValueError that names the argument."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+
+_FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+
+
+def check_selective_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    units: dict[str, mx.array | None],
+    z: mx.array | None,
+    initial_state: mx.array | None,
+    limit: tuple[float, float],
+) -> None:
+    """Shapes of Mamba-1's scan. `units` holds the per-channel vectors D, dt_bias and threshold."""
+    op = "selective_scan"
+    batch, length, channels = _dimensions(op, "x", x, "b, l, d")
+    size = _dimensions(op, "A", A, "d, n")[1]
+    expected = {
+        "dt": (dt, (batch, length, channels)),
+        "z": (z, (batch, length, channels)),
+        "A": (A, (channels, size)),
+        "B": (B, (batch, length, size)),
+        "C": (C, (batch, length, size)),
+        **{name: (vector, (channels,)) for name, vector in units.items()},
+    }
+    _check_shapes(op, expected)
+    _check_common(op, length, units["threshold"], initial_state, (batch, channels, size), limit)
+
+
+def check_ssd_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    units: dict[str, mx.array | None],
+    z: mx.array | None,
+    initial_state: mx.array | None,
+    limit: tuple[float, float],
+) -> None:
+    """Shapes of Mamba-2's scan. `units` holds the per-head vectors D, dt_bias and threshold."""
+    op = "ssd_scan"
+    batch, length, heads, width = _dimensions(op, "x", x, "b, l, h, p")
+    groups, size = _dimensions(op, "B", B, "b, l, g, n")[2:]
+    if not groups or heads % groups:
+        raise ValueError(f"{op}: B has {groups} groups, which does not divide {heads} heads")
+    expected = {
+        "dt": (dt, (batch, length, heads)),
+        "z": (z, (batch, length, heads, width)),
+        "A": (A, (heads,)),
+        "B": (B, (batch, length, groups, size)),
+        "C": (C, (batch, length, groups, size)),
+        **{name: (vector, (heads,)) for name, vector in units.items()},
+    }
+    _check_shapes(op, expected)
+    _check_common(op, length, units["threshold"], initial_state, (batch, heads, width, size), limit)
+
+
+def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx.array | None) -> None:
+    """Shapes of `causal_conv1d`."""
+    op = "causal_conv1d"
+    batch, length, channels = _dimensions(op, "x", x, "b, l, c")
+    taps = _dimensions(op, "weight", weight, "c, k")[1]
+    if not length or not taps:
+        raise ValueError(f"{op}: at least one token and one tap are needed")
+    _check_shapes(
+        op,
+        {
+            "weight": (weight, (channels, taps)),
+            "bias": (bias, (channels,)),
+            "initial": (initial, (batch, taps - 1, channels)),
+        },
+    )
+
+
+def _dimensions(op: str, name: str, array: mx.array, letters: str) -> tuple[int, ...]:
+    _check_float(op, name, array)
+    if array.ndim != letters.count(",") + 1:
+        raise ValueError(f"{op}: {name} has shape {array.shape}, expected ({letters})")
+    return tuple(array.shape)
+
+
+def _check_float(op: str, name: str, array: object) -> None:
+    if not isinstance(array, mx.array):
+        raise ValueError(f"{op}: {name} must be an mx.array, not {type(array).__name__}")
+    if array.dtype not in _FLOATS:
+        raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32, float16 or bfloat16")
+
+
+def _check_shapes(op: str, expected: dict[str, tuple[mx.array | None, tuple[int, ...]]]) -> None:
+    for name, (array, shape) in expected.items():
+        if array is None:
+            continue
+        _check_float(op, name, array)
+        if tuple(array.shape) != shape:
+            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}, expected {shape}")
+
+
+def _check_common(
+    op: str,
+    length: int,
+    threshold: mx.array | None,
+    state: mx.array | None,
+    state_shape: tuple[int, ...],
+    limit: tuple[float, float],
+) -> None:
+    if not length:
+        raise ValueError(f"{op}: x holds no token")
+    if len(limit) != 2 or not 0.0 <= limit[0] < limit[1]:
+        raise ValueError(f"{op}: time_step_limit is {limit}, expected 0 <= low < high")
+    _check_shapes(op, {"initial_state": (state, state_shape)})
+    # A threshold rounded to 16 bits would decide ties with the data differently; a 16-bit state forgets
+    # nothing.
+    for name, array in (("threshold", threshold), ("initial_state", state)):
+        if array is not None and array.dtype != mx.float32:
+            raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32")
+    if threshold is not None and _holds_nan(threshold):
+        raise ValueError(f"{op}: threshold holds NaN")
+
+
+def _holds_nan(array: mx.array) -> bool:
+    """Looks at the values without a device launch. Inside a traced function there are none to look at."""
+    try:
+        return bool(np.isnan(np.asarray(array)).any())
+    except (ValueError, RuntimeError):
+        return False

@@ -1,0 +1,136 @@
+"""The ops for MLX arrays on a CPU without Apple's Accelerate (Linux): through `arrays` and back.
+
+These need values, so they cannot run inside a traced function; LONGMAMBA_KERNEL=reference can.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.ops import arrays
+from longmamba_mlx.ops.arrays import Array, Mask
+from longmamba_mlx.ops.reference import Limit, Scan
+
+
+def to_numpy(array: mx.array) -> Array:
+    """The values in float32: the array's own memory where it is float32 already. Never write to it."""
+    if array.dtype != mx.float32:
+        array = array.astype(mx.float32)
+    return np.asarray(array)
+
+
+def to_mlx(array: NDArray[Any], dtype: mx.Dtype = mx.float32) -> mx.array:
+    """An mx.array holding a copy of the values."""
+    result = mx.array(array)
+    return result if result.dtype == dtype else result.astype(dtype)
+
+
+def causal_conv1d(
+    x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """As `conv.causal_conv1d`."""
+    taps = np.ascontiguousarray(to_numpy(weight).T)
+    y, window = arrays.causal_conv1d(to_numpy(x), taps, _optional(bias), _optional(initial))
+    return to_mlx(y, x.dtype), to_mlx(window, x.dtype)
+
+
+def gated_rms_norm(
+    y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
+) -> mx.array:
+    """As `norm.gated_rms_norm`."""
+    inputs = (to_numpy(y), to_numpy(z), to_numpy(weight))
+    return to_mlx(
+        arrays.gated_rms_norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype
+    )
+
+
+def selective_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    D: mx.array | None = None,
+    z: mx.array | None = None,
+    dt_bias: mx.array | None = None,
+    threshold: mx.array | None = None,
+    initial_state: mx.array | None = None,
+    time_step_limit: Limit = (0.0, math.inf),
+    reverse: bool = False,
+    return_kept: bool = False,
+) -> Scan:
+    """As `reference.selective_scan`."""
+    step, keep = _steps(dt, dt_bias, threshold, time_step_limit)
+    u = to_numpy(x)
+    rate = np.ascontiguousarray(to_numpy(A).T)
+    state = np.zeros((len(u), *rate.shape), dtype=np.float32)
+    if initial_state is not None:
+        state[:] = to_numpy(initial_state).swapaxes(1, 2)
+    y = arrays.selective_scan(u, step, rate, to_numpy(B), to_numpy(C), state, reverse=reverse)
+    _finish(y, u, _optional(D), z)
+    return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), step, keep, return_kept)
+
+
+def ssd_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    D: mx.array | None = None,
+    z: mx.array | None = None,
+    dt_bias: mx.array | None = None,
+    threshold: mx.array | None = None,
+    initial_state: mx.array | None = None,
+    time_step_limit: Limit = (0.0, math.inf),
+    reverse: bool = False,
+    return_kept: bool = False,
+) -> Scan:
+    """As `reference.ssd_scan`."""
+    step, keep = _steps(dt, dt_bias, threshold, time_step_limit)
+    u, b_in = to_numpy(x), to_numpy(B)
+    state = np.zeros((u.shape[0], *u.shape[2:], b_in.shape[3]), dtype=np.float32)
+    if initial_state is not None:
+        state[:] = to_numpy(initial_state)
+    y = arrays.ssd_scan(u, step, to_numpy(A), b_in, to_numpy(C), state, reverse=reverse)
+    _finish(y, u, None if D is None else to_numpy(D)[:, None], z)
+    return _result(to_mlx(y, x.dtype), to_mlx(state), step, keep, return_kept)
+
+
+def _optional(array: mx.array | None) -> Array | None:
+    return None if array is None else to_numpy(array)
+
+
+def _steps(
+    dt: mx.array, dt_bias: mx.array | None, threshold: mx.array | None, limit: Limit
+) -> tuple[Array, Mask | None]:
+    raw = to_numpy(dt)
+    if dt_bias is not None:
+        raw = raw + to_numpy(dt_bias)
+    return arrays.steps(raw, _optional(threshold), limit)
+
+
+def _finish(y: Array, u: Array, skip: Array | None, z: mx.array | None) -> None:
+    if skip is not None:
+        y += skip * u
+    if z is not None:
+        y *= arrays.silu(to_numpy(z))
+
+
+def _result(y: mx.array, state: mx.array, step: Array, keep: Mask | None, return_kept: bool) -> Scan:
+    if not return_kept:
+        return y, state
+    return y, state, to_mlx(kept_counts(step, keep), mx.int32)
+
+
+def kept_counts(step: Array, keep: Mask | None) -> NDArray[np.int32]:
+    """How many of the units of step (b, l, u) kept each token: (b, l)."""
+    if keep is None:
+        return np.full(step.shape[:2], step.shape[2], dtype=np.int32)
+    counts: NDArray[np.int32] = keep.sum(axis=-1, dtype=np.int32)
+    return counts

@@ -1,0 +1,64 @@
+"""Where the project keeps its things. LONGMAMBA_HOME, when set, holds all of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from longmamba_mlx.errors import DiskError
+
+APPLICATION = "longmamba-mlx"
+
+
+def home() -> Path | None:
+    """The folder named by LONGMAMBA_HOME, absolute; None when it is unset or empty."""
+    value = os.environ.get("LONGMAMBA_HOME", "")
+    return Path(value).expanduser().absolute() if value else None
+
+
+def state_folder() -> Path:
+    """Read documents. They hold what somebody asked to keep, so not a cache that the system may empty."""
+    return _data() / "states"
+
+
+def model_folder() -> Path:
+    """Models converted here, each in a folder of its own."""
+    return _data() / "models"
+
+
+def calibration_folder() -> Path:
+    """Calibrations of models whose own folder has none, measured on the first document read."""
+    return _data() / "calibrations"
+
+
+def config_file() -> Path:
+    """The user's settings, such as the default model."""
+    import platformdirs
+
+    folder = home() or platformdirs.user_config_path(APPLICATION, appauthor=False)
+    return folder / "config.json"
+
+
+def _data() -> Path:
+    import platformdirs
+
+    return home() or platformdirs.user_data_path(APPLICATION, appauthor=False)
+
+
+def private_folder(folder: Path) -> Path:
+    """Create `folder` and its missing parents, readable by the user only (0700). Raises DiskError.
+
+    A folder that exists keeps its permissions: they are the user's choice.
+    """
+    try:
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_dir():
+            raise NotADirectoryError(None, "it is a file")
+    except OSError as error:
+        raise DiskError(
+            f"Cannot create the folder {str(folder)!r}: {error.strerror}.",
+            hint="Set LONGMAMBA_HOME to a folder that can be written.",
+        ) from None
+    return folder

@@ -1,0 +1,62 @@
+"""The convolution and the gated norm, in both implementations."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from longmamba_mlx.ops import conv, cpu, norm
+from tests.ops import oracles
+from tests.ops.test_scans import relative_error
+
+rng = np.random.default_rng(3)
+
+
+def draw(*shape: int) -> mx.array:
+    return mx.array(rng.standard_normal(shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 65])
+@pytest.mark.parametrize("taps", [2, 4])
+def test_conv_equals_the_oracle(module, length: int, taps: int) -> None:
+    x, weight, bias, initial = draw(2, length, 6), draw(6, taps), draw(6), draw(2, taps - 1, 6)
+    for arguments in ((x, weight, bias, initial), (x, weight, None, None)):
+        y, window = module.causal_conv1d(*arguments)
+        expected, expected_window = oracles.causal_conv1d(*arguments)
+        assert relative_error(y, expected) < 1e-6
+        np.testing.assert_array_equal(np.array(window), expected_window.astype(np.float32))
+
+
+@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+def test_conv_carries_its_window(module) -> None:
+    x, weight, bias = draw(1, 10, 6), draw(6, 4), draw(6)
+    whole, last = module.causal_conv1d(x, weight, bias)
+    window, parts = None, []
+    for start, stop in ((0, 1), (1, 2), (2, 9), (9, 10)):
+        y, window = module.causal_conv1d(x[:, start:stop], weight, bias, window)
+        parts.append(y)
+    assert np.allclose(np.array(mx.concatenate(parts, axis=1)), np.array(whole), atol=1e-6)
+    np.testing.assert_array_equal(np.array(window), np.array(last))
+
+
+@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+def test_conv_keeps_the_dtype(module) -> None:
+    x = draw(1, 9, 6).astype(mx.bfloat16)
+    y, window = module.causal_conv1d(x, draw(6, 4), draw(6))
+    assert y.dtype == window.dtype == mx.bfloat16
+
+
+@pytest.mark.parametrize("module", [norm, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("norm_before_gate", [False, True])
+def test_gated_norm_is_per_group(module, groups: int, norm_before_gate: bool) -> None:
+    y, z, weight = draw(2, 5, 16), draw(2, 5, 16), draw(16)
+    a, gate, w = oracles.as64(y), oracles.silu(oracles.as64(z)), oracles.as64(weight)
+    value = a if norm_before_gate else a * gate
+    split = value.reshape(2, 5, groups, -1)
+    expected = (split / np.sqrt((split**2).mean(-1, keepdims=True) + 1e-3)).reshape(a.shape) * w
+    expected = expected * gate if norm_before_gate else expected
+    got = module.gated_rms_norm(y, z, weight, groups=groups, eps=1e-3, norm_before_gate=norm_before_gate)
+    assert relative_error(got, expected) < 1e-6

@@ -1,0 +1,125 @@
+"""Which implementation runs, and that mistakes are named before anything runs."""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+import pytest
+
+from longmamba_mlx import ops
+from longmamba_mlx.errors import NoMLXError, UsageError
+from longmamba_mlx.ops import cpu, metal, reference
+from tests.ops.cases import selective_case, ssd_case
+
+needs_no_metal = pytest.mark.skipif(mx.metal.is_available(), reason="this machine has Metal")
+
+
+def test_wishes_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wish in ("reference", "cpu", "metal"):
+        monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
+        assert ops.implementation() == wish
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "fastest")
+    with pytest.raises(UsageError, match="fastest") as caught:
+        ops.implementation()
+    assert caught.value.hint is not None and "reference" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("platform", "device", "expected"),
+    [
+        ("linux", mx.cpu, "cpu"),
+        ("darwin", mx.cpu, "mlx"),
+        ("linux", mx.gpu, "mlx"),
+        ("darwin", mx.gpu, "metal"),
+    ],
+)
+def test_auto(monkeypatch: pytest.MonkeyPatch, platform: str, device, expected: str) -> None:
+    monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
+    monkeypatch.setattr(ops.sys, "platform", platform)
+    monkeypatch.setattr(ops.mx, "default_device", lambda: mx.Device(device))
+    monkeypatch.setattr(ops.mx.metal, "is_available", lambda: expected == "metal")
+    assert ops.implementation() == expected
+
+
+def test_the_chosen_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+    monkeypatch.setattr(reference, "selective_scan", lambda *a: called.append("reference"))
+    monkeypatch.setattr(cpu, "selective_scan", lambda *a: called.append("cpu"))
+    for wish in ("reference", "cpu"):
+        monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
+        ops.selective_scan(**selective_case(1, 3))
+    assert called == ["reference", "cpu"]
+
+
+@needs_no_metal
+def test_metal_by_name_is_an_error_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    with pytest.raises(NoMLXError, match="Metal"):
+        ops.selective_scan(**selective_case(1, 3))
+
+
+def test_broken_metal_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> float:
+        raise RuntimeError("program source did not compile\nand more")
+
+    monkeypatch.setattr(metal.metal_kernels, "is_available", lambda: True)
+    monkeypatch.setattr(metal, "_difference_from_reference", broken)
+    metal._problem.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="did not compile") as warned:
+            assert not metal.usable(required=False)
+            assert not metal.usable(required=False)
+        assert len(warned) == 1
+        with pytest.raises(NoMLXError):
+            metal.usable(required=True)
+    finally:
+        metal._problem.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["dt", "A", "B", "C", "D", "z", "dt_bias", "threshold", "initial_state"])
+@pytest.mark.parametrize("public", ["selective_scan", "ssd_scan"])
+def test_wrong_shapes_and_dtypes_are_named(public: str, name: str) -> None:
+    case = selective_case(2, 6) if public == "selective_scan" else ssd_case(2, 6)
+    for wrong in (mx.zeros((7, 7)), case[name].astype(mx.int32), [1.0]):
+        with pytest.raises(ValueError, match=rf"{public}: ({name}|[BC]) "):
+            getattr(ops, public)(**case | {name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threshold": mx.array([0.0, math.nan, 0, 0, 0])}, "threshold holds NaN"),
+        ({"threshold": mx.zeros((5,), dtype=mx.bfloat16)}, "threshold has dtype"),
+        ({"initial_state": mx.zeros((1, 5, 4), dtype=mx.float16)}, "initial_state has dtype"),
+        ({"x": mx.zeros((5, 5))}, "x has shape"),
+        ({"x": mx.zeros((1, 0, 5)), "dt": mx.zeros((1, 0, 5))}, "z has shape"),
+        ({"time_step_limit": (0.1, 0.1)}, "time_step_limit"),
+        ({"time_step_limit": (math.nan, 1.0)}, "time_step_limit"),
+        ({"time_step_limit": (-1.0, 1.0)}, "time_step_limit"),
+    ],
+)
+def test_impossible_values_are_named(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ops.selective_scan(**selective_case(1, 3) | change)
+
+
+def test_no_tokens_and_bad_groups_are_named() -> None:
+    case = selective_case(1, 3)
+    empty = {key: case[key][:, :0] for key in ("x", "dt", "B", "C", "z")}
+    with pytest.raises(ValueError, match="no token"):
+        ops.selective_scan(**case | empty)
+    with pytest.raises(ValueError, match="3 groups"):
+        ops.ssd_scan(**ssd_case(1, 3) | {"B": mx.zeros((1, 3, 3, 4)), "C": mx.zeros((1, 3, 3, 4))})
+    with pytest.raises(ValueError, match="weight"):
+        ops.causal_conv1d(mx.zeros((1, 3, 4)), mx.zeros((5, 4)))
+
+
+def test_reference_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    case = ssd_case(1, 4)
+
+    def loss(x: mx.array) -> mx.array:
+        return ops.ssd_scan(**case | {"x": x})[0].sum()
+
+    assert mx.grad(loss)(case["x"]).shape == case["x"].shape

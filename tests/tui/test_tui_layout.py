@@ -1,0 +1,106 @@
+"""The screen at usual, wide, narrow and tiny sizes, and without colours."""
+
+from __future__ import annotations
+
+import pytest
+
+from longmamba_mlx.passages import Passage
+from longmamba_mlx.tui.chat_log import ChatLog
+from longmamba_mlx.tui.prompt import Prompt
+from longmamba_mlx.tui.reading_bar import ReadingBar
+from longmamba_mlx.tui.status_line import StatusLine
+from longmamba_mlx.tui.title_bar import TitleBar
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import make_app, ready, screen_text, type_line, wait_until
+
+PASSAGE = Passage(12, 0, 1, "He said that it is Ahab. " * 20, "A chapter with a rather long title", False)
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+async def test_every_row_has_its_place(width: int, height: int) -> None:
+    session = FakeSession(passages=(PASSAGE,))
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(width, height)) as pilot:
+        chat = app.chat
+        session.let(1)
+        await wait_until(pilot, lambda: chat.bar.fraction == 0.25)
+        regions = [
+            chat.query_one(part).region for part in (TitleBar, ChatLog, ReadingBar, "#ask", StatusLine)
+        ]
+        assert [region.height for region in regions] == [1, height - 7, 2, 3, 1]
+        assert [region.y for region in regions] == [0, 1, height - 6, height - 4, height - 1]
+        assert all(region.x + region.width <= width for region in regions)
+        assert chat.query_one(Prompt).region.width == width - 8
+        await ready(pilot, session)
+        session.free()
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: session.asked and not chat.busy)
+        assert chat.query_one(ChatLog).region.height == height - 5 and not chat.bar.display
+        assert max(len(line) for line in screen_text(pilot).split("\n")) <= width
+        # What is new is at the bottom of what is seen.
+        views = chat.log_view.exchanges[0].children
+        assert views[-1].region.bottom <= chat.log_view.region.bottom
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 16), (30, 12)])
+async def test_small_terminals_keep_prompt_and_answer(width: int, height: int) -> None:
+    session = FakeSession(pieces=["Ahab."])
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(width, height)) as pilot:
+        session.let(1)
+        await wait_until(pilot, lambda: app.chat.bar.fraction == 0.25)
+        assert "Reading" in screen_text(pilot)
+        await ready(pilot, session)
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: session.asked)
+        session.let(1)
+        await wait_until(pilot, lambda: app.chat.log_view.exchanges[0].text)
+        assert "Ahab." in screen_text(pilot)
+        await wait_until(pilot, lambda: not app.chat.busy)
+        assert "❯" in screen_text(pilot)
+
+
+async def test_a_tiny_terminal_breaks_nothing() -> None:
+    session = FakeSession(passages=(PASSAGE,))
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(9, 5)) as pilot:
+        await ready(pilot, session)
+        session.free()
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: session.asked and not app.chat.busy)
+        await pilot.press("f1")
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: "He said that it is Ahab." in screen_text(pilot))
+        assert app.chat.query_one(Prompt).region.width == 72
+
+
+async def test_little_text_stands_at_the_top() -> None:
+    app = make_app(FakeSession(), "moby.txt")
+    async with app.run_test(size=(80, 24)) as pilot:
+        for question in ("one?", "two?"):
+            await type_line(pilot, question)
+        app.chat.prompt.put("/e")
+        await wait_until(pilot, lambda: "Save the conversation" in screen_text(pilot))
+        assert app.chat.query_one("#welcome").region.y == app.chat.log_view.region.y + 1
+
+
+async def test_a_long_question_grows_the_prompt_up_to_a_limit() -> None:
+    app = make_app(FakeSession())
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.chat.prompt.put("\n".join("line" for _ in range(30)))
+        await wait_until(pilot, lambda: app.chat.prompt.size.height == 8)
+        assert app.chat.query_one(StatusLine).region.y == 23
+
+
+async def test_no_color_leaves_words_and_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    session = FakeSession(found=False).free()
+    app = make_app(session, "moby.txt")
+    assert app.no_color
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: "not found in the document" in screen_text(pilot))
+        await type_line(pilot, "/x")
+        assert "✗ No command /x" in screen_text(pilot)

@@ -1,0 +1,187 @@
+"""Train one built-in model: `python training/train.py PACK OUT --kind mamba2 --seed 0 --minutes 45`.
+
+A curriculum from one or two facts in 40 tokens to 12 facts in 512, and from names of one piece to names of three words.
+A stage ends when the first digit of the answers is right often enough: later digits rise by induction and hide a
+failure. One core, no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
+from evaluate import table
+from net import Net, NetConfig
+
+ONE = Shape(40, 2, 2, words=1, pieces=1, absent=0.0, attributes=0.0, sharing=0.0)
+START = {
+    "mamba2": (
+        (ONE, 0.85),
+        (replace(ONE, tokens=64, facts=3, min_facts=2), 0.9),
+        (replace(ONE, tokens=96, facts=4, questions=3, min_facts=2), 0.9),
+    ),
+    "mamba1": (
+        (replace(ONE, digits=1, questions=3), 0.85),
+        (replace(ONE, tokens=64, facts=3, min_facts=2, questions=3, digits=1), 0.9),
+        (replace(ONE, tokens=96, facts=5, min_facts=3, questions=4, digits=1), 0.9),
+        (replace(ONE, tokens=64, facts=3, min_facts=1), 0.85),
+        (replace(ONE, tokens=96, facts=4, questions=3, min_facts=2), 0.85),
+    ),
+}
+THEN = (
+    (replace(ONE, tokens=160, facts=5, questions=4, absent=0.1), 0.88),
+    (replace(ONE, tokens=160, facts=5, questions=4, pieces=3, absent=0.1), 0.88),
+    (replace(ONE, tokens=160, facts=6, questions=5, pieces=6, absent=0.12, words=2, sharing=0.1), 0.85),
+    (Shape(256, 8, 6, pieces=8, sharing=0.25), 0.85),
+)
+FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
+
+
+@dataclass
+class Settings:
+    kind: str
+    seed: int
+    minutes: float
+    lr: float
+    tokens: int  # a step
+    language: float  # weight of the language loss
+    stage: int  # to begin with
+
+
+class Trainer:
+    def __init__(self, settings: Settings, config: NetConfig, pack: Pack) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.pack = settings, pack
+        self.net = Net(config)
+        named = list(self.net.named_parameters())
+        decayed = [p for name, p in named if p.dim() > 1 and "A_log" not in name]
+        plain = [p for name, p in named if p.dim() <= 1 or "A_log" in name]
+        groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
+        self.weights = torch.zeros(8)
+        for kind, weight in {DIGIT1: 2.0, DIGIT: 1.0, END: 0.3, ABSENT: 2.0}.items():
+            self.weights[kind] = weight
+
+    def step(self, sampler: Sampler) -> Tensor:
+        """One step; returns (loss of answers, shares right of first digits, later digits, refusals, language loss)."""
+        ids, kinds, _ = sampler.batch(max(4, self.settings.tokens // sampler.shape.length))
+        kind = kinds[:, 1:]
+        picked = (self.weights[kind] > 0) | ((kind == FILLER) & (torch.rand(kind.shape) < 0.15))
+        kind, target = kind[picked], ids[:, 1:][picked]
+        logits = self.net.logits(self.net(ids[:, :-1])[picked])
+        loss = F.cross_entropy(logits, target, reduction="none")
+        weight, filler = self.weights[kind], (kind == FILLER).float()
+        answers = (loss * weight).sum() / weight.sum()
+        language = (loss * filler).sum() / filler.sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        (answers + self.settings.language * language).backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        right = (logits.detach().argmax(-1) == target).float()
+        shares = [right[kind == k].mean() if (kind == k).any() else torch.ones(()) for k in (DIGIT1, DIGIT, ABSENT)]
+        return torch.stack([answers.detach(), *shares, language.detach()])
+
+
+def train(trainer: Trainer, save: Callable[[], None], log: Callable[[str], None]) -> None:
+    settings, started = trainer.settings, time.monotonic()
+    stages = (*START[settings.kind], *THEN)
+    total = settings.minutes * 60
+    steps, stage, stage_started, saved = 0, settings.stage, 0.0, 0.0
+    mean = torch.tensor([5.0, 0, 0, 0, 5])
+    rng = random.Random(settings.seed)
+
+    def samplers(stage: int) -> list[tuple[Sampler, float]]:
+        shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else FINAL
+        return [(Sampler(trainer.pack, shape, "train"), share) for shape, share in shapes]
+
+    mix = samplers(stage)
+    while (spent := time.monotonic() - started) < total:
+        rate = settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+        mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
+        steps += 1
+        if steps % 50:
+            continue
+        loss, first, digits, absent, language = mean.tolist()
+        done = stage < len(stages) and first > stages[stage][1] and digits > 0.85
+        late = stage < len(stages) and spent - stage_started > total * 0.2
+        if steps % 500 == 0 or done or late:
+            log(f"{spent:6.0f}s step {steps} stage {stage} loss {loss:.3f} first {first:.3f} digits {digits:.3f} "
+                f"absent {absent:.3f} language {language:.3f}")  # fmt: skip
+        if done or late:
+            stage, stage_started = stage + 1, spent
+            mix, mean = samplers(stage), torch.tensor([5.0, 0, 0, 0, 5])
+        if spent - saved > 300:
+            saved = spent
+            save()
+    log(f"trained {steps} steps in {time.monotonic() - started:.0f} s")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kind", choices=("mamba1", "mamba2"), required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--lr", type=float, default=2.5e-3)
+    parser.add_argument("--tokens", type=int, default=5_000, help="tokens a step")
+    parser.add_argument("--language", type=float, default=0.15)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--a-high", type=float, default=16)
+    parser.add_argument("--a-low", type=float, default=1)
+    parser.add_argument("--stage", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="start from these weights")
+    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--name", default="")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = args.name or f"{args.kind}-{args.seed}"
+    started = time.monotonic()
+
+    def log(text: str) -> None:
+        print(f"[{name}] {text}", flush=True)
+
+    config = NetConfig(
+        args.kind, layers=args.layers, d_state=64 if args.kind == "mamba2" else 16, a_low=args.a_low, a_high=args.a_high
+    )
+    pack = Pack(args.pack / "pack.npz", "cpu")
+    settings = Settings(args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage)
+    trainer = Trainer(settings, config, pack)
+    if args.init:
+        trainer.net.load_state_dict(load_file(args.init))
+
+    def save() -> None:
+        weights = {k: v.detach().contiguous() for k, v in trainer.net.state_dict().items()}
+        save_file(weights, str(args.out / f"{name}.safetensors"))
+
+    log(json.dumps(trainer.net.describe()))
+    train(trainer, save, log)
+    save()
+    rows = table(trainer.net, pack, (4, 16, 32) if args.kind == "mamba2" else (16, 64), args.samples)
+    log(json.dumps(rows))
+    report = {"config": trainer.net.describe(), "original": config.original(), "settings": vars(settings),
+              "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("pack", "out")},
+              "development": rows, "seconds": round(time.monotonic() - started)}  # fmt: skip
+    (args.out / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

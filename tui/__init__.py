@@ -1,0 +1,52 @@
+"""The terminal chat. Importing this is free: Textual loads when the chat starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longmamba_mlx.tui.protocol import SessionFactory
+
+__all__ = ["run_chat"]
+
+_JOIN_SECONDS = 10.0
+# Libraries that load models like to draw bars and warnings over the screen.
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+
+
+def run_chat(session_factory: SessionFactory, paths: Sequence[str]) -> int:
+    """Chat about `paths` until the user leaves; returns the exit code.
+
+    `session_factory` is called on the engine's thread, after the first frame. 0: left; 75: left in the middle
+    of a reading, which the same command takes up again; 1: the chat broke (Textual has shown the traceback).
+    """
+    from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
+
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    app = ChatApp(session_factory, paths)
+    try:
+        result = app.run()
+    finally:
+        app.engine.close()
+        ended = app.engine.join(_JOIN_SECONDS)
+    code = app.return_code or result or 0
+    if code == STOPPED_READING:
+        print("Stopped in the middle of the reading. The same command takes it up again.", file=sys.stderr)
+    if not ended:
+        _leave_at_once(code)
+    return code
+
+
+def _leave_at_once(code: int) -> None:
+    """End the process while the engine is still inside MLX.
+
+    A thread that is computing while the interpreter and MLX take themselves down crashes. Files are written
+    whole under their final name or not at all, so nothing is lost by not waiting longer.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,148 @@
+"""The chat as a Textual application: one engine, one chat screen, quitting in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widgets import TextArea
+
+from longmamba_mlx.tui import commands
+from longmamba_mlx.tui.chat_screen import ChatScreen
+from longmamba_mlx.tui.clipboard import copy_to_system
+from longmamba_mlx.tui.engine import Engine
+from longmamba_mlx.tui.protocol import SessionFactory
+from longmamba_mlx.tui.themes import MAMBA
+
+TWICE_SECONDS = 1.0
+CLOSE_SECONDS = 10.0
+STOPPED_READING = 75
+
+
+class ChatApp(App[int]):
+    """Its result is the exit code: 75 when it was left in the middle of a reading, which can be resumed."""
+
+    TITLE = "longmamba-mlx"
+    CSS_PATH = [  # noqa: RUF012 - Textual's own declaration
+        "title_bar.tcss",
+        "note.tcss",
+        "exchange_view.tcss",
+        "passage_view.tcss",
+        "reading_bar.tcss",
+        "command_hints.tcss",
+        "prompt.tcss",
+        "status_line.tcss",
+    ]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", "Stop", show=False, priority=True),
+    ]
+
+    def __init__(
+        self, factory: SessionFactory, paths: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self.engine = Engine(factory)
+        self.chat = ChatScreen()
+        self._paths = tuple(paths)
+        self._clock = clock
+        self._interrupted = float("-inf")
+        self._leave_by: float | None = None
+        self._exit_code = 0
+
+    def on_mount(self) -> None:
+        self.register_theme(MAMBA)
+        self.theme = MAMBA.name
+        self.push_screen(self.chat)
+        # The first frame must not wait for the model: the engine's thread starts after it.
+        self.call_after_refresh(self._begin)
+        self._quit_on_signals()
+
+    def _begin(self) -> None:
+        if self._paths:
+            self.chat.read(self._paths)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The menu: the chat's own commands, then the themes."""
+        for command in commands.COMMANDS:
+            yield SystemCommand(command.usage, command.summary, lambda chosen=command: self._choose(chosen))
+        yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
+
+    async def _choose(self, command: commands.Command) -> None:
+        if command.argument:
+            self.chat.prompt.put(f"/{command.name} ")
+        else:
+            self.chat.post_message(self.chat.prompt.Submitted(f"/{command.name}"))
+
+    async def copy(self, text: str) -> None:
+        """To the desktop's clipboard, and to the terminal's for those that know OSC 52 (ssh)."""
+        self.copy_to_clipboard(text)
+        if not self.is_headless:
+            await asyncio.to_thread(copy_to_system, text)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl+C: copy what is selected; else stop; the second within a second leaves."""
+        if selected := self._take_selection():
+            await self.copy(selected)
+            self.chat.status.flash("Copied")
+            return
+        now = self._clock()
+        if now - self._interrupted <= TWICE_SECONDS:
+            self.leave()
+            return
+        self._interrupted = now
+        if self.chat.busy:
+            self.chat.stop()
+            self.chat.status.flash("Stopping… Ctrl+C again leaves")
+        else:
+            self.chat.status.flash("Ctrl+C again leaves")
+
+    def _take_selection(self) -> str:
+        """The selected text; it is not selected afterwards, so that the next Ctrl+C means stop."""
+        focused = self.focused
+        if isinstance(focused, TextArea) and (text := focused.selected_text):
+            focused.move_cursor(focused.cursor_location)
+            return text
+        text = self.screen.get_selected_text() or ""
+        if text:
+            self.screen.clear_selection()
+        return text
+
+    async def action_quit(self) -> None:
+        """Ctrl+Q."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop what runs, give it a moment to keep what it has, then quit. Called again: quit at once."""
+        if self._leave_by is not None:
+            self.exit_now()
+            return
+        self._exit_code = STOPPED_READING if self.chat.desk.reading else 0
+        self._leave_by = self._clock() + CLOSE_SECONDS
+        self.engine.close()
+        self.chat.status.flash(
+            "Keeping what was read… Ctrl+Q again leaves at once" if self.chat.desk.reading else ""
+        )
+
+    def leaving_is_over(self) -> bool:
+        """Whether there is nothing left to wait for; False when nobody asked to leave."""
+        return self._leave_by is not None and (not self.engine.alive or self._clock() >= self._leave_by)
+
+    def exit_now(self) -> None:
+        """Give the terminal back."""
+        self.exit(self._exit_code)
+
+    def _quit_on_signals(self) -> None:
+        if self.is_headless:
+            return
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.add_signal_handler(name, self.leave)

@@ -1,0 +1,31 @@
+"""One line in the conversation that is neither question nor answer."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+from longmamba_mlx.tui import plain
+
+
+class Note(Static):
+    """Something worth knowing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(plain.literal(plain.one_line(text)), markup=False)
+
+
+class ErrorNote(Static):
+    """What went wrong, in one line, and what to do about it."""
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(error_text(message, hint), markup=False)
+
+
+def error_text(message: str, hint: str | None) -> Content:
+    """The mark, not only the colour, says that it is an error."""
+    return Content.assemble(
+        ("✗ ", "bold $text-error"),
+        (plain.one_line(message), "$text-error"),
+        (f"  {plain.one_line(hint)}" if hint else "", plain.DIM),
+    )

@@ -1,0 +1,92 @@
+"""The bottom line: facts about the open document, then the keys; what does not fit is left out."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.widgets import Static
+
+from longmamba_mlx.session import Answer, ReadDone
+from longmamba_mlx.tui import plain, words
+
+_KEYS = {False: "F1 help  ^P menu  ^Q quit", True: "Esc stop  F1 help  ^Q quit"}
+_FEW_KEYS = {False: "F1 help", True: "Esc stop"}
+_WIDE, _NARROW = 100, 60
+_PADDING = 4
+
+
+class StatusLine(Horizontal):
+    """One row. A flash takes the place of the facts until the next key or event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done: ReadDone | None = None
+        self._memory = 0
+        self._rate = ""
+        self._busy = False
+        self._flash = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="facts", markup=False)
+        yield Static("", id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def on_resize(self) -> None:
+        self._show()
+
+    def read_done(self, event: ReadDone) -> None:
+        """A document is open."""
+        self._done = event
+        if event.seconds > 0 and not event.reopened:
+            self._rate = words.rate(event.tokens / event.seconds)
+        self._show()
+
+    def answered(self, answer: Answer) -> None:
+        """Show how fast the last answer came."""
+        if answer.seconds > 0:
+            self._rate = words.rate(answer.tokens / answer.seconds)
+        self._show()
+
+    def memory(self, size: int) -> None:
+        """The process's memory in bytes."""
+        self._memory = size
+        self._show()
+
+    def busy(self, busy: bool) -> None:
+        """Whether Esc has something to stop."""
+        self._busy = busy
+        self._show()
+
+    def flash(self, text: str) -> None:
+        """Say something small, "" to take it away."""
+        self._flash = plain.one_line(text)
+        self._show()
+
+    def _parts(self) -> list[str]:
+        done = self._done
+        if done is None:
+            return ["no document is open", words.size(self._memory) if self._memory else ""]
+        return [
+            f"{words.count(done.tokens)} tokens read",
+            f"state {words.size(done.state_bytes)}",
+            f"memory {words.size(self._memory)}" if self._memory else "",
+            self._rate,
+            f"filter {plain.one_line(done.filter)}",
+            plain.one_line(done.title),
+        ]
+
+    def _show(self) -> None:
+        if not self.is_mounted:
+            return
+        width = self.size.width - _PADDING
+        keys = (
+            (_KEYS if self.size.width >= _WIDE else _FEW_KEYS)[self._busy]
+            if self.size.width >= _NARROW
+            else ""
+        )
+        facts = [self._flash] if self._flash else self._parts()
+        self.query_one("#keys", Static).update(keys)
+        room = width - (len(keys) + 2 if keys else 0)
+        self.query_one("#facts", Static).update(plain.literal(words.fit(facts, room)))

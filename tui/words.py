@@ -1,0 +1,62 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+
+def count(number: int) -> str:
+    """312441 -> "312,441"."""
+    return f"{number:,}"
+
+
+def size(number: int) -> str:
+    """Bytes, decimal as a Mac shows them: 12_600_000 -> "12.6 MB"."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds: 0.42 -> "0.4 s", 125 -> "2 min 5 s", 3780 -> "1 h 3 min"."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "?"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def rate(tokens_per_second: float) -> str:
+    """5214.3 -> "5,214 tok/s"."""
+    if not math.isfinite(tokens_per_second) or tokens_per_second < 0:
+        return "? tok/s"
+    return f"{tokens_per_second:,.0f} tok/s" if tokens_per_second >= 10 else f"{tokens_per_second:.1f} tok/s"
+
+
+def parameters(number: int) -> str:
+    """1_340_000_000 -> "1.3 B parameters"."""
+    for limit, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if number >= limit:
+            return f"{number / limit:.1f}{unit} parameters"
+    return f"{number} parameters"
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut to `width` characters, the last of them an ellipsis."""
+    return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
+
+
+def fit(parts: list[str], width: int, *, joint: str = " · ") -> str:
+    """Join parts, the most important first, leaving out the last ones until they fit into `width`."""
+    kept = [part for part in parts if part]
+    while len(kept) > 1 and len(joint.join(kept)) > width:
+        kept.pop()
+    return shorten(joint.join(kept), width)
