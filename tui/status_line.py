@@ -67,7 +67,7 @@ class StatusLine(Horizontal):
     def _parts(self) -> list[str]:
         done = self._done
         if done is None:
-            return ["no document is open", words.size(self._memory) if self._memory else ""]
+            return ["questions wait until the document is read" if self._busy else "no document is open"]
         return [
             f"{words.count(done.tokens)} tokens read",
             f"state {words.size(done.state_bytes)}",

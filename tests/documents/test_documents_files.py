@@ -168,7 +168,7 @@ def test_text_that_looks_like_something_else(tmp_path: Path, text: str) -> None:
     assert read_document(put(tmp_path, text.encode(), "book.pdf")).text == text
 
 
-# -------------------------------------------------------------------------------------------------- odd inputs
+# ------------------------------------------------------------------------------------------ odd inputs
 
 
 @pytest.mark.parametrize(

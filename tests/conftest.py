@@ -1,0 +1,53 @@
+"""No test touches the user's folders or the network."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from longmamba_mlx.api import Model
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh LONGMAMBA_HOME for every test."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LONGMAMBA_HOME", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anywhere but this machine's own sockets fails the test that makes it."""
+    connect = socket.socket.connect
+
+    def refuse(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX:
+            raise AssertionError(f"a test tried to connect to {address}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def demo() -> Model:
+    """The built-in Mamba-2 model, loaded once."""
+    from longmamba_mlx.api import load
+
+    return load("demo")
+
+
+@pytest.fixture(scope="session")
+def story() -> str:
+    """About 2,500 tokens of text with a fact in its middle, past the training length."""
+    from longmamba_mlx.catalogue import sample_document
+
+    text = sample_document().read_text(encoding="utf-8")
+    plain = " ".join(line for line in text.splitlines() if line and "access code" not in line)
+    middle = plain.index(". ", 3000) + 2
+    return f"{plain[:middle]}The access code of Zorvath is 48213. {plain[middle:7000]}"
