@@ -41,7 +41,17 @@ _LAZY = {
     "load": "longmamba_mlx.api",
 }
 
-__all__ = ["Answer", "Document", "Model", "ReadDocument", "__version__", "calibrate", "convert", "load", "ops"]
+__all__ = [
+    "Answer",
+    "Document",
+    "Model",
+    "ReadDocument",
+    "__version__",
+    "calibrate",
+    "convert",
+    "load",
+    "ops",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -103,6 +103,4 @@ class Failed:
     exit_code: int
 
 
-Event: TypeAlias = (
-    Loading | Loaded | Counted | ReadProgress | ReadDone | Piece | Answered | Notice | Failed
-)
+Event: TypeAlias = Loading | Loaded | Counted | ReadProgress | ReadDone | Piece | Answered | Notice | Failed

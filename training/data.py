@@ -87,7 +87,9 @@ class Sampler:
         pair = integers(len(self.pairs), (batch, 1), device)
         slot = torch.arange(count, device=device)[None] % 2
         close = chance(0.1 * self.shape.sharing, batch, 1) & (torch.arange(count, device=device)[None] < 2)
-        first = torch.where(close[..., None], self.pairs[pair.expand(-1, count), slot.expand(batch, -1)], first)
+        first = torch.where(
+            close[..., None], self.pairs[pair.expand(-1, count), slot.expand(batch, -1)], first
+        )
         if self.shape.words == 1:
             rest = torch.zeros_like(second)
             return torch.stack([first, rest, rest], 2)

@@ -89,7 +89,9 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         right = (logits.detach().argmax(-1) == target).float()
-        shares = [right[kind == k].mean() if (kind == k).any() else torch.ones(()) for k in (DIGIT1, DIGIT, ABSENT)]
+        shares = [
+            right[kind == k].mean() if (kind == k).any() else torch.ones(()) for k in (DIGIT1, DIGIT, ABSENT)
+        ]
         return torch.stack([answers.detach(), *shares, language.detach()])
 
 
@@ -107,7 +109,9 @@ def train(trainer: Trainer, save: Callable[[], None], log: Callable[[str], None]
 
     mix = samplers(stage)
     while (spent := time.monotonic() - started) < total:
-        rate = settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
+        rate = (
+            settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
+        )
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
@@ -160,7 +164,11 @@ def main() -> None:
         print(f"[{name}] {text}", flush=True)
 
     config = NetConfig(
-        args.kind, layers=args.layers, d_state=64 if args.kind == "mamba2" else 16, a_low=args.a_low, a_high=args.a_high
+        args.kind,
+        layers=args.layers,
+        d_state=64 if args.kind == "mamba2" else 16,
+        a_low=args.a_low,
+        a_high=args.a_high,
     )
     pack = Pack(args.pack / "pack.npz", "cpu")
     settings = Settings(args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage)

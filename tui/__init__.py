@@ -21,7 +21,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str]) -> int:
     """Chat about `paths` until the user leaves; returns the exit code.
 
     `session_factory` is called on the engine's thread, after the first frame. 0: left; 75: left in the middle
-    of a reading, which the same command takes up again; 1: the chat broke (Textual has shown the traceback).
+    of a reading, which the same command starts again; 1: the chat broke (Textual has shown the traceback).
     """
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
 
@@ -35,7 +35,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str]) -> int:
         ended = app.engine.join(_JOIN_SECONDS)
     code = app.return_code or result or 0
     if code == STOPPED_READING:
-        print("Stopped in the middle of the reading. The same command takes it up again.", file=sys.stderr)
+        print("Stopped in the middle of the reading. The same command reads it again.", file=sys.stderr)
     if not ended:
         _leave_at_once(code)
     return code

@@ -270,7 +270,7 @@ class ChatScreen(Screen[None]):
     async def _note_stopped_reading(self) -> None:
         at = f" at {self.bar.fraction:.0%}" if self.bar.fraction else ""
         await self.log_view.note(
-            f"Stopped reading {self.bar.title}{at}. /open takes it up again, so does the same command later."
+            f"Stopped reading {self.bar.title}{at}. /open reads it again, so does the same command later."
         )
 
     def _start_next(self) -> None:

@@ -34,7 +34,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Read long documents with a Mamba model on this machine, once, and ask them questions."""
 
@@ -62,9 +64,13 @@ def chat(
 
 @app.command()
 def ask(
-    question: Annotated[str | None, typer.Argument(help="The question; quotes around it keep it whole.")] = None,
+    question: Annotated[
+        str | None, typer.Argument(help="The question; quotes around it keep it whole.")
+    ] = None,
     file: o.File = None,
-    questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A file with one question per line.")
+    ] = None,
     model: o.Model = "demo",
     filter: o.Filter = "longmamba",
     max_tokens: o.MaxTokens = 64,
@@ -75,7 +81,9 @@ def ask(
     no_save: o.NoSave = False,
     json: o.Json = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print whole answers.")] = False,
-    fail_if_not_found: Annotated[bool, typer.Option("--fail-if-not-found", help="Exit with 3 when nothing is found.")] = False,
+    fail_if_not_found: Annotated[
+        bool, typer.Option("--fail-if-not-found", help="Exit with 3 when nothing is found.")
+    ] = False,
 ) -> None:
     """Ask about documents: the answer on standard output, everything else on standard error."""
     from longmamba_mlx.cli.asking import ask_about
@@ -119,7 +127,9 @@ def demo(
 def convert(
     hf_path: Annotated[str, typer.Option("--hf-path", help="Hub id or folder of the checkpoint.")],
     mlx_path: Annotated[Path, typer.Option("--mlx-path", help="Folder to write.")],
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.")
+    ] = None,
     offline: o.Offline = False,
 ) -> None:
     """Convert a Mamba checkpoint to an MLX model folder."""
@@ -131,7 +141,9 @@ def convert(
 @app.command()
 def calibrate(
     model: o.Model,
-    text: Annotated[Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.")] = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.")
+    ] = None,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.")] = 16,
 ) -> None:
     """Measure a model's step sizes and store them beside it, for the filter."""
@@ -175,13 +187,25 @@ def doctor(json: o.Json = False) -> None:
 @evaluation.command()
 def niah(
     model: o.Model = "demo",
-    lengths: Annotated[str, typer.Option("--lengths", help="Document lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths.")] = "1x,4x,16x",
-    filter: Annotated[str, typer.Option("--filter", help="Filters to compare, with commas.")] = "off,longmamba",
+    lengths: Annotated[
+        str,
+        typer.Option(
+            "--lengths", help="Document lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths."
+        ),
+    ] = "1x,4x,16x",
+    filter: Annotated[
+        str, typer.Option("--filter", help="Filters to compare, with commas.")
+    ] = "off,longmamba",
     samples: Annotated[int, typer.Option("--samples", min=1, help="Questions per length and filter.")] = 40,
     facts: Annotated[int, typer.Option("--facts", min=1, help="Facts per document.")] = 4,
     split: Annotated[str, typer.Option("--split", help="test, or dev while choosing anything.")] = "test",
-    filler: Annotated[list[Path] | None, typer.Option("--filler", help="Texts to hide the facts in; the sample document by default.")] = None,
-    absent: Annotated[bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")] = False,
+    filler: Annotated[
+        list[Path] | None,
+        typer.Option("--filler", help="Texts to hide the facts in; the sample document by default."),
+    ] = None,
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
+    ] = False,
     seed: o.Seed = 0,
     json: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
 ) -> None:

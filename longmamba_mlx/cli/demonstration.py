@@ -119,7 +119,12 @@ def _as_json(
                 "state_bytes": side.done.state_bytes,
                 "peak_memory": side.memory,
                 "answers": [
-                    {"question": question, "expected": code, "answer": answer.text, "right": _right(answer, code)}
+                    {
+                        "question": question,
+                        "expected": code,
+                        "answer": answer.text,
+                        "right": _right(answer, code),
+                    }
                     for answer, (question, code) in zip(side.answers, questions, strict=True)
                 ],
             }

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 File = Annotated[
-    list[str] | None, typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated.")
+    list[str] | None,
+    typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated."),
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
 Filter = Annotated[str, typer.Option("--filter", help="off, longmamba, paper, curve or document.")]

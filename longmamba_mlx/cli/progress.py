@@ -48,7 +48,11 @@ class ReadingBar:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[rest]}"))
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[rest]}"),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Self:
@@ -70,7 +74,9 @@ class ReadingBar:
         if isinstance(event, Loading):
             self._task = self._bar.add_task(f"Loading {event.name}", total=None, rest="")
         elif isinstance(event, Counted) and self._task is not None:
-            self._bar.update(self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens)
+            self._bar.update(
+                self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens
+            )
         elif isinstance(event, ReadProgress) and self._task is not None:
             rest = (
                 f"{event.done:,} of {event.total:,} tokens  {event.tokens_per_second:,.0f} tokens/s  "

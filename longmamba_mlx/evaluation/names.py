@@ -57,7 +57,9 @@ def split_of(word: str) -> str:
 def made_up(rng: random.Random) -> str:
     """A word of one to four invented syllables."""
     count = rng.choice((1, 2, 2, 2, 3, 3, 4))
-    text = "".join(rng.choice(ONSETS) + rng.choice(VOWELS[: 5 if rng.random() < 0.8 else None]) for _ in range(count))
+    text = "".join(
+        rng.choice(ONSETS) + rng.choice(VOWELS[: 5 if rng.random() < 0.8 else None]) for _ in range(count)
+    )
     return (text + rng.choice(CODAS)).capitalize()
 
 
@@ -126,7 +128,9 @@ def draw_pairs(split: str, count: int, common: list[str], seed: int) -> list[tup
         word = draw_word(rng, common)
         if split_of(word) != split or not any(c.isalpha() for c in word):
             continue
-        other = next((w for w in (one_letter_off(word, rng) for _ in range(40)) if split_of(w) == split), None)
+        other = next(
+            (w for w in (one_letter_off(word, rng) for _ in range(40)) if split_of(w) == split), None
+        )
         if other is not None:
             pairs.append((word, other))
     return pairs

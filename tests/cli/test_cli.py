@@ -91,7 +91,14 @@ def make_bad_documents(folder: Path) -> dict[str, int]:
     (folder / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     (folder / "noise.txt").write_bytes(bytes(range(256)) * 40)
     (folder / "folder").mkdir()
-    return {"missing.txt": 66, "empty.txt": 65, "blank.txt": 65, "picture.txt": 65, "noise.txt": 65, "folder": 65}
+    return {
+        "missing.txt": 66,
+        "empty.txt": 65,
+        "blank.txt": 65,
+        "picture.txt": 65,
+        "noise.txt": 65,
+        "folder": 65,
+    }
 
 
 def test_bad_documents_get_one_line_a_hint_and_their_code(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -119,7 +126,9 @@ def test_bad_documents_get_one_line_a_hint_and_their_code(run, tmp_path: Path) -
     ],
     ids=" ".join,
 )
-def test_wrong_use_is_one_line(run, file: Path, arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_use_is_one_line(
+    run, file: Path, arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     extra = ["--file", str(file)] if arguments[0] == "ask" else []
     result = run(*arguments, *extra)
@@ -128,9 +137,13 @@ def test_wrong_use_is_one_line(run, file: Path, arguments: list[str], code: int,
 
 def test_control_characters_never_come_out(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "bad\x1b[31mname.txt"
-    path.write_text("Words \x1b]0;title\x07 and \x1b[2J more. The access code of Zorvath is 48213.", encoding="utf-8")
+    path.write_text(
+        "Words \x1b]0;title\x07 and \x1b[2J more. The access code of Zorvath is 48213.", encoding="utf-8"
+    )
     result = run("ask", "--file", str(path), QUESTION)
-    assert result.code == 0 and "\x1b" not in result.out + result.err and "\x07" not in result.out + result.err
+    assert (
+        result.code == 0 and "\x1b" not in result.out + result.err and "\x07" not in result.out + result.err
+    )
     missing = run("ask", "--file", str(tmp_path / "no\x1b[31m.txt"), QUESTION)
     assert missing.code == 66 and "\x1b" not in missing.err
 
@@ -171,7 +184,9 @@ def test_version(run) -> None:  # type: ignore[no-untyped-def]
 
 def test_demo_shows_both_sides(run) -> None:  # type: ignore[no-untyped-def]
     report = json.loads(run("demo", "--json").out)
-    sides = {name: sum(answer["right"] for answer in side["answers"]) for name, side in report["sides"].items()}
+    sides = {
+        name: sum(answer["right"] for answer in side["answers"]) for name, side in report["sides"].items()
+    }
     questions = len(report["sides"]["off"]["answers"])
     assert report["tokens"] > 16 * 512 and questions == 7
     assert sides["longmamba"] >= questions - 1 and sides["longmamba"] - sides["off"] >= 2

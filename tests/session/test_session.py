@@ -16,7 +16,17 @@ from longmamba_mlx.errors import (
     StoppedError,
     UsageError,
 )
-from longmamba_mlx.session import Answered, Counted, Loaded, Loading, Notice, Piece, ReadDone, ReadProgress, Session
+from longmamba_mlx.session import (
+    Answered,
+    Counted,
+    Loaded,
+    Loading,
+    Notice,
+    Piece,
+    ReadDone,
+    ReadProgress,
+    Session,
+)
 
 QUESTION = "What is the access code of Zorvath?"
 
@@ -44,7 +54,11 @@ def test_events_of_a_reading_and_an_answer(file: Path) -> None:
     assert events[2].tokens == events[-1].tokens and events[-1].stored and not events[-1].reopened
     assert events[-1].filter == "document"
     answer = list(session.ask(QUESTION))
-    assert isinstance(answer[0], Piece) and isinstance(answer[-1], Answered) and answer[-1].answer.text == "48213"
+    assert (
+        isinstance(answer[0], Piece)
+        and isinstance(answer[-1], Answered)
+        and answer[-1].answer.text == "48213"
+    )
 
 
 def test_a_read_document_is_reopened_and_answers_alike(file: Path) -> None:

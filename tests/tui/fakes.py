@@ -74,7 +74,7 @@ class FakeSession:
         for chunk in range(1, self.chunks + 1):
             if self._wait():
                 self.saved = True
-                raise StoppedError("stopped", hint="The same command takes it up again.")
+                raise StoppedError("stopped", hint="The same command reads it again.")
             left = (self.chunks - chunk) * self.chunk_tokens / 5214
             yield ReadProgress(chunk * self.chunk_tokens, total, 5214.0, left, 1_900_000_000)
         yield ReadDone(self.title, total, total / 5214, 12_600_000, self.reopened, "0abc", "longmamba")

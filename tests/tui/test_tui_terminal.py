@@ -146,7 +146,7 @@ def test_leaving_in_the_middle_of_a_reading_keeps_it(start: type[Terminal], leav
         chat.type("\x03")
     assert chat.end() == (75 if leave == "SIGTERM" else 0)
     assert "saved True" in chat.text and given_back(chat)
-    assert ("The same command takes it up again" in chat.text) == (leave == "SIGTERM")
+    assert ("The same command reads it again" in chat.text) == (leave == "SIGTERM")
 
 
 def test_without_a_terminal_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
