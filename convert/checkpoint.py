@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
-from longmamba_mlx.convert import hub
-from longmamba_mlx.convert.dialects import normalised_config
-from longmamba_mlx.convert.names import rename, stays_float32
 from mlx.utils import tree_flatten
 
 from longmamba_mlx.config import ModelConfig, parse_config, read_json
+from longmamba_mlx.convert import hub
+from longmamba_mlx.convert.dialects import normalised_config
+from longmamba_mlx.convert.names import rename, stays_float32
 from longmamba_mlx.errors import DiskError, ModelError
 from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.safeio import write_atomic

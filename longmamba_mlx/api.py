@@ -32,7 +32,7 @@ from longmamba_mlx.ops import implementation
 from longmamba_mlx.passages import PassageIndex
 from longmamba_mlx.paths import calibration_folder, private_folder
 from longmamba_mlx.prompts import PromptForm
-from longmamba_mlx.reading import Progress, Reading, reading_steps, read_tokens
+from longmamba_mlx.reading import Progress, Reading, read_tokens, reading_steps
 from longmamba_mlx.statefile import StateKey, read_state, write_state
 from longmamba_mlx.tokenizer import Tokenizer
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import mlx.core as mx
+
 from longmamba_mlx.metal_kernels import source
 
 _GROUP = 64

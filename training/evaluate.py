@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from data import ABSENT, DIGIT, DIGIT1, Pack, Sampler, Shape
 from net import Keep, Net
+from torch import Tensor
 
 TRAINED = 512
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data import Pack, Sampler, Shape
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from data import Pack, Sampler, Shape
 from longmamba_mlx.api import CALIBRATION, Model
 from longmamba_mlx.convert import convert
 from longmamba_mlx.loader import load_model

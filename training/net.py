@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from kernels import ConvSiLU, Gate, HalfLinear, Mamba1Scan, Mamba2Scan
+from torch import Tensor, nn
 
 Keep = Callable[[int, Tensor], Tensor]
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
 from evaluate import table
 from net import Net, NetConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 ONE = Shape(40, 2, 2, words=1, pieces=1, absent=0.0, attributes=0.0, sharing=0.0)
 START = {

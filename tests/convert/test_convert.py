@@ -9,10 +9,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from longmamba_mlx.convert import checkpoint, convert
 
 import longmamba_mlx
 from longmamba_mlx.config import parse_config, read_json
+from longmamba_mlx.convert import checkpoint, convert
 from longmamba_mlx.errors import ConfigError, DiskError, ModelError
 from longmamba_mlx.loader import load_model
 from tests.convert.checkpoints import TABLES, write_checkpoint

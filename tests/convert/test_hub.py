@@ -7,8 +7,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
-from longmamba_mlx.convert import convert, hub
 
+from longmamba_mlx.convert import convert, hub
 from longmamba_mlx.errors import ModelError
 from tests.convert.checkpoints import write_checkpoint
 

@@ -7,9 +7,9 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
-from longmamba_mlx.convert.dialects import normalised_config
 from mlx.utils import tree_flatten
 
+from longmamba_mlx.convert.dialects import normalised_config
 from longmamba_mlx.models import FAMILIES
 from tests.models import samples
 

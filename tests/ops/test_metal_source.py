@@ -10,9 +10,9 @@ from pathlib import Path
 
 import mlx.core as mx
 import pytest
+
 from longmamba_mlx.metal_kernels import selective_scan as kernel
 from longmamba_mlx.metal_kernels import source
-
 from tests.ops.cases import DTYPES
 
 
