@@ -18,7 +18,7 @@ from longmamba_mlx.config import ModelConfig, parse_config, read_json
 from longmamba_mlx.convert import hub
 from longmamba_mlx.convert.dialects import normalised_config
 from longmamba_mlx.convert.names import rename, stays_float32
-from longmamba_mlx.errors import DiskError, ModelError
+from longmamba_mlx.errors import ConfigError, DiskError, ModelError
 from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.safeio import write_atomic
 from longmamba_mlx.weights import INDEX, check_weights, read_weights, weight_files
@@ -46,8 +46,15 @@ def convert_checkpoint(
     weights = model.sanitize(weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     weights = {name: _cast(name, array, dtype) for name, array in weights.items()}
-    _write_folder(target, source, normalised_config(config, raw), weights)
+    _write_folder(target, source, _config_text(normalised_config(config, raw)), weights)
     return target
+
+
+def _config_text(table: Mapping[str, object]) -> str:
+    try:
+        return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:  # all other keys were checked one by one
+        raise ConfigError("config key 'longmamba' holds infinity", hint="give a finite number") from error
 
 
 def _refuse_occupied(target: Path) -> None:
@@ -90,9 +97,7 @@ def _cast(name: str, array: mx.array, dtype: str | None) -> mx.array:
     return array if array.dtype in _DTYPES.values() else array.astype(mx.float32)
 
 
-def _write_folder(
-    target: Path, source: Path, config: Mapping[str, object], weights: Mapping[str, mx.array]
-) -> None:
+def _write_folder(target: Path, source: Path, config_text: str, weights: Mapping[str, mx.array]) -> None:
     """Fill a hidden sibling and rename it: the folder is never there half-written."""
     draft = target.parent / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -102,8 +107,7 @@ def _write_folder(
             if (source / name).is_file():
                 shutil.copyfile(source / name, draft / name)
         _write_weights(draft, weights)
-        text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomic(draft / "config.json", lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomic(draft / "config.json", lambda path: path.write_text(config_text, encoding="utf-8"))
         os.replace(draft, target)  # over an empty folder too
     except OSError as error:
         raise DiskError(

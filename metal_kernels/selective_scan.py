@@ -82,6 +82,8 @@ def selective_scan(
     batch, length, channels = x.shape
     states = A.shape[1]
     plan = layout(batch, channels, states, lanes)
+    sizes = [("T", x.dtype), ("N", states), ("S", plan.lanes), ("TB", plan.staged)]
+    flags = [("HAS_Z", z is not None), ("REVERSE", reverse), ("KEPT", return_kept)]
     kept_shape = (batch, length, plan.width // _SIMD) if return_kept else (1,)
     y, state_out, kept = _kernel()(
         # Without a gate, x stands in for it: the kernel then never reads it.
@@ -104,15 +106,7 @@ def selective_scan(
         output_dtypes=[x.dtype, mx.float32, mx.uint8],
         grid=(plan.width, batch, 1),
         threadgroup=(_GROUP, 1, 1),
-        template=[
-            ("T", x.dtype),
-            ("N", states),
-            ("S", plan.lanes),
-            ("TB", plan.staged),
-            ("HAS_Z", z is not None),
-            ("REVERSE", reverse),
-            ("KEPT", return_kept),
-        ],
+        template=[*sizes, *flags],
         verbose=verbose,
     )
     if not return_kept:

@@ -158,6 +158,8 @@ def test_broken_sources_are_one_line_with_a_hint(tmp_path: Path) -> None:
     fails("has shape")
     (folder / "config.json").write_text(json.dumps(table | {"num_hidden_layers": 10**9}))
     fails("num_hidden_layers", ConfigError)
+    (folder / "config.json").write_text(json.dumps(table | {"longmamba": {"theta": float("inf")}}))
+    fails("longmamba", ConfigError)
     (folder / "config.json").unlink()
     fails(r"no config\.json")
 
