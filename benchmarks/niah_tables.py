@@ -1,6 +1,6 @@
-"""Write the needle tables of README.md and docs/results.md from docs/results/*.json: `python benchmarks/niah_tables.py`.
+"""Write the needle tables of README.md and docs/results.md: `python benchmarks/niah_tables.py`.
 
-The JSON files come from `longmamba-mlx eval niah --json`; docs/results.md says with which options.
+They come from docs/results/*.json, made by `longmamba-mlx eval niah --json`; docs/results.md says how.
 """
 
 from __future__ import annotations

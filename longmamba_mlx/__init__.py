@@ -23,16 +23,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from longmamba_mlx import ops as ops
-    from longmamba_mlx.api import Answer as Answer
     from longmamba_mlx.api import Model as Model
     from longmamba_mlx.api import ReadDocument as ReadDocument
     from longmamba_mlx.api import calibrate as calibrate
     from longmamba_mlx.api import load as load
     from longmamba_mlx.convert import convert as convert
     from longmamba_mlx.documents import Document as Document
+    from longmamba_mlx.events import Answer as Answer
 
 _LAZY = {
-    "Answer": "longmamba_mlx.api",
+    "Answer": "longmamba_mlx.events",
     "Document": "longmamba_mlx.documents",
     "Model": "longmamba_mlx.api",
     "ReadDocument": "longmamba_mlx.api",

@@ -43,7 +43,7 @@ def generate(
         chosen = (
             mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
         )
-        token = int(chosen.item())
+        token = int(np.array(chosen))
         if token in stop_ids or (should_stop is not None and should_stop()):
             return
         yield token

@@ -95,9 +95,7 @@ class Model:
     @property
     def parameters(self) -> int:
         """How many numbers the weights hold."""
-        from mlx.utils import tree_flatten
-
-        return sum(array.size for _, array in tree_flatten(self.loaded.model.parameters()))
+        return self.loaded.parameters
 
     @property
     def filter(self) -> str:
@@ -160,7 +158,7 @@ class Model:
         Raises StateError for a file that is broken or was made with another model, DocumentError for another document.
         """
         stored = read_state(Path(path), like=self.loaded.model.initial_state())
-        wanted = replace(stored.key, **self._identity())
+        wanted = replace(stored.key, **self._identity())  # type: ignore[arg-type]
         if document is not None:
             document = as_document(document)
             wanted = replace(wanted, document=document.digest, reader=READER_VERSION)
@@ -246,7 +244,7 @@ class Model:
             plan_length=tokens,
             chunk=chunk,
             kernel=implementation(),
-            **self._identity(),
+            **self._identity(),  # type: ignore[arg-type]
         )
 
 

@@ -38,6 +38,11 @@ class LoadedModel:
     settings: dict[str, object]
     name: str
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights hold."""
+        return sum(array.size for array in dict(tree_flatten(self.model.parameters())).values())
+
 
 def load_model(folder: str | Path) -> LoadedModel:
     """Load the model in `folder` (config.json and *.safetensors), with every tensor in memory.

@@ -1,4 +1,4 @@
-"""The C kernels as differentiable torch functions; built with the C compiler on first use, into the temporary folder."""
+"""The C kernels as differentiable torch functions; built with gcc on first use, into the temporary folder."""
 
 from __future__ import annotations
 

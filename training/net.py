@@ -48,8 +48,8 @@ class NetConfig:
             cfg |= {"layer": "Mamba2", "headdim": self.headdim, "ngroups": 1, "chunk_size": 64}
         return {
             "d_model": self.d_model, "d_intermediate": 0, "n_layer": self.layers, "vocab_size": self.vocab,
-            "ssm_cfg": cfg | {"expand": self.expand}, "rms_norm": True, "residual_in_fp32": True, "fused_add_norm": True,
-            "pad_vocab_size_multiple": 8, "tie_embeddings": True,
+            "ssm_cfg": cfg | {"expand": self.expand}, "rms_norm": True, "residual_in_fp32": True,
+            "fused_add_norm": True, "pad_vocab_size_multiple": 8, "tie_embeddings": True,
         }  # fmt: skip
 
 

@@ -83,11 +83,8 @@ def _questions(question: str | None, file: Path | None) -> list[str]:
         raise UsageError(
             "Give one question, or --questions FILE.", hint='longmamba-mlx ask --file book.txt "Who is Ahab?"'
         )
-    if file is None:
-        lines = [question or ""]
-    else:
-        lines = [line.strip() for line in read_document(file).text.splitlines()]
-    lines = [line for line in lines if line.strip()]
+    given = [question or ""] if file is None else read_document(file).text.splitlines()
+    lines = [line.strip() for line in given if line.strip()]
     if not lines:
         raise UsageError("The question is empty.", hint="Ask something.")
     return lines

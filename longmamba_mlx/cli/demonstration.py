@@ -7,9 +7,10 @@ import re
 import sys
 import time
 from dataclasses import dataclass
+from typing import cast
 
 from longmamba_mlx.cli.progress import follow, megabytes
-from longmamba_mlx.session import Answer, Answered, Event, ReadDone, Session
+from longmamba_mlx.session import Answer, Answered, ReadDone, Session
 
 FILTERS = ("off", "longmamba")
 STRANGER = "Ravensholt"  # nobody of that name in the sample
@@ -64,12 +65,8 @@ The built-in model is a demonstration: it knows one kind of question. With a rea
 
 
 def _ask(session: Session, question: str) -> Answer:
-    event: Event | None = None
-    for event in session.ask(question):
-        pass
-    if not isinstance(event, Answered):
-        raise RuntimeError("an answer ends with Answered or an error")
-    return event.answer
+    *_, last = session.ask(question)
+    return cast("Answered", last).answer
 
 
 def _right(answer: Answer, code: str | None) -> bool:
@@ -90,11 +87,9 @@ def _table(questions: list[tuple[str, str | None]], sides: dict[str, Side]) -> N
             mark = "right" if _right(answer, code) else "wrong"
             cells.append(f"{answer.text or '(nothing)'}  {mark}")
         table.add_row(question, code or "(not there)", *cells)
-    totals = [
-        f"{sum(_right(a, code) for a, (_, code) in zip(side.answers, questions, strict=True))} of {len(questions)} right"
-        for side in sides.values()
-    ]
-    table.add_row("", "", *totals)
+    codes = [code for _, code in questions]
+    totals = [sum(map(_right, side.answers, codes)) for side in sides.values()]
+    table.add_row("", "", *(f"{total} of {len(codes)} right" for total in totals))
     Console(width=None if sys.stdout.isatty() else 140).print(table, markup=False)
     print()
 

@@ -68,11 +68,9 @@ def _line(entry: StateEntry) -> str:
     if entry.info is None or entry.key is None:
         return f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  unusable: {one_line(entry.problem)}"
     when = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
-    info = entry.info
-    return (
-        f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens  "
-        f"{one_line(str(info.get('model', '')), 30)}  {info.get('filter', '')}  {one_line(str(info.get('title', '')), 60)}"
-    )
+    model, kind, title = (one_line(str(entry.info.get(name, "")), 60) for name in ("model", "filter", "title"))
+    size = f"{megabytes(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens"
+    return f"{entry.digest[:12]}  {size}  {model}  {kind}  {title}"
 
 
 def _as_dict(entry: StateEntry) -> dict[str, Any]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
+
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 def follow(events: Iterable[Event]) -> ReadDone:
@@ -42,8 +46,8 @@ class ReadingBar:
     """A bar with tokens/s and time left, if standard error is a terminal."""
 
     def __init__(self) -> None:
-        self._bar = None
-        self._task = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn

@@ -100,7 +100,7 @@ def answer_nll(book: ReadDocument, question: str, answer: str) -> float:
     hidden, _ = model(mx.array(np.concatenate([prompt, wanted[:-1]])[None]), book.state)
     logits = model.head(hidden[:, len(prompt) - 1 :])[0]
     chosen = mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=1)[:, 0]
-    return float((mx.logsumexp(logits, axis=1) - chosen).mean().item())
+    return float(np.array((mx.logsumexp(logits, axis=1) - chosen).mean()))
 
 
 def _row(name: str, length: int, scores: list[_Score], facts: int) -> Row:

@@ -66,7 +66,7 @@ def test_a_read_document_is_reopened_and_answers_alike(file: Path) -> None:
     session = Session()
     again = done(session, file)
     assert again.reopened and again.stored == first.stored and again.tokens == first.tokens
-    assert [e for e in session.ask(QUESTION) if isinstance(e, Answered)][0].answer.text == "48213"
+    assert next(e for e in session.ask(QUESTION) if isinstance(e, Answered)).answer.text == "48213"
 
 
 @pytest.mark.parametrize(
