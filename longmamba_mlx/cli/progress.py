@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
 
-
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 

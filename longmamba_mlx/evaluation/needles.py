@@ -52,7 +52,9 @@ class Filler:
             raise DocumentError(
                 f"The filler text has only {len(self.sentences)} sentences.", hint="Give a longer text."
             )
-        self._ends = list(accumulate(max(1, count(sentence)) for sentence in self.sentences))
+        alone = [max(1, count(sentence)) for sentence in self.sentences]
+        scale = sum(map(count, texts)) / sum(alone)  # a sentence has fewer tokens in its text than alone
+        self._ends = list(accumulate(tokens * scale for tokens in alone))
         self.common = common_words(list(texts), 3000)
 
     def stretch(self, tokens: int, rng: random.Random) -> list[str]:
@@ -60,7 +62,7 @@ class Filler:
         first = rng.randrange(len(self.sentences))
         before = self._ends[first - 1] if first else 0
         rounds, rest = divmod(before + tokens, self._ends[-1])
-        last = bisect_left(self._ends, rest) + rounds * len(self.sentences)
+        last = bisect_left(self._ends, rest) + int(rounds) * len(self.sentences)
         return [self.sentences[i % len(self.sentences)] for i in range(first, max(last, first + 1) + 1)]
 
 

@@ -8,6 +8,8 @@ their values: change them only before `use_numpy_layers`.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -20,7 +22,7 @@ from longmamba_mlx.models.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.state import LayerState
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
-from longmamba_mlx.ops.cpu import kept_counts, to_mlx, to_numpy
+from longmamba_mlx.ops.cpu import kept_counts, single_threaded, to_mlx, to_numpy
 from longmamba_mlx.ops.linear import use_numpy_linears
 
 # Tokens a layer works on at once. For a narrow layer the temporaries then fit a core's second-level cache
@@ -48,11 +50,12 @@ class NumpyBlock(Block):
         conv, ssm = to_numpy(state.conv), self._load(state.ssm)
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
-        for tile in _tiles(values.shape[1], self._config.d_inner):
-            mixed, conv, raw, keep = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
-            np.add(values[:, tile], mixed, out=output[:, tile])
-            if return_kept:
-                kept[:, tile] = kept_counts(raw, keep)
+        with self._threads():
+            for tile in _tiles(values.shape[1], self._config.d_inner):
+                mixed, conv, raw, keep = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
+                np.add(values[:, tile], mixed, out=output[:, tile])
+                if return_kept:
+                    kept[:, tile] = kept_counts(raw, keep)
         after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=self._store(ssm))
         return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
 
@@ -60,11 +63,17 @@ class NumpyBlock(Block):
         values = to_numpy(hidden)
         conv = to_numpy(state.conv)
         raws = []
-        for tile in _tiles(values.shape[1], self._config.d_inner):
-            raw, conv = self._raw(self._normed(values[:, tile]), conv)
-            raws.append(raw)
+        with self._threads():
+            for tile in _tiles(values.shape[1], self._config.d_inner):
+                raw, conv = self._raw(self._normed(values[:, tile]), conv)
+                raws.append(raw)
         after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=state.ssm)
         return to_mlx(np.concatenate(raws, axis=1)), after
+
+    def _threads(self) -> AbstractContextManager[object]:
+        """One thread for a narrow layer: its products are too small to share, and the threads of a BLAS wait for each
+        other in a busy loop, which on a machine with other work made reading ten times slower."""
+        return single_threaded() if self._config.d_inner < _WIDE else nullcontext()
 
     def _normed(self, values: Array) -> Array:
         return arrays.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)

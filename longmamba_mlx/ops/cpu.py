@@ -6,6 +6,8 @@ These need values, so they cannot run inside a traced function; LONGMAMBA_KERNEL
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -15,6 +17,19 @@ from numpy.typing import NDArray
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
 from longmamba_mlx.ops.reference import Limit, Scan
+
+
+@cache
+def _pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # looks once which libraries are loaded: 1 ms, too much for every call
+
+
+def single_threaded() -> AbstractContextManager[object]:
+    """While this is open, NumPy's matrix products use one thread."""
+    limits: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
+    return limits
 
 
 def to_numpy(array: mx.array) -> Array:
