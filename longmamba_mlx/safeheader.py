@@ -91,9 +91,7 @@ def short(value: object) -> str:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse
-        )
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_refuse)
     except (ValueError, RecursionError) as error:
         raise SafetensorsError(f"its header is no sound JSON: {short(str(error))}") from None
     if not isinstance(header, dict) or not raw.startswith(b"{"):

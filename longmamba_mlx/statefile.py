@@ -64,9 +64,7 @@ class StateKey:
         """The inverse of `to_json`. Raises ValueError for missing, unknown or mistyped fields."""
         table = parse_table(text)
         # With `from __future__ import annotations` a field's type is its name.
-        if {name: type(value).__name__ for name, value in table.items()} != {
-            f.name: f.type for f in fields(cls)
-        }:
+        if {name: type(value).__name__ for name, value in table.items()} != {f.name: f.type for f in fields(cls)}:
             raise ValueError("its key is not one of this version")
         return cls(**table)
 
@@ -81,9 +79,7 @@ class StoredState:
     info: dict[str, Any]
 
 
-def write_state(
-    path: Path, key: StateKey, state: ModelState, thresholds: Sequence[Threshold], info: Info
-) -> None:
+def write_state(path: Path, key: StateKey, state: ModelState, thresholds: Sequence[Threshold], info: Info) -> None:
     """Write a state file anywhere, atomically.
 
     `thresholds` has one entry per layer, or none at all. `info` is shown to people (title, source, date):
@@ -154,17 +150,13 @@ def parse_table(text: str) -> dict[str, Any]:
         raise ValueError("it holds nested data") from None
     if not isinstance(table, dict) or any(isinstance(value, list | dict) for value in table.values()):
         raise ValueError("it holds nested data")
-    return {
-        sanitize(name): sanitize(value) if isinstance(value, str) else value for name, value in table.items()
-    }
+    return {sanitize(name): sanitize(value) if isinstance(value, str) else value for name, value in table.items()}
 
 
 def _refuse(path: Path, reason: str, *, unreadable: bool = False) -> NoReturn:
     kind = UnreadableStateError if unreadable else StateError
     name = path.name if len(path.name) <= 24 else f"{path.name[:12]}…"
-    raise kind(
-        f"The stored state {name!r} cannot be used: {reason}.", hint="Read the document again."
-    ) from None
+    raise kind(f"The stored state {name!r} cannot be used: {reason}.", hint="Read the document again.") from None
 
 
 def _compare(found: StateKey, wanted: StateKey | None) -> None:

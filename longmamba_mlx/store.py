@@ -109,9 +109,7 @@ class StateStore:
         digests = sorted(path.stem for path in self._files() if wanted and path.stem.startswith(wanted))
         if len(digests) > 1:
             some = ", ".join(digest[: len(wanted) + _MARGIN] for digest in digests[:3])
-            raise UsageError(
-                f"{len(digests)} stored states begin with {wanted!r}.", hint=f"Give more: {some}."
-            )
+            raise UsageError(f"{len(digests)} stored states begin with {wanted!r}.", hint=f"Give more: {some}.")
         path = self.folder / digests[0][:2] / f"{digests[0]}{SUFFIX}" if digests else None
         entry = _entry(path) if path is not None else None
         if entry is None:

@@ -43,9 +43,7 @@ class Pack:
         self.device = device
         arrays = np.load(path)
         self.pool = torch.as_tensor(arrays["pool"].astype(np.int64), device=device)
-        self.tables = {
-            k: torch.as_tensor(v.astype(np.int64), device=device) for k, v in arrays.items() if k != "pool"
-        }
+        self.tables = {k: torch.as_tensor(v.astype(np.int64), device=device) for k, v in arrays.items() if k != "pool"}
 
     def words(self, split: str, pieces: int) -> Tensor:
         """The words of at most `pieces` tokens, as neighbouring pairs that differ in one letter."""
@@ -87,9 +85,7 @@ class Sampler:
         pair = integers(len(self.pairs), (batch, 1), device)
         slot = torch.arange(count, device=device)[None] % 2
         close = chance(0.1 * self.shape.sharing, batch, 1) & (torch.arange(count, device=device)[None] < 2)
-        first = torch.where(
-            close[..., None], self.pairs[pair.expand(-1, count), slot.expand(batch, -1)], first
-        )
+        first = torch.where(close[..., None], self.pairs[pair.expand(-1, count), slot.expand(batch, -1)], first)
         if self.shape.words == 1:
             rest = torch.zeros_like(second)
             return torch.stack([first, rest, rest], 2)

@@ -74,9 +74,7 @@ class Mamba2Scan(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         x, dt, a, decay, b, c, saved = ctx.saved_tensors
         dx, ddt, dlog, db, dc = (torch.empty_like(item) for item in (x, dt, dt, b, c))
-        call(
-            "mamba2_backward", x, dt, decay, b, c, saved, dy.contiguous(), dx, ddt, dlog, db, dc, *x.shape[:3]
-        )
+        call("mamba2_backward", x, dt, decay, b, c, saved, dy.contiguous(), dx, ddt, dlog, db, dc, *x.shape[:3])
         return dx, ddt + dlog * a, (dlog * dt).sum((0, 1)), db, dc
 
 

@@ -88,9 +88,7 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         right = (logits.detach().argmax(-1) == target).float()
-        shares = [
-            right[kind == k].mean() if (kind == k).any() else torch.ones(()) for k in (DIGIT1, DIGIT, ABSENT)
-        ]
+        shares = [right[kind == k].mean() if (kind == k).any() else torch.ones(()) for k in (DIGIT1, DIGIT, ABSENT)]
         return torch.stack([answers.detach(), *shares, language.detach()])
 
 
@@ -108,9 +106,7 @@ def train(trainer: Trainer, save: Callable[[], None], log: Callable[[str], None]
 
     mix = samplers(stage)
     while (spent := time.monotonic() - started) < total:
-        rate = (
-            settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
-        )
+        rate = settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)

@@ -84,8 +84,7 @@ def join(documents: Sequence[Document]) -> Document:
     position = 0
     for document in documents:
         parts.extend(
-            Part(part.title, part.source, position + part.start, position + part.end)
-            for part in document.parts
+            Part(part.title, part.source, position + part.start, position + part.end) for part in document.parts
         )
         position += len(document.text) + len(_BETWEEN)
     titles = [document.title for document in documents]

@@ -55,9 +55,7 @@ def from_stdin(stream: _Readable | IO[str]) -> Document:
     try:
         data = _read_all(binary, "stdin")
     except OSError as error:
-        raise DocumentError(
-            f"Standard input cannot be read: {error.strerror}.", hint="Give a file."
-        ) from None
+        raise DocumentError(f"Standard input cannot be read: {error.strerror}.", hint="Give a file.") from None
     return from_bytes(data, title="stdin", source="stdin")
 
 
@@ -88,14 +86,10 @@ def _read_file(path: Path, name: str) -> bytes:
         what = "is a link to a file that is not there" if path.is_symlink() else "does not exist"
         raise DocumentMissingError(f"{name!r} {what}.", hint="Check the name and the folder.") from None
     except PermissionError:
-        raise DocumentError(
-            f"{name!r} may not be read.", hint="Give yourself the right to read it."
-        ) from None
+        raise DocumentError(f"{name!r} may not be read.", hint="Give yourself the right to read it.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or "its name is impossible"
-        raise DocumentError(
-            f"{name!r} cannot be read: {reason}.", hint="Check the file and its disk."
-        ) from None
+        raise DocumentError(f"{name!r} cannot be read: {reason}.", hint="Check the file and its disk.") from None
 
 
 def _check_kind(status: os.stat_result, name: str) -> None:

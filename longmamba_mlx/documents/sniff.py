@@ -63,9 +63,7 @@ _ZIP_KINDS: tuple[tuple[bytes, str, str], ...] = (
     (b"[Content_Types].xml", "an Office document (DOCX, XLSX or PPTX)", _TEXTUTIL),
     (b"Index/Document.iwa", "a Pages, Numbers or Keynote file", _OFFICE),
 )
-_HTML = re.compile(
-    rb"\s*(<\?xml[^>]{0,200}>\s*)?(<!--.{0,500}?-->\s*)?<(!doctype\s+html|html[\s>])", re.I | re.S
-)
+_HTML = re.compile(rb"\s*(<\?xml[^>]{0,200}>\s*)?(<!--.{0,500}?-->\s*)?<(!doctype\s+html|html[\s>])", re.I | re.S)
 
 
 def known_format(head: bytes) -> tuple[str, str] | None:
@@ -74,9 +72,7 @@ def known_format(head: bytes) -> tuple[str, str] | None:
         if head.startswith(signature, offset):
             return kind, hint
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return next(
-            ((kind, hint) for mark, kind, hint in _ZIP_KINDS if mark in head), ("a ZIP archive", _UNPACK)
-        )
+        return next(((kind, hint) for mark, kind, hint in _ZIP_KINDS if mark in head), ("a ZIP archive", _UNPACK))
     if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return "a web page (HTML)", _TEXTUTIL
     return None

@@ -256,9 +256,7 @@ def test_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MOST_BYTES", 100)
-    monkeypatch.setattr(
-        reader, "_check_kind", lambda *arguments: None
-    )  # as if it was small when it was asked
+    monkeypatch.setattr(reader, "_check_kind", lambda *arguments: None)  # as if it was small when it was asked
     refusal(put(tmp_path, b"x" * 101))
 
 

@@ -86,21 +86,11 @@ PAYLOADS = [
     "\ud83d\ude00",
 ]
 TERMINAL = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))} - {"\t", "\n"}
-BIDI = {
-    chr(code)
-    for code in range(0x110000)
-    if unicodedata.bidirectional(chr(code)) in ("LRE", "RLE", "LRO", "RLO")
-}
-BIDI |= {
-    chr(code)
-    for code in range(0x110000)
-    if unicodedata.bidirectional(chr(code)) in ("PDF", "LRI", "RLI", "FSI")
-}
+BIDI = {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in ("LRE", "RLE", "LRO", "RLO")}
+BIDI |= {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in ("PDF", "LRI", "RLI", "FSI")}
 BIDI |= {"\u2069", "\u200e", "\u200f", "\u061c"}
 FORBIDDEN = TERMINAL | BIDI | {chr(code) for code in range(0xD800, 0xE000)}
-RISKY = st.text(
-    st.sampled_from("ab\r\n\t\f\x1b[]\\;0\x07\x9b\x9d\x85\u2028\u202e\ufeff\ud800é🙂"), max_size=30
-)
+RISKY = st.text(st.sampled_from("ab\r\n\t\f\x1b[]\\;0\x07\x9b\x9d\x85\u2028\u202e\ufeff\ud800é🙂"), max_size=30)
 
 
 def test_there_are_sixty_payloads_and_more() -> None:

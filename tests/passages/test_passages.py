@@ -192,9 +192,7 @@ def test_any_text_may_be_searched(paragraphs: list[str]) -> None:
 def test_an_index_is_built_once_and_used_from_any_thread() -> None:
     index = PassageIndex(Document("story", STORY))
     found: list[object] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(index.search("captain", "Ahab"))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(index.search("captain", "Ahab"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

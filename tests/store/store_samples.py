@@ -28,9 +28,7 @@ KEY = StateKey(
 INFO = {"title": "Moby-Dick", "source": "moby.txt", "seconds": 1.5, "words": 10, "note": None}
 
 
-def make_state(
-    seed: int = 0, *, layers: int = 2, units: int = 4, tokens: int = 40, dtype=mx.bfloat16
-) -> ModelState:
+def make_state(seed: int = 0, *, layers: int = 2, units: int = 4, tokens: int = 40, dtype=mx.bfloat16) -> ModelState:
     """A state with (1, 3, units) convolution windows and (1, units, 5) scan states."""
     random = np.random.default_rng(seed)
     return ModelState(

@@ -180,7 +180,4 @@ def test_other_damage_is_noticed(sample: Path) -> None:
 
 def test_sha256_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert (
-        safeio.sha256_file(tmp_path / "a")
-        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
+    assert safeio.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

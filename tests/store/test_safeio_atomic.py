@@ -132,9 +132,7 @@ def test_every_write_may_fail(tmp_path: Path, number: int) -> None:
         assert os.listdir(tmp_path) == ["state.bin"]
 
 
-def test_a_folder_that_cannot_be_synced_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -153,16 +151,12 @@ def test_full_fsync_is_used_where_it_exists(tmp_path: Path, monkeypatch: pytest.
     calls: list[int] = []
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: calls.append(command))
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: pytest.fail("fsync does not reach the drive on macOS")
-    )
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("fsync does not reach the drive on macOS"))
     safeio.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
     assert calls == [51, 51]
 
 
-def test_fsync_takes_over_where_full_fsync_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fsync_takes_over_where_full_fsync_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 
     def refuse(descriptor: int, command: int) -> None:

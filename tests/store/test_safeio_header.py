@@ -125,9 +125,7 @@ def test_the_limit_can_be_raised(tmp_path: Path) -> None:
     assert check_safetensors(path, max_header=1 << 21) == {}
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x02", b"\x02" + b"\x00" * 7, b"{}" * 40, b"\x89PNG\r\n\x1a\n" * 3]
-)
+@pytest.mark.parametrize("content", [b"", b"\x02", b"\x02" + b"\x00" * 7, b"{}" * 40, b"\x89PNG\r\n\x1a\n" * 3])
 def test_what_is_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(SafetensorsError):
@@ -174,10 +172,7 @@ def test_whatever_passes_is_laid_out_without_gap(tmp_path: Path, data: st.DataOb
     """Headers near a good one: those that pass describe exactly the bytes of the file."""
     small = st.integers(-2, 9)
     names = data.draw(st.lists(st.text("abc", min_size=1, max_size=2), unique=True, max_size=3))
-    header = {
-        n: entry(data.draw(st.lists(small, max_size=2)), data.draw(small), data.draw(small), "U8")
-        for n in names
-    }
+    header = {n: entry(data.draw(st.lists(small, max_size=2)), data.draw(small), data.draw(small), "U8") for n in names}
     size = data.draw(st.integers(0, 12))
     path = put(tmp_path / "near", header, b"x" * size)
     try:

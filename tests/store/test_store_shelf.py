@@ -75,9 +75,7 @@ def test_show_by_prefix(store: StateStore) -> None:
     assert caught.value.exit_code == 2 and shared in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", " ", "*", "?", "..", "../..", "/", "zz", "\x1b[2J", "[0-9a-f]", "a" * 500, "-"]
-)
+@pytest.mark.parametrize("prefix", ["", " ", "*", "?", "..", "../..", "/", "zz", "\x1b[2J", "[0-9a-f]", "a" * 500, "-"])
 def test_show_and_remove_of_nothing(store: StateStore, prefix: str) -> None:
     path = store.save(KEY, make_state(), [], INFO)
     for act in (store.show, store.remove):

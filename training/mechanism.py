@@ -1,0 +1,89 @@
+"""What the filter mends, decay or pollution: `python training/mechanism.py PACK OUT/mamba2-1 --times 16`.
+
+A filtered token neither writes to a global unit's memory nor lets it decay. Here it is made to do one of the two all
+the same, on the development split: if "does not write, still decays" is as good as the filter, pollution by filler was
+the trouble; if "writes, does not decay" is, the decay of the facts was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import net as nets
+import torch
+from data import Pack
+from evaluate import TRAINED, accuracy, exact
+from kernels import call
+from net import Keep, Net, NetConfig
+from safetensors.torch import load_file
+from torch import Tensor
+
+WAYS = ("filter off", "filter on", "does not write, still decays", "writes, does not decay")
+
+
+class Halves:
+    """Stands in for the scan: takes the unfiltered step and applies the mask to the write, the decay or both."""
+
+    def __init__(self) -> None:
+        self.way, self.mask = WAYS[0], torch.ones(())
+
+    def apply(self, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        write = dt if self.way in (WAYS[0], WAYS[3]) else dt * self.mask
+        decay = dt if self.way in (WAYS[0], WAYS[2]) else dt * self.mask
+        x, write, b, c = (item.contiguous() for item in (x, write, b, c))
+        batch, length, heads, _ = x.shape
+        y, saved = torch.empty_like(x), torch.empty(batch, heads, -(-length // 16), 64 * 32)
+        call("mamba2_forward", x, write, torch.exp(decay * a), b, c, y, saved, batch, length, heads)
+        return y
+
+    def watching(self, keep: Keep) -> Keep:
+        def watch(index: int, raw: Tensor) -> Tensor:
+            self.mask = keep(index, raw)
+            return torch.ones(())
+
+        return watch
+
+
+class Writes:
+    """The same for Mamba-1, where only the write can be taken alone: an input of 0 writes nothing."""
+
+    def __init__(self) -> None:
+        self.way, self.mask, self._scan = WAYS[0], torch.ones(()), nets.Mamba1Scan
+
+    watching = Halves.watching
+
+    def apply(self, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Any:
+        if self.way == WAYS[1]:
+            dt = dt * self.mask
+        return self._scan.apply(x * self.mask if self.way == WAYS[2] else x, dt, a, b, c)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("trained", type=Path)
+    parser.add_argument("--times", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=96)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    report = json.loads(args.trained.with_suffix(".json").read_text())
+    config = {k: v for k, v in report["config"].items() if k != "parameters"}
+    model = Net(NetConfig(**config))
+    model.load_state_dict(load_file(args.trained.with_suffix(".safetensors")))
+    model.eval()
+    pack = Pack(args.pack / "pack.npz", "cpu")
+    keep = exact(model, pack)(TRAINED * args.times)
+    second = config["kind"] == "mamba2"
+    scan: Any = Halves() if second else Writes()
+    setattr(nets, "Mamba2Scan" if second else "Mamba1Scan", scan)
+    for way in WAYS if second else WAYS[:3]:
+        scan.way = way
+        watch = scan.watching(keep)
+        print(f"{way:>30} {accuracy(model, pack, args.times, args.samples, lambda _, w=watch: w):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
