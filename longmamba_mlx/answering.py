@@ -40,9 +40,7 @@ def generate(
         if not bool(mx.isfinite(logits).all().item()):
             raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
         key, draw = mx.random.split(key)
-        chosen = (
-            mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
-        )
+        chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
         token = int(np.array(chosen))
         if token in stop_ids or (should_stop is not None and should_stop()):
             return

@@ -94,9 +94,7 @@ class Reader:
 
 
 def shown(value: object) -> str:
-    text = (
-        repr(value) if isinstance(value, int | float | str) and not _is_huge(value) else type(value).__name__
-    )
+    text = repr(value) if isinstance(value, int | float | str) and not _is_huge(value) else type(value).__name__
     return text if len(text) <= 40 else text[:37] + "..."
 
 

@@ -246,6 +246,4 @@ def _check_sizes(reader: Reader, config: ModelConfig) -> None:
                 raise reader.fail("n_groups", f"is {config.n_groups}, which does not divide {width} {what}")
     mixer = config.d_model * (3 * config.d_inner + config.conv_dim) + config.d_inner * config.d_state
     if config.n_layer * mixer + config.vocab_size * config.d_model > _MAX_PARAMETERS:
-        raise reader.fail(
-            "num_hidden_layers", f"and the widths make more than {_MAX_PARAMETERS:,} parameters"
-        )
+        raise reader.fail("num_hidden_layers", f"and the widths make more than {_MAX_PARAMETERS:,} parameters")

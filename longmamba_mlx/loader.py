@@ -52,9 +52,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise ModelError(
-            f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo"
-        )
+        raise ModelError(f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo")
     if not (folder / "config.json").is_file():
         raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
     raw = read_json(folder / "config.json")

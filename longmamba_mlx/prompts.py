@@ -32,9 +32,7 @@ class PromptForm:
         """The text that follows the document. Raises UsageError for an empty question."""
         words = " ".join(question.split())
         if not words:
-            raise UsageError(
-                "The question is empty.", hint='Ask something: longmamba-mlx ask --file F "Who?"'
-            )
+            raise UsageError("The question is empty.", hint='Ask something: longmamba-mlx ask --file F "Who?"')
         if "{question}?" in self.question:  # the form brings the mark itself
             words = words.rstrip("? ")
         return self.question.replace("{question}", words)

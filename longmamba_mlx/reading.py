@@ -117,9 +117,7 @@ def reading_steps(
         reading = yield from _by_layer(model, ids, plan, chunk, should_stop, logits)
     else:
         reading = yield from _by_chunk(model, ids, plan, chunk, should_stop, logits)
-    if not reading.state.is_finite() or (
-        reading.logits is not None and not np.isfinite(reading.logits).all()
-    ):
+    if not reading.state.is_finite() or (reading.logits is not None and not np.isfinite(reading.logits).all()):
         raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
     return reading
 

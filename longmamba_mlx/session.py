@@ -113,9 +113,7 @@ class Session:
                 except StopIteration as end:
                     read = end.value
                     break
-                yield ReadProgress(
-                    step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory
-                )
+                yield ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory)
             kept = self._save and self._remember(store, read)
             yield from self._told()
         yield ReadDone(

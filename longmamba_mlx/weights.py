@@ -36,9 +36,7 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder.name} holds its weights only as pytorch_model.bin, which is not read",
             hint="use a repository or revision with safetensors files",
         )
-    raise ModelError(
-        f"no weights (*.safetensors) in {folder}", hint="was the download or conversion finished?"
-    )
+    raise ModelError(f"no weights (*.safetensors) in {folder}", hint="was the download or conversion finished?")
 
 
 def _indexed(folder: Path) -> list[Path]:
@@ -97,9 +95,7 @@ def check_weights(expected: Mapping[str, mx.array], weights: Mapping[str, mx.arr
         raise ModelError(_listed("the weights lack", missing), hint="download or convert the model again")
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
-        raise ModelError(
-            _listed("the weights hold unknown tensors:", unknown), hint="is config.json this model's?"
-        )
+        raise ModelError(_listed("the weights hold unknown tensors:", unknown), hint="is config.json this model's?")
     for name, array in weights.items():
         if array.shape != expected[name].shape:
             raise ModelError(

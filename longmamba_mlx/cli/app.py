@@ -64,13 +64,9 @@ def chat(
 
 @app.command()
 def ask(
-    question: Annotated[
-        str | None, typer.Argument(help="The question; quotes around it keep it whole.")
-    ] = None,
+    question: Annotated[str | None, typer.Argument(help="The question; quotes around it keep it whole.")] = None,
     file: o.File = None,
-    questions: Annotated[
-        Path | None, typer.Option("--questions", help="A file with one question per line.")
-    ] = None,
+    questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
     model: o.Model = "demo",
     filter: o.Filter = "longmamba",
     max_tokens: o.MaxTokens = 64,
@@ -193,9 +189,7 @@ def niah(
             "--lengths", help="Document lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths."
         ),
     ] = "1x,4x,16x",
-    filter: Annotated[
-        str, typer.Option("--filter", help="Filters to compare, with commas.")
-    ] = "off,longmamba",
+    filter: Annotated[str, typer.Option("--filter", help="Filters to compare, with commas.")] = "off,longmamba",
     samples: Annotated[int, typer.Option("--samples", min=1, help="Questions per length and filter.")] = 40,
     facts: Annotated[int, typer.Option("--facts", min=1, help="Facts per document.")] = 4,
     split: Annotated[str, typer.Option("--split", help="test, or dev while choosing anything.")] = "test",

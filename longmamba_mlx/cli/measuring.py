@@ -37,9 +37,7 @@ def measure_niah(
     texts = [read_document(path).text for path in filler or [catalogue.sample_document()]]
     hay = Filler(texts, lambda text: len(loaded.tokenizer.encode(text)))
     rows: list[Row] = []
-    print(
-        f"{'filter':>10} {'tokens':>8} {'times L':>8} {'questions':>9} {'right':>15} {'nll':>7} {'refused':>8}"
-    )
+    print(f"{'filter':>10} {'tokens':>8} {'times L':>8} {'questions':>9} {'right':>15} {'nll':>7} {'refused':>8}")
     for row in measure(loaded, hay, tokens, [name.strip() for name in filters], samples=samples, facts=facts,
                        split=split, absent=absent, seed=seed):  # fmt: skip
         rows.append(row)

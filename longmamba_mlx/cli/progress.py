@@ -77,9 +77,7 @@ class ReadingBar:
         if isinstance(event, Loading):
             self._task = self._bar.add_task(f"Loading {event.name}", total=None, rest="")
         elif isinstance(event, Counted) and self._task is not None:
-            self._bar.update(
-                self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens
-            )
+            self._bar.update(self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens)
         elif isinstance(event, ReadProgress) and self._task is not None:
             rest = (
                 f"{event.done:,} of {event.total:,} tokens  {event.tokens_per_second:,.0f} tokens/s  "

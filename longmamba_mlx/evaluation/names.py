@@ -43,8 +43,7 @@ LAST = (
 ).split()
 TITLES = "Dr. Mr. Mrs. Miss Sir Lady Captain Professor Agent Officer Sister Uncle Judge Major Inspector Count".split()
 PLACES = (
-    "Unit Gate Room Station Sector Vault Ward Locker Tower Dock Wing Project Hall Block Bay Cabin Depot "
-    "Level Pier Post"
+    "Unit Gate Room Station Sector Vault Ward Locker Tower Dock Wing Project Hall Block Bay Cabin Depot Level Pier Post"
 ).split()
 ONSETS = "b br c ch cl d dr f fl g gl gr h j k kr l m n p ph pr qu r s sh sk st t th tr v vr w y z zh".split()
 VOWELS = "a e i o u ae ai au ei ia io oa ou ua".split()
@@ -62,9 +61,7 @@ def split_of(word: str) -> str:
 def made_up(rng: random.Random) -> str:
     """A word of one to four invented syllables."""
     count = rng.choice((1, 2, 2, 2, 3, 3, 4))
-    text = "".join(
-        rng.choice(ONSETS) + rng.choice(VOWELS[: 5 if rng.random() < 0.8 else None]) for _ in range(count)
-    )
+    text = "".join(rng.choice(ONSETS) + rng.choice(VOWELS[: 5 if rng.random() < 0.8 else None]) for _ in range(count))
     return (text + rng.choice(CODAS)).capitalize()
 
 
@@ -133,9 +130,7 @@ def draw_pairs(split: str, count: int, common: list[str], seed: int) -> list[tup
         word = draw_word(rng, common)
         if split_of(word) != split or not any(c.isalpha() for c in word):
             continue
-        other = next(
-            (w for w in (one_letter_off(word, rng) for _ in range(40)) if split_of(w) == split), None
-        )
+        other = next((w for w in (one_letter_off(word, rng) for _ in range(40)) if split_of(w) == split), None)
         if other is not None:
             pairs.append((word, other))
     return pairs

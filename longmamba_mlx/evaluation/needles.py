@@ -73,9 +73,7 @@ def hide(filler: Filler, tokens: int, facts: int, rng: random.Random, *, split: 
     facts alone would fill the document.
     """
     if tokens < 40 * facts:
-        raise UsageError(
-            f"{facts} facts do not fit into {tokens} tokens.", hint="Fewer facts, or a longer document."
-        )
+        raise UsageError(f"{facts} facts do not fit into {tokens} tokens.", hint="Fewer facts, or a longer document.")
     names = draw_names(rng, split, 2 * facts, filler.common)
     sentences = filler.stretch(tokens - 20 * facts, rng)
     places = sorted(rng.randrange(len(sentences) + 1) for _ in range(facts))
@@ -85,8 +83,6 @@ def hide(filler: Filler, tokens: int, facts: int, rng: random.Random, *, split: 
     )
     parts: list[str] = []
     for index, sentence in enumerate([*sentences, ""]):
-        parts.extend(
-            f"{needle.sentence} " for needle, place in zip(needles, places, strict=True) if place == index
-        )
+        parts.extend(f"{needle.sentence} " for needle, place in zip(needles, places, strict=True) if place == index)
         parts.append(sentence if not sentence or sentence[-1].isspace() else f"{sentence} ")
     return Haystack("".join(parts).strip(), needles, tuple(names[facts:]))

@@ -138,9 +138,7 @@ class Calibration:
         try:
             return _from_arrays(arrays, metadata)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise CalibrationError(
-                f"the calibration {Path(path).name} is broken ({error})", hint=_AGAIN
-            ) from error
+            raise CalibrationError(f"the calibration {Path(path).name} is broken ({error})", hint=_AGAIN) from error
 
 
 def _layer_arrays(prefix: str, layer: LayerCalibration) -> dict[str, Float32]:
@@ -156,9 +154,7 @@ def _layer_arrays(prefix: str, layer: LayerCalibration) -> dict[str, Float32]:
         named |= {inner + "budgets": table.budgets, inner + "step_mean": table.step_mean}
         named |= {inner + "mean": table.mean, inner + "maximum": table.maximum}
     return {
-        prefix + name: np.ascontiguousarray(array, np.float32)
-        for name, array in named.items()
-        if array is not None
+        prefix + name: np.ascontiguousarray(array, np.float32) for name, array in named.items() if array is not None
     }
 
 
@@ -167,16 +163,12 @@ def _check_origin(metadata: Mapping[str, str], fingerprint: str, quantisation: s
         raise CalibrationError("this file is not a calibration", hint=_AGAIN)
     version = metadata.get("format_version")
     if version != str(FORMAT_VERSION):
-        raise CalibrationError(
-            f"this calibration is of format version {version}, not {FORMAT_VERSION}", hint=_AGAIN
-        )
+        raise CalibrationError(f"this calibration is of format version {version}, not {FORMAT_VERSION}", hint=_AGAIN)
     if metadata.get("fingerprint") != fingerprint:
         raise CalibrationError("this calibration was made for another model's weights", hint=_AGAIN)
     if metadata.get("quantisation") != quantisation:
         made = metadata.get("quantisation")
-        raise CalibrationError(
-            f"this calibration was made for quantisation {made}, not {quantisation}", hint=_AGAIN
-        )
+        raise CalibrationError(f"this calibration was made for quantisation {made}, not {quantisation}", hint=_AGAIN)
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Calibration:
@@ -185,10 +177,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
     low, high = facts["time_step_limit"]
     ranks = np.asarray(arrays["ranks"], np.int64)
     _require(
-        ranks.ndim == 1
-        and ranks[0] == 1
-        and ranks[-1] == windows * length
-        and bool((np.diff(ranks) > 0).all()),
+        ranks.ndim == 1 and ranks[0] == 1 and ranks[-1] == windows * length and bool((np.diff(ranks) > 0).all()),
         "ranks",
     )
     clamps = [float(clamp) for clamp in facts["clamps"]]

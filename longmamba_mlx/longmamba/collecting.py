@@ -114,9 +114,7 @@ def collect(
 def _embedded(model: CalibratedModel, window: NDArray[np.uint32], chunk: int) -> list[Any]:
     import mlx.core as mx
 
-    return [
-        model.embed(mx.array(window[None, start : start + chunk])) for start in range(0, len(window), chunk)
-    ]
+    return [model.embed(mx.array(window[None, start : start + chunk])) for start in range(0, len(window), chunk)]
 
 
 def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> Float32:
@@ -132,9 +130,7 @@ def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> Float32
         mx.eval(hidden[number])
     joined = np.concatenate(pieces, axis=1)
     if not np.isfinite(joined).all():
-        raise NumericError(
-            f"layer {index} gives step sizes that are not finite", hint="The weights may be broken."
-        )
+        raise NumericError(f"layer {index} gives step sizes that are not finite", hint="The weights may be broken.")
     return joined
 
 

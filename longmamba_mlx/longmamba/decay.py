@@ -34,9 +34,7 @@ def log_step_mean(delta: Float64, rates: Float) -> Float64:
         for mode in range(spread.shape[1]):
             mean += np.exp(-small * spread[:, mode].reshape(shape))
         logs = np.log(mean / np.float32(spread.shape[1]))
-        result[start : start + rows] = logs.sum(-1, dtype=np.float64) - part.sum(-1) * slowest.reshape(
-            shape[:-1]
-        )
+        result[start : start + rows] = logs.sum(-1, dtype=np.float64) - part.sum(-1) * slowest.reshape(shape[:-1])
     return result
 
 

@@ -195,13 +195,9 @@ def _or_none(thresholds: Float) -> Float32 | None:
     return values if bool((values > -np.inf).any()) else None
 
 
-def _notices(
-    calibration: Calibration, mode: str, layers: tuple[LayerPlan, ...], total_length: int
-) -> tuple[str, ...]:
+def _notices(calibration: Calibration, mode: str, layers: tuple[LayerPlan, ...], total_length: int) -> tuple[str, ...]:
     if not any(layer.is_global.any() for layer in layers):
-        return (
-            "No part of this model remembers beyond its training length at this theta: nothing is filtered.",
-        )
+        return ("No part of this model remembers beyond its training length at this theta: nothing is filtered.",)
     longest = paper_lengths(calibration.training_length)[-1]
     if mode == "paper" and total_length > longest:
         return (
@@ -214,6 +210,4 @@ def _notices(
 def require_layers(calibration: Calibration, n_layer: int, units: int) -> None:
     """Raises CalibrationError where a calibration does not fit a model's number of layers or units."""
     if len(calibration.layers) != n_layer or any(layer.units != units for layer in calibration.layers):
-        raise CalibrationError(
-            "this calibration does not fit the model's layers", hint="Calibrate this model again."
-        )
+        raise CalibrationError("this calibration does not fit the model's layers", hint="Calibrate this model again.")

@@ -47,15 +47,11 @@ class FilterSettings:
         if not 0 <= self.theta < 1:
             raise UsageError(f"theta must be at least 0 and below 1, not {self.theta}")
         if not 0 <= self.clamp < 1:
-            raise UsageError(
-                f"clamp must be at least 0 and below 1, not {self.clamp}", hint="0.05 means 5 %."
-            )
+            raise UsageError(f"clamp must be at least 0 and below 1, not {self.clamp}", hint="0.05 means 5 %.")
         if not (self.budget_factor > 0 and math.isfinite(self.budget_factor)):
             raise UsageError(f"budget_factor must be a positive number, not {self.budget_factor}")
         if self.resolved_mode == "paper" and self.budget_factor != 1.0:
-            raise UsageError(
-                "budget_factor has no meaning in paper mode", hint="Use the curve or document mode."
-            )
+            raise UsageError("budget_factor has no meaning in paper mode", hint="Use the curve or document mode.")
         if self.resolved_mode == "curve" and self.combine != "pooled":
             raise UsageError(f"the curve mode pools its windows and cannot combine them by {self.combine}")
 

@@ -65,9 +65,7 @@ class MassCurve:
         if upper == 0:
             return np.asarray(high * rank)
         low = self.mass[upper - 1].astype(np.float64)
-        return np.asarray(
-            low + (high - low) * (rank - self.ranks[upper - 1]) / np.diff(self.ranks)[upper - 1]
-        )
+        return np.asarray(low + (high - low) * (rank - self.ranks[upper - 1]) / np.diff(self.ranks)[upper - 1])
 
     def rank_of(self, mass: Float64) -> Float64:
         """Real rank (units,) up to which the tokens carry a mass (units,)."""
@@ -152,9 +150,7 @@ def saturation_lengths(curve: MassCurve, training_length: int, clamp: float, lim
         return np.asarray(training_length * total / top_clamped)
 
 
-def clamped_window(
-    curve: MassCurve, clamp: float, rates: Float, limit: Limit
-) -> tuple[Float64, Float64 | None]:
+def clamped_window(curve: MassCurve, clamp: float, rates: Float, limit: Limit) -> tuple[Float64, Float64 | None]:
     """Clamped budget and log step-mean decay, pooled, as sums over all pooled tokens: (units,) each.
 
     The second is summed from the knots with the trapezoidal rule and is None where there is one mode.

@@ -97,9 +97,7 @@ class LanguageModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(
-            config, [Block(config, self.make_mixer(config)) for _ in range(config.n_layer)]
-        )
+        self.backbone = Backbone(config, [Block(config, self.make_mixer(config)) for _ in range(config.n_layer)])
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
@@ -171,9 +169,7 @@ class LanguageModel(nn.Module):
 
     def decay_rates(self, index: int) -> NDArray[np.float32]:
         """|A| of layer `index` in float32: (n_heads,) for Mamba-2, (d_inner, d_state) for Mamba-1."""
-        rates: NDArray[np.float32] = np.exp(
-            np.array(self.backbone.layers[index].mixer["A_log"].astype(mx.float32))
-        )
+        rates: NDArray[np.float32] = np.exp(np.array(self.backbone.layers[index].mixer["A_log"].astype(mx.float32)))
         return rates
 
     def __call__(

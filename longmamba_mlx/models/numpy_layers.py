@@ -170,9 +170,7 @@ class NumpyMamba2Block(NumpyBlock):
     def _split(self, x: Array) -> tuple[Array, Array, Array]:
         """z, x B C before the convolution, and raw steps with their bias."""
         config = self._config
-        parts = np.split(
-            self._linear("in_proj", x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1
-        )
+        parts = np.split(self._linear("in_proj", x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
         return parts[0], parts[1], parts[2] + self._weights["dt_bias"]
 
 
@@ -212,9 +210,7 @@ def _weights(block: Block) -> Weights:
     """Views of a block's parameters, and what is computed from them once."""
     mixer = block.mixer
     named: dict[str, mx.array] = dict(tree_flatten(mixer.parameters()))
-    weights = {
-        name: to_numpy(array) for name, array in named.items() if name not in ("A_log", "conv1d.weight")
-    }
+    weights = {name: to_numpy(array) for name, array in named.items() if name not in ("A_log", "conv1d.weight")}
     weights["norm.weight"], gated = to_numpy(block.norm.weight), weights.get("norm.weight")
     if gated is not None:
         weights["norm"] = gated

@@ -50,8 +50,7 @@ class ModelState:
         if not count or set(arrays) != expected:
             raise StateError("the stored state does not hold the layers of a model")
         layers = (
-            LayerState(conv=arrays[f"layers.{index}.conv"], ssm=arrays[f"layers.{index}.ssm"])
-            for index in range(count)
+            LayerState(conv=arrays[f"layers.{index}.conv"], ssm=arrays[f"layers.{index}.ssm"]) for index in range(count)
         )
         return cls(layers=tuple(layers), tokens=tokens)
 

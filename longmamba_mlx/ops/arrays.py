@@ -60,9 +60,7 @@ def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
     return normed
 
 
-def gated_rms_norm(
-    y: Array, z: Array, weight: Array, *, groups: int, eps: float, norm_before_gate: bool
-) -> Array:
+def gated_rms_norm(y: Array, z: Array, weight: Array, *, groups: int, eps: float, norm_before_gate: bool) -> Array:
     """As `norm.gated_rms_norm`."""
     gate = silu(z)
     value = y if norm_before_gate else np.multiply(y, gate)

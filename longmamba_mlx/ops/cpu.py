@@ -59,9 +59,7 @@ def gated_rms_norm(
 ) -> mx.array:
     """As `norm.gated_rms_norm`."""
     inputs = (to_numpy(y), to_numpy(z), to_numpy(weight))
-    return to_mlx(
-        arrays.gated_rms_norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype
-    )
+    return to_mlx(arrays.gated_rms_norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype)
 
 
 def selective_scan(
