@@ -1,0 +1,187 @@
+// Enough of the Metal Shading Language, in C++, to compile a kernel's text as MLX writes it. What Metal has not
+// must not be here either: no double, no std::, no expm1, no implicit conversion from float to bfloat.
+#pragma once
+#include "runtime.hpp"
+
+#define device
+#define constant
+#define thread
+#define threadgroup
+#define MLX_MTL_PRAGMA_UNROLL _Pragma("GCC unroll 16")
+#define MLX_MTL_CONST static constexpr const
+#define SHARED_ARRAY(type, name, ...) \
+  static type name __VA_ARGS__;       \
+  emulator_threadgroup_memory(&name, sizeof(name), __LINE__)
+
+typedef _Float16 half;
+typedef _Float16 float16_t;
+
+struct bfloat {
+  uint16_t bits;
+  bfloat() = default;
+  template <typename T>
+  explicit bfloat(T value) {
+    float wide = float(value);
+    uint32_t raw;
+    __builtin_memcpy(&raw, &wide, 4);
+    const bool nan = (raw & 0x7fffffffu) > 0x7f800000u;
+    bits = nan ? uint16_t(0x7fc0) : uint16_t((raw + 0x7fffu + ((raw >> 16) & 1u)) >> 16);
+  }
+  operator float() const {
+    uint32_t raw = uint32_t(bits) << 16;
+    float wide;
+    __builtin_memcpy(&wide, &raw, 4);
+    return wide;
+  }
+};
+typedef bfloat bfloat16_t;
+
+template <typename T>
+struct alignas(2 * sizeof(T)) vec2 {
+  T x, y;
+};
+template <typename T>
+struct alignas(4 * sizeof(T)) vec4 {
+  T x, y, z, w;
+  T& operator[](int i) { return (&x)[i]; }
+};
+typedef vec2<float> float2;
+typedef vec4<float> float4;
+typedef vec4<half> half4;
+typedef vec2<uint> uint2;
+typedef vec4<uint> uint4;
+template <typename T>
+inline vec4<T> operator+(vec4<T> a, vec4<T> b) {
+  return {T(a.x + b.x), T(a.y + b.y), T(a.z + b.z), T(a.w + b.w)};
+}
+
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
+#define LINE int line = __builtin_LINE()
+
+namespace metal {
+enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2 };
+inline void threadgroup_barrier(mem_flags, LINE) { emulator_barrier(true, line); }
+inline void simdgroup_barrier(mem_flags, LINE) { emulator_barrier(false, line); }
+
+#define UNARY(name, builtin) \
+  inline float name(float x) { return builtin(x); }
+UNARY(fabs, __builtin_fabsf)
+UNARY(abs, __builtin_fabsf)
+UNARY(floor, __builtin_floorf)
+UNARY(ceil, __builtin_ceilf)
+UNARY(rint, __builtin_rintf)
+UNARY(sqrt, __builtin_sqrtf)
+UNARY(tanh, __builtin_tanhf)
+inline bool isnan(float x) { return x != x; }
+inline bool isinf(float x) { return __builtin_fabsf(x) == INFINITY; }
+inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+inline float copysign(float a, float b) { return __builtin_copysignf(a, b); }
+inline float max(float a, float b) { return __builtin_fmaxf(a, b); }
+inline float min(float a, float b) { return __builtin_fminf(a, b); }
+inline float clamp(float x, float low, float high) { return min(max(x, low), high); }
+#define INTEGERS(T)                                  \
+  inline T max(T a, T b) { return a > b ? a : b; }   \
+  inline T min(T a, T b) { return a < b ? a : b; }
+INTEGERS(int)
+INTEGERS(uint)
+INTEGERS(long)
+INTEGERS(unsigned long)
+
+namespace precise {  // within 4 units in the last place
+inline float exp(float x) { return emulator_wrong_by(__builtin_expf(x), 4.0f); }
+inline float exp2(float x) { return emulator_wrong_by(__builtin_exp2f(x), 4.0f); }
+inline float log(float x) { return __builtin_logf(x); }
+using metal::sqrt;
+using metal::tanh;
+}  // namespace precise
+namespace fast {  // within 3 + |2x| units
+inline float exp(float x) { return emulator_wrong_by(__builtin_expf(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
+inline float exp2(float x) { return emulator_wrong_by(__builtin_exp2f(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
+inline float log(float x) { return __builtin_logf(x); }
+using metal::tanh;
+}  // namespace fast
+using precise::exp;
+using precise::exp2;
+using precise::log;
+
+enum { kSum = 1, kMax, kMin, kShuffle, kXor, kDown, kUp, kBroadcast, kAny, kAll };
+
+template <typename T>
+inline T lane(const Lanes& lanes, uint i, int line) {
+  if (i >= lanes.present) emulator_fail("a value is taken from a lane that does not exist", line);
+  T value;
+  __builtin_memcpy(&value, lanes.slots[i].bytes, sizeof(T));
+  return value;
+}
+template <typename T>
+inline T lane_or_poison(const Lanes& lanes, uint i, int line) {
+  T value;
+  __builtin_memset(&value, emulator_poison, sizeof(T));
+  return i < lanes.present ? lane<T>(lanes, i, line) : value;
+}
+template <typename T>
+inline T simd_sum(T value, LINE) {
+  const Lanes all = emulator_simd(&value, sizeof(T), kSum, line);
+  T parts[32];
+  for (uint i = 0; i < 32; ++i) parts[i] = i < all.present ? lane<T>(all, i, line) : T(0);
+  for (uint width = 1; width < 32; width *= 2)
+    for (uint i = 0; i < 32; i += 2 * width) parts[i] = T(parts[i] + parts[i + width]);
+  return parts[0];
+}
+#define REDUCE(name, code, expression)                                   \
+  template <typename T>                                                  \
+  inline T name(T value, LINE) {                                         \
+    const Lanes all = emulator_simd(&value, sizeof(T), code, line);      \
+    T a = lane<T>(all, 0, line);                                         \
+    for (uint i = 1; i < all.present; ++i) {                             \
+      const T b = lane<T>(all, i, line);                                 \
+      a = expression;                                                    \
+    }                                                                    \
+    return a;                                                            \
+  }
+REDUCE(simd_max, kMax, (b > a ? b : a))
+REDUCE(simd_min, kMin, (b < a ? b : a))
+REDUCE(simd_any, kAny, (a || b))
+REDUCE(simd_all, kAll, (a && b))
+#define TAKE(name, code, take, index)                                    \
+  template <typename T>                                                  \
+  inline T name(T value, ushort which, LINE) {                           \
+    const Lanes all = emulator_simd(&value, sizeof(T), code, line);      \
+    return take<T>(all, index, line);                                    \
+  }
+TAKE(simd_shuffle, kShuffle, lane, which)
+TAKE(simd_broadcast, kBroadcast, lane, which)
+TAKE(simd_shuffle_xor, kXor, lane, all.self ^ which)
+TAKE(simd_shuffle_down, kDown, lane_or_poison, all.self + which)
+TAKE(simd_shuffle_up, kUp, lane_or_poison, all.self - which)
+
+enum memory_order { memory_order_relaxed };
+template <typename T>
+struct atomic {
+  T value;
+};
+template <typename T>
+inline T atomic_fetch_add_explicit(atomic<T>* at, T value, memory_order) {
+  const T before = at->value;
+  at->value = T(before + value);
+  return before;
+}
+}  // namespace metal
+
+using namespace metal;
+
+// The two helpers of MLX's own prelude that kernels use.
+inline size_t elem_to_loc(uint element, const int* shape, const int64_t* strides, int ndim) {
+  size_t at = 0;
+  for (int i = ndim - 1; i >= 0; --i) {
+    at += size_t(element % uint(shape[i])) * size_t(strides[i]);
+    element /= uint(shape[i]);
+  }
+  return at;
+}
+template <typename T, typename U>
+inline T ceildiv(T a, U b) {
+  return (a + b - 1) / b;
+}
+#define double metal_has_no_double
