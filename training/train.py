@@ -56,6 +56,8 @@ class Settings:
     tokens: int  # a step
     language: float  # weight of the language loss
     stage: int  # to begin with
+    most_facts: int  # in the last stage
+    digit_weight: float  # of the later digits in the loss; the first has 2
 
 
 class Trainer:
@@ -69,7 +71,7 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
         self.weights = torch.zeros(8)
-        for kind, weight in {DIGIT1: 2.0, DIGIT: 1.0, END: 0.3, ABSENT: 2.0}.items():
+        for kind, weight in {DIGIT1: 2.0, DIGIT: settings.digit_weight, END: 0.3, ABSENT: 2.0}.items():
             self.weights[kind] = weight
 
     def step(self, sampler: Sampler) -> Tensor:
@@ -101,7 +103,8 @@ def train(trainer: Trainer, save: Callable[[], None], log: Callable[[str], None]
     rng = random.Random(settings.seed)
 
     def samplers(stage: int) -> list[tuple[Sampler, float]]:
-        shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else FINAL
+        last = [(replace(shape, facts=min(shape.facts, settings.most_facts)), share) for shape, share in FINAL]
+        shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
         return [(Sampler(trainer.pack, shape, "train"), share) for shape, share in shapes]
 
     mix = samplers(stage)
@@ -142,6 +145,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--a-high", type=float, default=16)
     parser.add_argument("--a-low", type=float, default=1)
     parser.add_argument("--stage", type=int, default=0)
+    parser.add_argument("--most-facts", type=int, default=12)
+    parser.add_argument("--digit-weight", type=float, default=1.0)
     parser.add_argument("--init", type=Path, help="start from these weights")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
@@ -166,7 +171,10 @@ def main() -> None:
         a_high=args.a_high,
     )
     pack = Pack(args.pack / "pack.npz", "cpu")
-    settings = Settings(args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage)
+    settings = Settings(
+        args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
+        args.digit_weight,
+    )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
         trainer.net.load_state_dict(load_file(args.init))

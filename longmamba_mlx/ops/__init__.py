@@ -4,8 +4,8 @@
 everywhere; `reference` is their specification. The environment variable LONGMAMBA_KERNEL chooses the
 implementation:
 
-    auto        (default) Metal on an Apple GPU, NumPy on a CPU without Accelerate (Linux), plain MLX
-    elsewhere reference   the specification: one token after the other, in plain MLX
+    auto        (default) Metal on an Apple GPU; NumPy on a CPU without Accelerate (Linux); else plain MLX
+    reference   the specification: one token after the other, in plain MLX
     metal       the Metal kernels, or an error
     cpu         NumPy
 """
@@ -97,7 +97,7 @@ def selective_scan(
     if how == "metal":
         from longmamba_mlx.ops import metal
 
-        if metal.usable(required=_metal_required()):
+        if metal.fits(A.shape[1]) and metal.usable(required=_metal_required()):
             return metal.selective_scan(*arguments)
     return reference.selective_scan(*arguments)
 
@@ -147,7 +147,12 @@ def ssd_scan(
         return cpu.ssd_scan(*arguments)
     if how == "reference":
         return reference.ssd_scan(*arguments)
-    # On a GPU too: the block form is a handful of matrix products, which MLX runs well.
+    if how == "metal":
+        from longmamba_mlx.ops import metal
+
+        if metal.fits(B.shape[3]) and metal.usable(required=_metal_required()):
+            return metal.ssd_scan(*arguments)
+    # The block form is a handful of matrix products, which MLX runs well.
     return ssd.ssd_scan(*arguments)
 
 
@@ -161,10 +166,16 @@ def causal_conv1d(
     the argument.
     """
     checks.check_conv(x, weight, bias, initial)
-    if implementation() == "cpu":
+    how = implementation()
+    if how == "cpu":
         from longmamba_mlx.ops import cpu
 
         return cpu.causal_conv1d(x, weight, bias, initial)
+    if how == "metal":
+        from longmamba_mlx.ops import metal
+
+        if metal.usable(required=_metal_required()):
+            return metal.causal_conv1d(x, weight, bias, initial)
     return conv.causal_conv1d(x, weight, bias, initial)
 
 

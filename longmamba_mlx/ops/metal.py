@@ -1,4 +1,4 @@
-"""The scans through Metal kernels, and whether this machine's Metal can be trusted with them."""
+"""The ops through Metal kernels, and whether this machine's Metal can be trusted with them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.errors import NoMLXError
-from longmamba_mlx.metal_kernels import selective_scan as kernel
-from longmamba_mlx.ops import reference
+from longmamba_mlx.metal_kernels import conv as conv_kernel
+from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.ops import conv, reference
 from longmamba_mlx.ops.reference import Limit, Scan
 
 
@@ -48,17 +49,25 @@ def _problem() -> str | None:
 
 
 def _difference_from_reference() -> float:
-    """Largest difference in y and state on 37 tokens, 40 channels, half of the steps filtered."""
+    """Largest difference of any kernel, relative to the output's largest value, on 37 tokens, half of them filtered."""
     keys = mx.random.split(mx.random.key(7), 6)
     x, dt = (mx.random.normal((1, 37, 40), key=key) for key in keys[:2])
     b_in, c_out = (mx.random.normal((1, 37, 16), key=key) for key in keys[2:4])
     rate = -mx.exp(mx.random.normal((40, 16), key=keys[4]))
-    arguments = (x, dt, rate, b_in, c_out, mx.ones((40,)), x, None, mx.zeros((40,)))
-    mine = selective_scan(*arguments)
-    expected = reference.selective_scan(*arguments)
-    differences = [mx.abs(a - b).max() for a, b in zip(mine, expected, strict=True)]
+    channels = (x, dt, rate, b_in, c_out, mx.ones((40,)), x, None, mx.zeros((40,)))
+    by_head = [array[:, :, None] for array in (b_in, c_out)]
+    heads = (x.reshape(1, 37, 4, 10), dt[:, :, :4], rate[:4, 0], *by_head, mx.ones((4,)), None, None, mx.zeros((4,)))
+    taps = mx.random.normal((40, 4), key=keys[5])
+    mine = (*selective_scan(*channels), *ssd_scan(*heads), *causal_conv1d(x, taps))
+    expected = (*reference.selective_scan(*channels), *reference.ssd_scan(*heads), *conv.causal_conv1d(x, taps))
+    differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
     worst = np.asarray(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
+
+
+def fits(states: int) -> bool:
+    """True where a state of this size fits the scan kernel's threadgroup memory."""
+    return states <= scan_kernel.MAX_STATES
 
 
 def selective_scan(
@@ -76,28 +85,93 @@ def selective_scan(
     reverse: bool = False,
     return_kept: bool = False,
 ) -> Scan:
-    """As `reference.selective_scan`, in one launch."""
+    """As `reference.selective_scan`, in one launch: the channels are the rows of one head."""
     batch, _, channels = x.shape
-    state_shape = (batch, channels, A.shape[1])
-    y, state, kept = kernel.selective_scan(
-        x,
-        dt,
-        z,
-        A.astype(mx.float32),
-        B,
-        C,
-        _per_channel(D, channels, 0.0),
-        _per_channel(dt_bias, channels, 0.0),
-        _per_channel(threshold, channels, -math.inf),
-        mx.zeros(state_shape) if initial_state is None else initial_state.astype(mx.float32),
-        mx.array(time_step_limit, dtype=mx.float32),
+    fixed = _coefficients(A, D, dt_bias, threshold, time_step_limit, channels, per_head=False)
+    y, state, kept = scan_kernel.scan(
+        x[:, :, None],
+        dt[:, :, None],
+        None if z is None else z[:, :, None],
+        B[:, :, None],
+        C[:, :, None],
+        _state(initial_state, (batch, channels, A.shape[1]))[:, None],
+        fixed,
         reverse=reverse,
         return_kept=return_kept and threshold is not None,
     )
+    return _result(y[:, :, 0], state[:, 0], kept, threshold, channels, return_kept)
+
+
+def ssd_scan(
+    x: mx.array,
+    dt: mx.array,
+    A: mx.array,
+    B: mx.array,
+    C: mx.array,
+    D: mx.array | None = None,
+    z: mx.array | None = None,
+    dt_bias: mx.array | None = None,
+    threshold: mx.array | None = None,
+    initial_state: mx.array | None = None,
+    time_step_limit: Limit = (0.0, math.inf),
+    reverse: bool = False,
+    return_kept: bool = False,
+) -> Scan:
+    """As `reference.ssd_scan`, in one launch."""
+    batch, _, heads, width = x.shape
+    fixed = _coefficients(A[:, None], D, dt_bias, threshold, time_step_limit, heads, per_head=True)
+    y, state, kept = scan_kernel.scan(
+        x,
+        dt[..., None],
+        z,
+        B,
+        C,
+        _state(initial_state, (batch, heads, width, B.shape[3])),
+        fixed,
+        reverse=reverse,
+        return_kept=return_kept and threshold is not None,
+    )
+    return _result(y, state, kept, threshold, heads, return_kept)
+
+
+def causal_conv1d(
+    x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """As `conv.causal_conv1d`, in one launch."""
+    batch, _, channels = x.shape
+    taps = weight.shape[1]
+    if taps == 1:
+        return conv.causal_conv1d(x, weight, bias, initial)  # no window to carry: nothing to fuse
+    before = _spread(0.0, (batch, taps - 1, channels)) if initial is None else initial
+    return conv_kernel.causal_conv1d(x, weight, _spread(0.0, (channels,)) if bias is None else bias, before)
+
+
+def _spread(value: float, shape: tuple[int, ...]) -> mx.array:
+    """One number seen as an array: no memory and no launch, since the kernels read through strides."""
+    return mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
+
+
+def _state(initial: mx.array | None, shape: tuple[int, ...]) -> mx.array:
+    return _spread(0.0, shape) if initial is None else initial
+
+
+def _coefficients(
+    A: mx.array,
+    D: mx.array | None,
+    dt_bias: mx.array | None,
+    threshold: mx.array | None,
+    limit: Limit,
+    units: int,
+    *,
+    per_head: bool,
+) -> scan_kernel.Coefficients:
+    vectors = [_spread(0.0, (units,)) if vector is None else vector.astype(mx.float32) for vector in (D, dt_bias)]
+    return scan_kernel.Coefficients(A.astype(mx.float32), vectors[0], vectors[1], threshold, limit, per_head)
+
+
+def _result(
+    y: mx.array, state: mx.array, kept: mx.array, threshold: mx.array | None, units: int, return_kept: bool
+) -> Scan:
     if not return_kept:
         return y, state
-    return y, state, kept if threshold is not None else mx.full(x.shape[:2], channels, dtype=mx.int32)
-
-
-def _per_channel(vector: mx.array | None, channels: int, default: float) -> mx.array:
-    return mx.full((channels,), default) if vector is None else vector.astype(mx.float32)
+    return y, state, kept if threshold is not None else mx.full(y.shape[:2], units, dtype=mx.int32)

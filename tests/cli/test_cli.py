@@ -124,7 +124,7 @@ def test_bad_documents_get_one_line_a_hint_and_their_code(run, tmp_path: Path) -
         (["eval", "niah", "--lengths", "many"], 2),
         (["convert", "--hf-path", "nowhere", "--mlx-path", "out"], 1),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
 def test_wrong_use_is_one_line(
     run, file: Path, arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -42,7 +42,7 @@ bool backwards;
 char message[1024];
 jmp_buf scheduler;
 sigjmp_buf failure;
-ucontext_t main_context, birth;
+ucontext_t birth;
 Entry entry;
 void** arguments;
 void* fault_pc;

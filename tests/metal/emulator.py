@@ -1,0 +1,346 @@
+"""A stand-in for mx.fast.metal_kernel that runs the kernel's own text on this CPU, thread by thread.
+
+The text is MLX's (see `texts`), compiled with g++ against `shim.hpp`; `runtime.cpp` runs the grid. Every call runs
+twice: threads and threadgroups forwards against buffers that end at a guard page, then backwards against buffers
+that begin at one, with other poison in memory, threadgroup memory and uninitialised locals. What differs by a
+single bit between the two is an error, and so is everything that a guard page or a sanitiser trap notices.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from tests.metal.texts import Signature, body_for_host, signature, texts
+
+HERE = Path(__file__).parent
+SIMD = 32
+_POISON = (0xFF, 0x7E)
+_FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fsingle-precision-constant", "-ffp-contract=off"]
+# One build for each run. The optimiser takes what is uninitialised for whatever suits it, in spite of the pattern: the
+# second build leaves it out, and both must agree.
+_BUILDS = (
+    (
+        "-O2", "-g1", "-ftrivial-auto-var-init=pattern", "-fsanitize-undefined-trap-on-error",
+        "-fsanitize=bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero",
+    ),
+    ("-O0", "-g1", "-ftrivial-auto-var-init=zero"),
+)  # fmt: skip
+_real_metal_kernel = mx.fast.metal_kernel
+
+
+class EmulatorError(RuntimeError):
+    """What is wrong with a kernel or with its launch."""
+
+
+def missing() -> str | None:
+    """Why the emulator cannot run here, or None."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the Metal emulator runs on Linux on x86-64"
+    return None if shutil.which("g++") else "the Metal emulator needs g++"
+
+
+@dataclass(slots=True)
+class Options:
+    """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
+    of it; `twice` is the check of orders and poison."""
+
+    adversarial: int = 0
+    twice: bool = True
+    launches: int = 0
+    seen: list[str] = field(default_factory=list)
+
+
+options = Options()
+
+
+@cache
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="longmamba-emulator-"))
+
+
+@cache
+def _processor_flags() -> tuple[str, ...]:
+    found = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    return ("-mfma", "-mf16c") if "fma" in found and "f16c" in found else ()
+
+
+def _compile(source: str, name: str, *flags: str) -> Path:
+    path = _folder() / f"{name}.cpp"
+    path.write_text(source, encoding="utf-8")
+    library = path.with_suffix(".so")
+    command = ["g++", *_FLAGS, *_processor_flags(), *flags, "-isystem", str(HERE), str(path), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise EmulatorError("the kernel does not compile:\n" + done.stderr[:2000])
+    return library
+
+
+@cache
+def _runtime() -> ctypes.CDLL:
+    library = _compile((HERE / "runtime.cpp").read_text(encoding="utf-8"), "runtime", "-O2")
+    runtime = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    runtime.emulator_buffer.restype = ctypes.c_void_p
+    runtime.emulator_buffer.argtypes = [ctypes.c_size_t, ctypes.c_int]
+    return runtime
+
+
+def _host_source(text: str) -> str:
+    parts = signature(text)
+    call = [
+        f"({argument.type}*)buffers[{i}]" if argument.pointer else f"*({argument.type}*)buffers[{i}]"
+        for i, argument in enumerate(parts.arguments)
+    ]
+    call += [f"thread_.{name}" for _, name in parts.attributes]
+    return (
+        f'#include "shim.hpp"\n#line 1 "kernel"\n{body_for_host(text)}\n#line 1 "call"\n'
+        f'extern "C" void emulated(void** buffers, const Attributes& thread_) {{ {parts.instance}({", ".join(call)}); }}\n'
+    )
+
+
+@cache
+def _built(text: str, which: int) -> tuple[ctypes.CDLL, Path]:
+    _runtime()
+    source = _host_source(text)
+    name = hashlib.sha256(f"{source}{which}".encode()).hexdigest()[:20]
+    library = _compile(source, f"kernel-{name}", *_BUILDS[which])
+    return ctypes.CDLL(str(library)), library
+
+
+def _line_of(library: ctypes.CDLL, path: Path, pc: int) -> str:
+    """", kernel line N" for a machine address, where binutils can tell."""
+    entry = ctypes.cast(library.emulated, ctypes.c_void_p).value or 0
+    tools = shutil.which("addr2line"), shutil.which("nm")
+    if not pc or None in tools:
+        return ""
+    symbols = subprocess.run([str(tools[1]), str(path)], capture_output=True, text=True).stdout.splitlines()
+    start = next(int(line.split()[0], 16) for line in symbols if line.endswith(" T emulated"))
+    command = [str(tools[0]), "-i", "-e", str(path), hex(pc - entry + start)]
+    places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    lines = [place.split(":")[1].split()[0] for place in places if ".hpp" not in place]
+    return f", kernel line {lines[0]}" if lines else ""
+
+
+def _numpy(array: mx.array) -> np.ndarray:
+    """The values, with the strides of the MLX array; bfloat16 as its bits."""
+    mx.eval(array)
+    return np.asarray(array.view(mx.uint16) if array.dtype == mx.bfloat16 else array)
+
+
+def _as_mlx(values: np.ndarray, dtype: mx.Dtype) -> mx.array:
+    return mx.array(values).view(mx.bfloat16) if dtype == mx.bfloat16 else mx.array(values)
+
+
+def _storage(dtype: mx.Dtype) -> np.dtype:
+    return _numpy(mx.zeros((1,), dtype=dtype)).dtype
+
+
+class _Run:
+    """One of the two runs: buffers in order, then the launch."""
+
+    def __init__(self, which: int) -> None:
+        self.runtime, self.high, self.count = _runtime(), int(which == 0), 0
+        ctypes.c_int.in_dll(self.runtime, "emulator_poison").value = _POISON[which]
+        ctypes.c_int.in_dll(self.runtime, "emulator_adversarial").value = options.adversarial
+        self.pointers: list[int] = []
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.runtime.emulator_release()
+
+    def _buffer(self, size: int) -> tuple[int, Any]:
+        base = self.runtime.emulator_buffer(max(size, 1), self.high)
+        if not base:
+            raise EmulatorError("no address space is left")
+        self.count += 1
+        return base, (ctypes.c_char * max(size, 1)).from_address(base)
+
+    def give(self, array: np.ndarray) -> None:
+        """An input, its strides kept: what lies between its elements is poison."""
+        reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+        below = -sum(step for step in reach if step < 0)
+        size = below + sum(step for step in reach if step > 0) + array.itemsize
+        base, memory = self._buffer(size)
+        np.ndarray(array.shape, array.dtype, memory, below, array.strides)[...] = array
+        self.runtime.emulator_read_only(self.count - 1)
+        self.pointers.append(base + below)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype, initial: object) -> np.ndarray:
+        """An output; poison unless it has an initial value."""
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        base, memory = self._buffer(size)
+        values = np.ndarray(shape, dtype, memory)
+        if initial is not None:
+            values[...] = initial
+        self.pointers.append(base)
+        return values
+
+    def launch(self, built: tuple[ctypes.CDLL, Path], grid: Sequence[int], group: Sequence[int]) -> None:
+        text, pc = ctypes.create_string_buffer(1024), ctypes.c_void_p()
+        threes = [(ctypes.c_uint * 3)(*three) for three in (grid, group)]
+        pointers = (ctypes.c_void_p * len(self.pointers))(*self.pointers)
+        library, path = built
+        if self.runtime.emulator_run(library.emulated, pointers, *threes, 1 - self.high, text, 1024, ctypes.byref(pc)):
+            raise EmulatorError(text.value.decode() + _line_of(library, path, pc.value or 0))
+
+
+class EmulatedKernel:
+    """What `metal_kernel` returns: called as MLX's own kernel objects are."""
+
+    def __init__(self, **definition: Any) -> None:
+        self.definition = definition
+        self.real = _real_metal_kernel(**definition)
+        self.known: dict[tuple[object, ...], str] = {}
+
+    def text(self, inputs: Sequence[object], launch: dict[str, Any]) -> str:
+        """MLX's text for this launch. MLX checks the arguments on the way."""
+        sizes = [(a.dtype, a.ndim == 0, a.size < 8) if isinstance(a, mx.array) else type(a) for a in inputs]
+        key = (*sizes, str(launch["template"]), str(launch["output_dtypes"]))
+        if key not in self.known:
+            arrays = [a for a in inputs if isinstance(a, mx.array)]
+
+            def call(*given: mx.array) -> list[mx.array]:
+                rest = iter(given)
+                filled = [next(rest) if isinstance(a, mx.array) else a for a in inputs]
+                return list(self.real(inputs=filled, **launch, verbose=True))
+
+            self.known[key] = texts(call, *arrays)[0]
+        return self.known[key]
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        template: Sequence[tuple[str, object]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: object = None,
+    ) -> list[mx.array]:
+        launch = {"output_shapes": output_shapes, "output_dtypes": output_dtypes, "grid": grid}
+        text = self.text(inputs, launch | {"threadgroup": threadgroup, "template": template, "init_value": init_value})
+        options.launches += 1
+        options.seen.append(text)
+        group = tuple(min(a, b) for a, b in zip(threadgroup, grid, strict=True))
+        if int(np.prod(group)) > 1024:
+            raise EmulatorError(f"{int(np.prod(group))} threads in a threadgroup: more than 1024")
+        names = dict(zip(self.definition["input_names"], inputs, strict=True))
+        arrays = {name: self._array(value) for name, value in names.items()}
+        outputs = [(tuple(shape), _storage(dtype)) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
+        runs = []
+        for which in range(2 if options.twice else 1):
+            with _Run(which) as run:
+                runs.append(self._once(run, which, text, arrays, outputs, init_value, grid, group))
+        if options.twice:
+            _compare(*runs, self.definition["output_names"])
+        return [_as_mlx(values, dtype) for values, dtype in zip(runs[0], output_dtypes, strict=True)]
+
+    def _array(self, value: Any) -> np.ndarray:
+        array = value if isinstance(value, mx.array) else mx.array(value)
+        values = _numpy(array)
+        if self.definition.get("ensure_row_contiguous", True):
+            values = np.ascontiguousarray(values).reshape(values.shape)
+        return values
+
+    def _once(
+        self,
+        run: _Run,
+        which: int,
+        text: str,
+        arrays: dict[str, np.ndarray],
+        outputs: list[tuple[tuple[int, ...], np.dtype]],
+        initial: object,
+        grid: Sequence[int],
+        group: Sequence[int],
+    ) -> list[np.ndarray]:
+        parts: Signature = signature(text)
+        names = list(self.definition["output_names"])
+        results = []
+        for argument in parts.arguments:
+            if argument.name in names:
+                results.append(run.take(*outputs[names.index(argument.name)], initial))
+            else:
+                run.give(_described(argument.name, arrays))
+        run.launch(_built(text, which), grid, group)
+        for i, argument in enumerate(parts.arguments):
+            if argument.name in names and run.runtime.emulator_spilled(i):
+                raise EmulatorError(f"written outside of output {argument.name}")
+        return [values.copy() for values in results]
+
+
+def _described(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """An input, or the shape, strides (in elements) or number of dimensions that MLX passes along with one."""
+    if name in arrays:
+        return arrays[name]
+    base, _, what = name.rpartition("_")
+    array = arrays[base]
+    if what == "shape":
+        return np.array(array.shape, np.int32)
+    if what == "strides":
+        return np.array(array.strides, np.int64) // array.itemsize
+    return np.array(array.ndim, np.int32)
+
+
+def _compare(first: list[np.ndarray], second: list[np.ndarray], names: Sequence[str]) -> None:
+    for name, a, b in zip(names, first, second, strict=True):
+        bits = [np.ascontiguousarray(values).reshape(-1).view(np.uint8) for values in (a, b)]
+        if np.array_equal(*bits):
+            continue
+        element = int(np.flatnonzero(bits[0] != bits[1])[0]) // a.itemsize
+        untouched = all(
+            (one.reshape(a.size, -1)[element] == poison).all() for one, poison in zip(bits, _POISON, strict=True)
+        )
+        what = "is never written, or is what was never written" if untouched else "depends on the order of threads or on uninitialised memory"
+        raise EmulatorError(f"output {name}, element {element}, {what}")
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    compile_options: dict[str, str] | None = None,
+) -> EmulatedKernel:
+    """As mx.fast.metal_kernel."""
+    definition = {"name": name, "input_names": list(input_names), "output_names": list(output_names), "source": source}
+    given = {"header": header, "ensure_row_contiguous": ensure_row_contiguous, "atomic_outputs": atomic_outputs}
+    if compile_options is not None:
+        given["compile_options"] = compile_options
+    return EmulatedKernel(**definition, **given)
+
+
+@contextmanager
+def emulated(*, adversarial: int = 0, twice: bool = True) -> Iterator[Options]:
+    """Inside, mx.fast.metal_kernel makes emulated kernels and Metal counts as available."""
+    available = mx.metal.is_available
+    before = options.adversarial, options.twice
+    options.adversarial, options.twice, options.launches = adversarial, twice, 0
+    options.seen.clear()
+    mx.fast.metal_kernel, mx.metal.is_available = metal_kernel, lambda: True
+    try:
+        yield options
+    finally:
+        mx.fast.metal_kernel, mx.metal.is_available = _real_metal_kernel, available
+        options.adversarial, options.twice = before
