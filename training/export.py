@@ -25,7 +25,7 @@ from longmamba_mlx.longmamba import collect
 from longmamba_mlx.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
-WINDOWS = 64
+WINDOWS = 32
 SETTINGS = {
     "training_length": TRAINED,
     "theta": 1e-5,

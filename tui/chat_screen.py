@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from longmamba_mlx.tui.app import ChatApp
 
 _FRAME_SECONDS = 1 / 30
+_PROGRESS_SECONDS = 1 / 5
 
 
 class ChatScreen(Screen[None]):
@@ -59,6 +61,8 @@ class ChatScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.desk: Desk[ExchangeView] = Desk()
+        self._progress: ReadProgress | None = None
+        self._progress_shown = 0.0
 
     def compose(self) -> ComposeResult:
         yield TitleBar()
@@ -203,6 +207,8 @@ class ChatScreen(Screen[None]):
         while True:
             for report in merge(self.app.engine.drain()):
                 await self._take(report)
+            if monotonic() - self._progress_shown >= _PROGRESS_SECONDS:
+                self._show_progress()
             if self.app.leaving_is_over():
                 self.app.exit_now()
                 return
@@ -229,11 +235,19 @@ class ChatScreen(Screen[None]):
                 self._show_reading(report)
 
     def _show_reading(self, report: Loading | Loaded | Counted | ReadProgress) -> None:
-        self.bar.report(report)
         if isinstance(report, ReadProgress):
-            self.status.memory(report.memory)
+            self._progress = report
+            return
+        self.bar.report(report)
         if isinstance(report, Counted):
             self._title(f"reading {report.title}")
+
+    def _show_progress(self) -> None:
+        """The newest numbers, a few times a second: drawing takes the interpreter away from the reading."""
+        if self._progress is not None:
+            self.bar.report(self._progress)
+            self.status.memory(self._progress.memory)
+            self._progress, self._progress_shown = None, monotonic()
 
     async def _read_done(self, done: ReadDone) -> None:
         self.desk.read_done(done)
@@ -254,6 +268,7 @@ class ChatScreen(Screen[None]):
             await self.log_view.error(message, hint)
 
     async def _end(self, stopped: bool) -> None:
+        self._show_progress()
         task, dropped = self.desk.finish()
         self.status.flash("")
         self.bar.end()
