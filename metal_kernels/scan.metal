@@ -89,7 +89,9 @@ for (int start = 0; start < length; start += TB) {
                 // Before the softplus, in float32, strictly greater: the same decision on every machine.
                 const bool keep = filtered == 0 || raws[j] > cut;
                 if (keep) {
-                    const float step = metal::min(metal::max(longmamba_softplus(raws[j]), shortest), longest);
+                    const float free = longmamba_softplus(raws[j]);
+                    // Comparisons, since max and min would make a number of what is none and hide it.
+                    const float step = free < shortest ? shortest : free > longest ? longest : free;
                     const float written = step * inputs[j];
                     const float decay = PER_HEAD ? metal::precise::exp(step * rate[0]) : 0.0f;
                     MLX_MTL_PRAGMA_UNROLL

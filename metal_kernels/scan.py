@@ -99,7 +99,7 @@ def scan(
     """
     length = x.shape[1]
     pieces = [slice(start, min(start + MAX_TOKENS, length)) for start in range(0, length, MAX_TOKENS)]
-    options = {"reverse": reverse, "return_kept": return_kept, "lanes": lanes, "verbose": verbose}
+    options: dict[str, Any] = {"reverse": reverse, "return_kept": return_kept, "lanes": lanes, "verbose": verbose}
     if len(pieces) == 1:
         return _launch(x, dt, z, B, C, state, fixed, **options)
     results = []

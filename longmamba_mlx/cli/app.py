@@ -21,7 +21,7 @@ evaluation = typer.Typer(no_args_is_help=True, help="Measure what a model rememb
 app.add_typer(states, name="states")
 app.add_typer(evaluation, name="eval")
 
-COMMANDS = ("ask", "calibrate", "chat", "convert", "demo", "doctor", "eval", "read", "states")
+COMMANDS = ("ask", "calibrate", "chat", "convert", "demo", "doctor", "eval", "read", "selftest", "states")
 
 
 def _version(wanted: bool) -> None:
@@ -170,6 +170,14 @@ def states_remove(key: str) -> None:
     from longmamba_mlx.cli.managing import remove_state
 
     remove_state(key)
+
+
+@app.command()
+def selftest(json: o.Json = False) -> None:
+    """Run the kernels on this machine and compare them with float64; exits with 1 where they differ."""
+    from longmamba_mlx.selftest import print_cases
+
+    raise typer.Exit(0 if print_cases(json=json) else 1)
 
 
 @app.command()

@@ -14,7 +14,7 @@ MODES = ("off", "longmamba", "paper", "curve", "document")
 REDUCTIONS = ("step_mean", "slowest", "mean_prod")
 COMBINATIONS = ("avg", "max", "pooled")
 
-DEFAULT_MODE = "document"
+DEFAULT_MODE = "paper"
 """The mode that `longmamba` names."""
 
 

@@ -182,11 +182,19 @@ def causal_conv1d(
 def gated_rms_norm(
     y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
 ) -> mx.array:
-    """Mamba-2's gated RMS norm; see `norm.gated_rms_norm`. y, z (b, l, d_inner); weight (d_inner,)."""
-    if implementation() == "cpu":
+    """Mamba-2's gated RMS norm; see `norm.gated_rms_norm`. y, z (b, l, d_inner); weight (d_inner,). Raises ValueError
+    naming the argument."""
+    checks.check_norm(y, z, weight, groups)
+    how = implementation()
+    if how == "cpu":
         from longmamba_mlx.ops import cpu
 
         return cpu.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
+    if how == "metal":
+        from longmamba_mlx.ops import metal
+
+        if metal.usable(required=_metal_required()):
+            return metal.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
     return norm.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
 
 

@@ -81,6 +81,15 @@ def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx
     )
 
 
+def check_norm(y: mx.array, z: mx.array, weight: mx.array, groups: int) -> None:
+    """Shapes of `gated_rms_norm`."""
+    op = "gated_rms_norm"
+    batch, length, width = _dimensions(op, "y", y, "b, l, d")
+    _check_shapes(op, {"z": (z, (batch, length, width)), "weight": (weight, (width,))})
+    if groups < 1 or width % groups:
+        raise ValueError(f"{op}: y has {width} channels, which {groups} groups do not divide")
+
+
 def _dimensions(op: str, name: str, array: mx.array, letters: str) -> tuple[int, ...]:
     _check_float(op, name, array)
     if array.ndim != letters.count(",") + 1:
@@ -114,6 +123,8 @@ def _check_common(
 ) -> None:
     if not length:
         raise ValueError(f"{op}: x holds no token")
+    if 0 in state_shape:
+        raise ValueError(f"{op}: x, A and B leave a state of shape {state_shape}, which holds nothing")
     if len(limit) != 2 or not 0.0 <= limit[0] < limit[1]:
         raise ValueError(f"{op}: time_step_limit is {limit}, expected 0 <= low < high")
     _check_shapes(op, {"initial_state": (state, state_shape)})

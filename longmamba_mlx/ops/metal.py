@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.metal_kernels import conv as conv_kernel
+from longmamba_mlx.metal_kernels import norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
-from longmamba_mlx.ops import conv, reference
+from longmamba_mlx.ops import conv, norm, reference
 from longmamba_mlx.ops.reference import Limit, Scan
 
 
@@ -22,7 +24,7 @@ def usable(*, required: bool) -> bool:
 
     Where they do not, plain MLX takes over with one warning, or NoMLXError is raised when `required`.
     """
-    problem = _problem()
+    problem = _problem() if metal_kernels.is_available() else "no Metal device"
     if problem is None:
         return True
     if required:
@@ -34,8 +36,6 @@ def usable(*, required: bool) -> bool:
 
 @lru_cache(maxsize=1)
 def _problem() -> str | None:
-    if not metal_kernels.is_available():
-        return "no Metal device"
     try:
         difference = _difference_from_reference()
     except (RuntimeError, ValueError) as error:
@@ -54,12 +54,24 @@ def _difference_from_reference() -> float:
     x, dt = (mx.random.normal((1, 37, 40), key=key) for key in keys[:2])
     b_in, c_out = (mx.random.normal((1, 37, 16), key=key) for key in keys[2:4])
     rate = -mx.exp(mx.random.normal((40, 16), key=keys[4]))
-    channels = (x, dt, rate, b_in, c_out, mx.ones((40,)), x, None, mx.zeros((40,)))
+    channels: tuple[Any, ...] = (x, dt, rate, b_in, c_out, mx.ones((40,)), x, None, mx.zeros((40,)))
     by_head = [array[:, :, None] for array in (b_in, c_out)]
-    heads = (x.reshape(1, 37, 4, 10), dt[:, :, :4], rate[:4, 0], *by_head, mx.ones((4,)), None, None, mx.zeros((4,)))
+    heads: tuple[Any, ...] = (
+        x.reshape(1, 37, 4, 10),
+        dt[:, :, :4],
+        rate[:4, 0],
+        *by_head,
+        mx.ones((4,)),
+        None,
+        None,
+        mx.zeros((4,)),
+    )
     taps = mx.random.normal((40, 4), key=keys[5])
-    mine = (*selective_scan(*channels), *ssd_scan(*heads), *causal_conv1d(x, taps))
-    expected = (*reference.selective_scan(*channels), *reference.ssd_scan(*heads), *conv.causal_conv1d(x, taps))
+    grouped: dict[str, Any] = {"groups": 2, "eps": 1e-5}
+    mine = [*selective_scan(*channels), *ssd_scan(*heads), *causal_conv1d(x, taps)]
+    mine.append(gated_rms_norm(x, dt, taps[:, 0], **grouped))
+    expected = [*reference.selective_scan(*channels), *reference.ssd_scan(*heads), *conv.causal_conv1d(x, taps)]
+    expected.append(norm.gated_rms_norm(x, dt, taps[:, 0], **grouped))
     differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
     worst = np.asarray(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
@@ -144,6 +156,13 @@ def causal_conv1d(
         return conv.causal_conv1d(x, weight, bias, initial)  # no window to carry: nothing to fuse
     before = _spread(0.0, (batch, taps - 1, channels)) if initial is None else initial
     return conv_kernel.causal_conv1d(x, weight, _spread(0.0, (channels,)) if bias is None else bias, before)
+
+
+def gated_rms_norm(
+    y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
+) -> mx.array:
+    """As `norm.gated_rms_norm`, in one launch."""
+    return norm_kernel.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
 
 
 def _spread(value: float, shape: tuple[int, ...]) -> mx.array:

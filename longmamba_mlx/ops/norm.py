@@ -19,6 +19,10 @@ def gated_rms_norm(
     gate = silu(z.astype(mx.float32))
     value = y.astype(mx.float32)
     value = value if norm_before_gate else value * gate
-    split = value.reshape(*value.shape[:-1], groups, -1)
-    normed = mx.fast.rms_norm(split, None, eps).reshape(value.shape) * weight.astype(mx.float32)
+    scale = weight.astype(mx.float32)
+    if groups == 1:
+        normed = mx.fast.rms_norm(value, scale, eps)  # one launch for both
+    else:
+        split = value.reshape(*value.shape[:-1], groups, -1)
+        normed = mx.fast.rms_norm(split, None, eps).reshape(value.shape) * scale
     return (normed * gate if norm_before_gate else normed).astype(y.dtype)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.metal_kernels import conv as conv_kernel
+from longmamba_mlx.metal_kernels import norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import metal
-from tests.metal import emulator
+from tests.metal import emulator, host
 
 
 def forget_kernels() -> None:
     """Kernel objects are made once: those of the emulator must not outlive a test, nor real ones enter it."""
-    for remembered in (scan_kernel._kernel, conv_kernel._kernel, metal._problem):
+    for remembered in (scan_kernel._kernel, conv_kernel._kernel, norm_kernel._kernel, metal._problem):
         remembered.cache_clear()
 
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[emulator.Options]:
     """Kernels run in the emulator, and this machine counts as one with an Apple GPU."""
-    why = emulator.missing()
+    why = host.missing()
+    if why and os.environ.get("LONGMAMBA_EMULATOR") == "required":
+        pytest.fail(why)
     if why:
         pytest.skip(why)
     monkeypatch.setattr(metal_kernels, "is_available", lambda: True)

@@ -9,49 +9,20 @@ single bit between the two is an error, and so is everything that a guard page o
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from tests.metal.texts import Signature, body_for_host, signature, texts
+from tests.metal.host import EmulatorError, built, line_of, runtime
+from tests.metal.texts import Signature, signature, texts
 
-HERE = Path(__file__).parent
-SIMD = 32
 _POISON = (0xFF, 0x7E)
-_FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fsingle-precision-constant", "-ffp-contract=off"]
-# One build for each run. The optimiser takes what is uninitialised for whatever suits it, in spite of the pattern: the
-# second build leaves it out, and both must agree.
-_BUILDS = (
-    (
-        "-O2", "-g1", "-ftrivial-auto-var-init=pattern", "-fsanitize-undefined-trap-on-error",
-        "-fsanitize=bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero",
-    ),
-    ("-O0", "-g1", "-ftrivial-auto-var-init=zero"),
-)  # fmt: skip
 _real_metal_kernel = mx.fast.metal_kernel
-
-
-class EmulatorError(RuntimeError):
-    """What is wrong with a kernel or with its launch."""
-
-
-def missing() -> str | None:
-    """Why the emulator cannot run here, or None."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "the Metal emulator runs on Linux on x86-64"
-    return None if shutil.which("g++") else "the Metal emulator needs g++"
 
 
 @dataclass(slots=True)
@@ -66,73 +37,6 @@ class Options:
 
 
 options = Options()
-
-
-@cache
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="longmamba-emulator-"))
-
-
-@cache
-def _processor_flags() -> tuple[str, ...]:
-    found = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
-    return ("-mfma", "-mf16c") if "fma" in found and "f16c" in found else ()
-
-
-def _compile(source: str, name: str, *flags: str) -> Path:
-    path = _folder() / f"{name}.cpp"
-    path.write_text(source, encoding="utf-8")
-    library = path.with_suffix(".so")
-    command = ["g++", *_FLAGS, *_processor_flags(), *flags, "-isystem", str(HERE), str(path), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if done.returncode:
-        raise EmulatorError("the kernel does not compile:\n" + done.stderr[:2000])
-    return library
-
-
-@cache
-def _runtime() -> ctypes.CDLL:
-    library = _compile((HERE / "runtime.cpp").read_text(encoding="utf-8"), "runtime", "-O2")
-    runtime = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    runtime.emulator_buffer.restype = ctypes.c_void_p
-    runtime.emulator_buffer.argtypes = [ctypes.c_size_t, ctypes.c_int]
-    return runtime
-
-
-def _host_source(text: str) -> str:
-    parts = signature(text)
-    call = [
-        f"({argument.type}*)buffers[{i}]" if argument.pointer else f"*({argument.type}*)buffers[{i}]"
-        for i, argument in enumerate(parts.arguments)
-    ]
-    call += [f"thread_.{name}" for _, name in parts.attributes]
-    return (
-        f'#include "shim.hpp"\n#line 1 "kernel"\n{body_for_host(text)}\n#line 1 "call"\n'
-        f'extern "C" void emulated(void** buffers, const Attributes& thread_) {{ {parts.instance}({", ".join(call)}); }}\n'
-    )
-
-
-@cache
-def _built(text: str, which: int) -> tuple[ctypes.CDLL, Path]:
-    _runtime()
-    source = _host_source(text)
-    name = hashlib.sha256(f"{source}{which}".encode()).hexdigest()[:20]
-    library = _compile(source, f"kernel-{name}", *_BUILDS[which])
-    return ctypes.CDLL(str(library)), library
-
-
-def _line_of(library: ctypes.CDLL, path: Path, pc: int) -> str:
-    """", kernel line N" for a machine address, where binutils can tell."""
-    entry = ctypes.cast(library.emulated, ctypes.c_void_p).value or 0
-    tools = shutil.which("addr2line"), shutil.which("nm")
-    if not pc or None in tools:
-        return ""
-    symbols = subprocess.run([str(tools[1]), str(path)], capture_output=True, text=True).stdout.splitlines()
-    start = next(int(line.split()[0], 16) for line in symbols if line.endswith(" T emulated"))
-    command = [str(tools[0]), "-i", "-e", str(path), hex(pc - entry + start)]
-    places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    lines = [place.split(":")[1].split()[0] for place in places if ".hpp" not in place]
-    return f", kernel line {lines[0]}" if lines else ""
 
 
 def _numpy(array: mx.array) -> np.ndarray:
@@ -153,7 +57,7 @@ class _Run:
     """One of the two runs: buffers in order, then the launch."""
 
     def __init__(self, which: int) -> None:
-        self.runtime, self.high, self.count = _runtime(), int(which == 0), 0
+        self.runtime, self.high, self.count = runtime(), int(which == 0), 0
         ctypes.c_int.in_dll(self.runtime, "emulator_poison").value = _POISON[which]
         ctypes.c_int.in_dll(self.runtime, "emulator_adversarial").value = options.adversarial
         self.pointers: list[int] = []
@@ -191,13 +95,13 @@ class _Run:
         self.pointers.append(base)
         return values
 
-    def launch(self, built: tuple[ctypes.CDLL, Path], grid: Sequence[int], group: Sequence[int]) -> None:
+    def launch(self, build: tuple[ctypes.CDLL, Path], grid: Sequence[int], group: Sequence[int]) -> None:
         text, pc = ctypes.create_string_buffer(1024), ctypes.c_void_p()
         threes = [(ctypes.c_uint * 3)(*three) for three in (grid, group)]
         pointers = (ctypes.c_void_p * len(self.pointers))(*self.pointers)
-        library, path = built
+        library, path = build
         if self.runtime.emulator_run(library.emulated, pointers, *threes, 1 - self.high, text, 1024, ctypes.byref(pc)):
-            raise EmulatorError(text.value.decode() + _line_of(library, path, pc.value or 0))
+            raise EmulatorError(text.value.decode() + line_of(library, path, pc.value or 0))
 
 
 class EmulatedKernel:
@@ -280,7 +184,7 @@ class EmulatedKernel:
                 results.append(run.take(*outputs[names.index(argument.name)], initial))
             else:
                 run.give(_described(argument.name, arrays))
-        run.launch(_built(text, which), grid, group)
+        run.launch(built(text, which), grid, group)
         for i, argument in enumerate(parts.arguments):
             if argument.name in names and run.runtime.emulator_spilled(i):
                 raise EmulatorError(f"written outside of output {argument.name}")
@@ -309,7 +213,11 @@ def _compare(first: list[np.ndarray], second: list[np.ndarray], names: Sequence[
         untouched = all(
             (one.reshape(a.size, -1)[element] == poison).all() for one, poison in zip(bits, _POISON, strict=True)
         )
-        what = "is never written, or is what was never written" if untouched else "depends on the order of threads or on uninitialised memory"
+        what = (
+            "is never written, or is what was never written"
+            if untouched
+            else "depends on the order of threads or on uninitialised memory"
+        )
         raise EmulatorError(f"output {name}, element {element}, {what}")
 
 

@@ -1,6 +1,6 @@
 """Kernels with one fault each, and the same kernels without it: what the emulator must notice, and must not.
 
-Each source runs on 128 threads in threadgroups of 64 with inputs a (128,) float32 and n = 128, outputs o (128,) float32.
+Each runs on 128 threads in threadgroups of 64; input a (128,) float32 and n = 128, output o (128,) float32.
 """
 
 from __future__ import annotations
@@ -28,15 +28,24 @@ def _fault(name: str, body: str, says: str, twin: str | None = None, **options: 
 
 
 FAULTS = (
-    _fault("read just past the end", "o[i] = a[i + 1];", "is what was never written|out of bounds", "o[i] = a[(i + 1) % n];"),
+    _fault(
+        "read just past the end",
+        "o[i] = a[i + 1];",
+        "is what was never written|out of bounds",
+        "o[i] = a[(i + 1) % n];",
+    ),
     _fault("read far past the end", "o[i] = a[i + 1000000];", "out of bounds of buffer 0", "o[i] = a[i];"),
     _fault("read before the start", "o[i] = a[i - 1];", "never written|out of bounds", "o[i] = a[i > 0 ? i - 1 : 0];"),
     _fault("read far before the start", "o[i] = a[i - 1000000];", "out of bounds of buffer 0"),
     _fault("write just past the end", "o[i + 1] = a[i];\nif (i == 0) o[0] = 0;", "out of bounds|outside of output o"),
-    _fault("write past the end by few bytes", "o[i] = a[i];\nif (i == 0) o[-1] = 0;", "out of bounds|outside of output o"),
+    _fault(
+        "write past the end by few bytes", "o[i] = a[i];\nif (i == 0) o[-1] = 0;", "out of bounds|outside of output o"
+    ),
     _fault("write far past the end", "o[i + 4000000] = a[i];", "out of bounds of buffer 2 at byte"),
     _fault("write to an input", "o[i] = a[i];\n((float*)a)[i] = 0;", "write to read-only buffer 0", "o[i] = a[i];"),
-    _fault("output not written", "if (i != 77) o[i] = a[i];", "element 77, is never written", "o[i] = i != 77 ? a[i] : 0;"),
+    _fault(
+        "output not written", "if (i != 77) o[i] = a[i];", "element 77, is never written", "o[i] = i != 77 ? a[i] : 0;"
+    ),
     _fault(
         "uninitialised local",
         "float f;\nif (i > 3) f = a[i];\no[i] = f;",
@@ -71,9 +80,21 @@ FAULTS = (
     _fault("missing barrier", SHARED + "s[t] = a[i];\no[i] = s[63 - t];", "order of threads|never written"),
     _fault(
         "missing barrier before reuse",
-        SHARED + "s[t] = a[i];\n" + BARRIER + "const float f = s[63 - t];\ns[t] = f + 1;\n" + BARRIER + "o[i] = s[63 - t];",
+        SHARED
+        + "s[t] = a[i];\n"
+        + BARRIER
+        + "const float f = s[63 - t];\ns[t] = f + 1;\n"
+        + BARRIER
+        + "o[i] = s[63 - t];",
         "order of threads",
-        SHARED + "s[t] = a[i];\n" + BARRIER + "const float f = s[63 - t];\n" + BARRIER + "s[t] = f + 1;\n" + BARRIER + "o[i] = s[63 - t];",
+        SHARED
+        + "s[t] = a[i];\n"
+        + BARRIER
+        + "const float f = s[63 - t];\n"
+        + BARRIER
+        + "s[t] = f + 1;\n"
+        + BARRIER
+        + "o[i] = s[63 - t];",
     ),
     _fault(
         "simdgroup barrier for a threadgroup's work",
@@ -130,7 +151,12 @@ FAULTS = (
         "threadgroup float s[5000];\nthreadgroup float r[3000];\ns[t] = r[t] = a[i];\no[i] = s[t];",
     ),
     _fault("too many threads", "o[i] = a[i];", "more than 1024", threadgroup=(2048, 1, 1), grid=(2048, 1, 1)),
-    _fault("bfloat from float", "bfloat16_t f = a[i];\no[i] = f;", "does not compile", "bfloat16_t f = static_cast<bfloat16_t>(a[i]);\no[i] = f;"),
+    _fault(
+        "bfloat from float",
+        "bfloat16_t f = a[i];\no[i] = f;",
+        "does not compile",
+        "bfloat16_t f = static_cast<bfloat16_t>(a[i]);\no[i] = f;",
+    ),
     _fault("double", "double f = a[i];\no[i] = f;", "does not compile", "float f = a[i];\no[i] = f;"),
     _fault("std", "o[i] = std::exp(a[i]);", "does not compile", "o[i] = metal::precise::exp(a[i]);"),
     _fault("expm1", "o[i] = expm1(a[i]);", "does not compile"),

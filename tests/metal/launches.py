@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import mlx.core as mx
 
 from longmamba_mlx.metal_kernels import conv as conv_kernel
+from longmamba_mlx.metal_kernels import norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from tests.metal.texts import texts
 from tests.ops.cases import DTYPES
@@ -19,7 +20,9 @@ def scan_launch(dtype: str, heads: int, rows: int, states: int, per_head: bool, 
     low, gate, filtered = DTYPES[dtype], options.pop("gate", True), options.pop("threshold", True)
     units = heads if per_head else rows
 
-    def launch(x: mx.array, dt: mx.array, A: mx.array, B: mx.array, state: mx.array, vector: mx.array) -> list[mx.array]:
+    def launch(
+        x: mx.array, dt: mx.array, A: mx.array, B: mx.array, state: mx.array, vector: mx.array
+    ) -> list[mx.array]:
         fixed = scan_kernel.Coefficients(A, vector, vector, vector if filtered else None, (0.0, 1.0), per_head)
         return list(scan_kernel.scan(x, dt, x if gate else None, B, B, state, fixed, verbose=True, **options))  # type: ignore[arg-type]
 
@@ -45,6 +48,17 @@ def conv_launch(dtype: str, channels: int, taps: int) -> Launch:
     return launch, (*arrays, mx.zeros((1, taps - 1, channels), dtype=low))
 
 
+def norm_launch(dtype: str, width: int, groups: int, before: bool) -> Launch:
+    """A verbose launch of the gated norm on 3 tokens."""
+    low = DTYPES[dtype]
+
+    def launch(y: mx.array, z: mx.array, weight: mx.array) -> list[mx.array]:
+        options = {"groups": groups, "eps": 1e-5, "norm_before_gate": before}
+        return [norm_kernel.gated_rms_norm(y, z, weight, verbose=True, **options)]  # type: ignore[arg-type]
+
+    return launch, (mx.zeros((1, 3, width), dtype=low), mx.zeros((1, 3, width), dtype=low), mx.zeros((width,)))
+
+
 def all_launches() -> Iterator[tuple[str, Launch]]:
     """Kernels x dtypes x tiny (arrays of under 8 elements lie in another address space) and normal shapes."""
     for dtype in DTYPES:
@@ -60,6 +74,8 @@ def all_launches() -> Iterator[tuple[str, Launch]]:
                     yield title, scan_launch(dtype, heads, rows, states, per_head, **options)
         for channels, taps in ((1, 2), (40, 4)):
             yield f"conv {dtype} {channels}x{taps}", conv_launch(dtype, channels, taps)
+        for width, groups, before in ((2, 1, False), (64, 2, True)):
+            yield f"norm {dtype} {width}", norm_launch(dtype, width, groups, before)
 
 
 def text_of(launch: Launch) -> str:

@@ -73,6 +73,7 @@ UNARY(ceil, __builtin_ceilf)
 UNARY(rint, __builtin_rintf)
 UNARY(sqrt, __builtin_sqrtf)
 UNARY(tanh, __builtin_tanhf)
+inline float rsqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 inline bool isnan(float x) { return x != x; }
 inline bool isinf(float x) { return __builtin_fabsf(x) == INFINITY; }
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
@@ -92,6 +93,7 @@ namespace precise {  // within 4 units in the last place
 inline float exp(float x) { return emulator_wrong_by(__builtin_expf(x), 4.0f); }
 inline float exp2(float x) { return emulator_wrong_by(__builtin_exp2f(x), 4.0f); }
 inline float log(float x) { return __builtin_logf(x); }
+using metal::rsqrt;
 using metal::sqrt;
 using metal::tanh;
 }  // namespace precise

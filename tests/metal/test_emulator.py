@@ -39,7 +39,9 @@ def test_correct_twins_pass(fault: Fault) -> None:
 
 
 def test_errors_name_buffer_byte_thread_and_line() -> None:
-    with pytest.raises(EmulatorError, match=r"out of bounds of buffer 0 at byte 4000\d+ of 512; thread \(\d+, 0, 0\), kernel line 8"):
+    with pytest.raises(
+        EmulatorError, match=r"out of bounds of buffer 0 at byte 4000\d+ of 512; thread \(\d+, 0, 0\), kernel line 8"
+    ):
         launch("const int i = int(thread_position_in_grid.x);\no[i] = 0;\nif (i == 5) o[i] = a[i + 1000000];")
 
 
@@ -51,9 +53,13 @@ def test_it_goes_on_after_a_fault() -> None:
 
 
 def test_mlx_checks_the_arguments() -> None:
-    with pytest.raises(ValueError, match="number of inputs|inputs"):
+    with pytest.raises(ValueError, match="inputs"):
         kernel("o[0] = a[0];")(
-            inputs=[mx.zeros((3,))], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1)
+            inputs=[mx.zeros((3,))],
+            output_shapes=[(1,)],
+            output_dtypes=[mx.float32],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
         )
 
 
@@ -63,10 +69,15 @@ def test_grids_are_threads_with_ragged_edges() -> None:
     const uint3 p = thread_position_in_grid;
     const uint at = (p.z * threads_per_grid.y + p.y) * threads_per_grid.x + p.x;
     o[at] = threadgroup_position_in_grid.x * 100 + thread_position_in_threadgroup.x * 10 + threads_per_threadgroup.x
-          + 1000 * simdgroup_index_in_threadgroup + (thread_index_in_simdgroup == thread_index_in_threadgroup % 32 ? 0 : 0.5f);
+          + 1000 * simdgroup_index_in_threadgroup
+          + (thread_index_in_simdgroup == thread_index_in_threadgroup % 32 ? 0 : 0.5f);
     """
     out = kernel(body)(
-        inputs=[mx.zeros((9,)), 1], output_shapes=[(2, 3, 10)], output_dtypes=[mx.float32], grid=(10, 3, 2), threadgroup=(4, 3, 2)
+        inputs=[mx.zeros((9,)), 1],
+        output_shapes=[(2, 3, 10)],
+        output_dtypes=[mx.float32],
+        grid=(10, 3, 2),
+        threadgroup=(4, 3, 2),
     )[0]
     x = np.arange(10)
     expected = x // 4 * 100 + x % 4 * 10 + np.where(x >= 8, 2, 4)
@@ -98,8 +109,15 @@ def test_simd_operations() -> None:
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16, mx.int32, mx.uint8, mx.bool_])
 def test_every_dtype_goes_through(dtype: mx.Dtype) -> None:
     a = (mx.arange(20) % 2 + (0 if dtype == mx.bool_ else 3)).astype(dtype)
-    out = metal_kernel("copy", ["a"], ["o"], "o[thread_position_in_grid.x] = static_cast<T>(a[thread_position_in_grid.x]);")(
-        inputs=[a], output_shapes=[(20,)], output_dtypes=[dtype], grid=(20, 1, 1), threadgroup=(32, 1, 1), template=[("T", dtype)]
+    out = metal_kernel(
+        "copy", ["a"], ["o"], "o[thread_position_in_grid.x] = static_cast<T>(a[thread_position_in_grid.x]);"
+    )(
+        inputs=[a],
+        output_shapes=[(20,)],
+        output_dtypes=[dtype],
+        grid=(20, 1, 1),
+        threadgroup=(32, 1, 1),
+        template=[("T", dtype)],
     )[0]
     assert out.dtype == dtype and mx.array_equal(out, a)
 
@@ -107,28 +125,41 @@ def test_every_dtype_goes_through(dtype: mx.Dtype) -> None:
 def test_rounding_to_bfloat_is_to_nearest_even(emulated: Options) -> None:
     a = mx.array(np.random.default_rng(1).integers(0, 2**32, 4000, dtype=np.uint32)).view(mx.float32)
     a = mx.where(mx.isnan(a), mx.array(1.0), a)
-    out = metal_kernel("round", ["a"], ["o"], "o[thread_position_in_grid.x] = static_cast<bfloat16_t>(a[thread_position_in_grid.x]);")(
-        inputs=[a], output_shapes=[(4000,)], output_dtypes=[mx.bfloat16], grid=(4000, 1, 1), threadgroup=(64, 1, 1)
-    )[0]
+    out = metal_kernel(
+        "round", ["a"], ["o"], "o[thread_position_in_grid.x] = static_cast<bfloat16_t>(a[thread_position_in_grid.x]);"
+    )(inputs=[a], output_shapes=[(4000,)], output_dtypes=[mx.bfloat16], grid=(4000, 1, 1), threadgroup=(64, 1, 1))[0]
     assert mx.array_equal(out.view(mx.uint16), a.astype(mx.bfloat16).view(mx.uint16))
 
 
 def test_strided_inputs_shapes_and_initial_values() -> None:
     """elem_to_loc over a transposed input; an output that starts from a value; contiguous copies where asked for."""
     a = mx.arange(24, dtype=mx.float32).reshape(4, 6).T
-    source = "const uint i = thread_position_in_grid.x; if (i < 20) o[i] = a[elem_to_loc(i, a_shape, a_strides, a_ndim)];"
+    source = (
+        "const uint i = thread_position_in_grid.x; if (i < 20) o[i] = a[elem_to_loc(i, a_shape, a_strides, a_ndim)];"
+    )
     for contiguous in (True, False):
         out = metal_kernel("strided", ["a"], ["o"], source, ensure_row_contiguous=contiguous)(
-            inputs=[a], output_shapes=[(24,)], output_dtypes=[mx.float32], grid=(24, 1, 1), threadgroup=(8, 1, 1), init_value=-1
+            inputs=[a],
+            output_shapes=[(24,)],
+            output_dtypes=[mx.float32],
+            grid=(24, 1, 1),
+            threadgroup=(8, 1, 1),
+            init_value=-1,
         )[0]
         np.testing.assert_array_equal(np.array(out)[:20], np.array(a).reshape(-1)[:20])
         assert (np.array(out)[20:] == -1).all()
 
 
 def test_atomic_outputs() -> None:
-    source = "atomic_fetch_add_explicit(&o[thread_position_in_grid.x % 2], a[thread_position_in_grid.x], memory_order_relaxed);"
+    source = "const uint i = thread_position_in_grid.x;\n"
+    source += "atomic_fetch_add_explicit(&o[i % 2], a[i], memory_order_relaxed);"
     out = metal_kernel("added", ["a"], ["o"], source, atomic_outputs=True)(
-        inputs=[mx.ones((40,))], output_shapes=[(2,)], output_dtypes=[mx.float32], grid=(40, 1, 1), threadgroup=(8, 1, 1), init_value=0
+        inputs=[mx.ones((40,))],
+        output_shapes=[(2,)],
+        output_dtypes=[mx.float32],
+        grid=(40, 1, 1),
+        threadgroup=(8, 1, 1),
+        init_value=0,
     )[0]
     assert out.tolist() == [20.0, 20.0]
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.metal_kernels import scan as scan_kernel
-from longmamba_mlx.ops import metal
-from tests.metal.emulator import Options
+from longmamba_mlx.metal_kernels import source
+from longmamba_mlx.ops import metal, reference
+from tests.metal.emulator import Options, metal_kernel
 from tests.ops import oracles
 from tests.ops.cases import DTYPES, selective_case, ssd_case
 
@@ -69,7 +70,9 @@ def test_lengths_and_dtypes(name: str, dtype: str, length: int) -> None:
     check(name, small(name, length, dtype=dtype, seed=length), y_tolerance=Y_TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize(("channels", "states"), [(1, 8), (70, 8), (130, 16), (7, 32), (40, 64), (3, 128), (5, 3), (2, 1)])
+@pytest.mark.parametrize(
+    ("channels", "states"), [(1, 8), (70, 8), (130, 16), (7, 32), (40, 64), (3, 128), (5, 3), (2, 1)]
+)
 def test_mamba1_sizes(channels: int, states: int) -> None:
     check("mamba1", selective_case(1, 21, channels, states))
 
@@ -109,8 +112,9 @@ def test_kept_counts_can_be_left_out(name: str) -> None:
 
 @both
 def test_step_limits_do_not_bring_filtered_tokens_back(name: str) -> None:
-    case = small(name) | {"time_step_limit": (0.01, 0.5)}
+    case = small(name) | {"time_step_limit": (0.1, 0.5)}
     check(name, case)
+    check(name, case | {"threshold": None})
     all_filtered = case | {"threshold": mx.full(case["threshold"].shape, math.inf)}
     assert bits(SCANS[name][0](**all_filtered)[1]) == bits(case["initial_state"])
 
@@ -146,6 +150,18 @@ def test_ties_are_filtered(name: str) -> None:
 
 
 @both
+def test_neighbouring_floats_are_told_apart(name: str) -> None:
+    """One unit in the last place above the threshold is kept, though most such steps are equal after the softplus."""
+    case = small(name, 60)
+    cut = np.array(case["threshold"])
+    dt = np.broadcast_to(cut, case["dt"].shape).copy()
+    dt[:, ::3] = np.nextafter(cut, np.float32(np.inf))
+    dt[:, 1::3] = np.nextafter(cut, np.float32(-np.inf))
+    kept = SCANS[name][0](**case | {"dt": mx.array(dt), "dt_bias": None}, return_kept=True)[2]
+    np.testing.assert_array_equal(np.array(kept), np.where(np.arange(60) % 3 == 0, cut.size, 0) + np.zeros((2, 1)))
+
+
+@both
 @pytest.mark.parametrize("reverse", [False, True])
 def test_any_split_in_time_is_bitwise_the_whole(name: str, reverse: bool) -> None:
     case = small(name, 41) | {"reverse": reverse}
@@ -153,7 +169,8 @@ def test_any_split_in_time_is_bitwise_the_whole(name: str, reverse: bool) -> Non
     y, state, kept = run(**case, return_kept=True)
     for split in (1, 4, 7, 32, 33, 40):
         parts = [
-            {key: case[key][:, part] for key in ("x", "dt", "B", "C", "z")} for part in (slice(split), slice(split, None))
+            {key: case[key][:, part] for key in ("x", "dt", "B", "C", "z")}
+            for part in (slice(split), slice(split, None))
         ]
         order = parts[::-1] if reverse else parts
         first = run(**case | order[0], return_kept=True)
@@ -166,9 +183,7 @@ def test_any_split_in_time_is_bitwise_the_whole(name: str, reverse: bool) -> Non
 
 @both
 @pytest.mark.parametrize("reverse", [False, True])
-def test_long_inputs_go_in_pieces(
-    name: str, reverse: bool, monkeypatch: pytest.MonkeyPatch, emulated: Options
-) -> None:
+def test_long_inputs_go_in_pieces(name: str, reverse: bool, monkeypatch: pytest.MonkeyPatch, emulated: Options) -> None:
     case = small(name, 41) | {"reverse": reverse}
     whole = SCANS[name][0](**case, return_kept=True)
     before = emulated.launches
@@ -226,6 +241,41 @@ def test_steps_of_every_size(name: str) -> None:
     for low, high in ((-40.0, -30.0), (-10.0, 0.0), (0.0, 30.0), (80.0, 100.0)):
         raw = mx.linspace(low, high, 24).reshape(1, 24, 1)
         check(name, case | {"dt": mx.broadcast_to(raw, case["dt"].shape)})
+
+
+@both
+def test_what_is_no_number_stays_none(name: str) -> None:
+    """A NaN in an input shows in the same places of y and of the state as in the specification.
+
+    Where a token is filtered the kernel skips the write altogether; the specification adds 0 times it.
+    """
+    run = {"mamba1": reference.selective_scan, "mamba2": reference.ssd_scan}[name]
+    case = small(name, 12) | {"time_step_limit": (0.001, 10.0)}
+    for threshold, keys in ((case["threshold"], ("dt", "z")), (None, ("x", "dt", "B", "z"))):
+        for key in keys:
+            values = np.array(case[key])
+            values[0, 3].flat[1] = np.nan
+            broken = case | {key: mx.array(values), "threshold": threshold}
+            for got, expected in zip(SCANS[name][0](**broken), run(**broken), strict=True):
+                np.testing.assert_array_equal(np.isnan(np.array(got)), np.isnan(np.array(expected)))
+
+
+def test_softplus_alone() -> None:
+    """Relative error over everything that float32 can show; exactly 0 at minus infinity, x where x is large."""
+    body = "const uint i = thread_position_in_grid.x; o[i] = longmamba_softplus(a[i]);"
+    x = np.concatenate([np.linspace(-86, 30, 9999, dtype=np.float32), np.linspace(-1, 1, 2001, dtype=np.float32)])
+    kernel = metal_kernel("softplus", ["a"], ["o"], body, header=source("softplus"))
+    shape = (len(x) + 3,)
+    given = mx.array(np.append(x, np.array([-np.inf, 90.0, np.inf], np.float32)))
+    got = kernel(
+        inputs=[given], output_shapes=[shape], output_dtypes=[mx.float32], grid=(*shape, 1, 1), threadgroup=(64, 1, 1)
+    )[0]
+    expected = oracles.softplus(x.astype(np.float64))
+    relative = oracles.as64(got)[:-3] / expected - 1
+    assert np.abs(relative).max() <= 2.5e-7
+    # Rounding has no preference: a mean shows what the series leaves out where it converges slowest.
+    assert abs(relative[np.abs(x) < 0.3].mean()) <= 2e-8
+    assert got[-3:].tolist() == [0.0, 90.0, math.inf]
 
 
 @both

@@ -57,9 +57,7 @@ def selective_scan(
     for i in range(batch):
         for t in reversed(range(length)) if reverse else range(length):
             for c in range(channels):
-                state[i, c] = (
-                    np.exp(step[i, t, c] * A[c]) * state[i, c] + step[i, t, c] * B[i, t] * x[i, t, c]
-                )
+                state[i, c] = np.exp(step[i, t, c] * A[c]) * state[i, c] + step[i, t, c] * B[i, t] * x[i, t, c]
                 y[i, t, c] = state[i, c] @ C[i, t]
     y = y if D is None else y + D * x
     return (y if z is None else y * silu(z)), state, kept.sum(-1)

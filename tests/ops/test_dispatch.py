@@ -113,6 +113,16 @@ def test_no_tokens_and_bad_groups_are_named() -> None:
         ops.ssd_scan(**ssd_case(1, 3) | {"B": mx.zeros((1, 3, 3, 4)), "C": mx.zeros((1, 3, 3, 4))})
     with pytest.raises(ValueError, match="weight"):
         ops.causal_conv1d(mx.zeros((1, 3, 4)), mx.zeros((5, 4)))
+    with pytest.raises(ValueError, match="holds nothing"):
+        ops.selective_scan(**{key: value[:0] if value.ndim == 3 else value for key, value in case.items()})
+    y, weight = mx.zeros((1, 3, 6)), mx.zeros((6,))
+    for wrong, name in (
+        ((y, y[:, :2], weight, 1), "z"),
+        ((y, y, weight[:5], 1), "weight"),
+        ((y, y, weight, 4), "groups"),
+    ):
+        with pytest.raises(ValueError, match=f"gated_rms_norm: .*{name}"):
+            ops.gated_rms_norm(*wrong[:3], groups=wrong[3], eps=1e-5)
 
 
 def test_reference_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,9 +64,7 @@ def test_reverse_reads_from_the_last_token(name: str) -> None:
 
 
 @every_scan
-@pytest.mark.parametrize(
-    "left_out", [("D",), ("z",), ("dt_bias",), ("threshold",), ("initial_state",), "all"]
-)
+@pytest.mark.parametrize("left_out", [("D",), ("z",), ("dt_bias",), ("threshold",), ("initial_state",), "all"])
 def test_optional_arguments(name: str, left_out: tuple[str, ...] | str) -> None:
     names = ("D", "z", "dt_bias", "threshold", "initial_state") if left_out == "all" else left_out
     check(name, SCANS[name][2](1, 63) | dict.fromkeys(names))
@@ -101,9 +99,7 @@ def test_all_filtered_leaves_the_state_as_it_was(name: str) -> None:
 def test_minus_infinity_is_no_filter(name: str) -> None:
     case = SCANS[name][2](1, 65)
     scan = SCANS[name][0]
-    y, state, kept = scan(
-        **case | {"threshold": mx.full(case["threshold"].shape, -math.inf)}, return_kept=True
-    )
+    y, state, kept = scan(**case | {"threshold": mx.full(case["threshold"].shape, -math.inf)}, return_kept=True)
     y_free, state_free, kept_free = scan(**case | {"threshold": None}, return_kept=True)
     assert same_bits(y, y_free) and same_bits(state, state_free)
     assert np.array_equal(np.array(kept), np.array(kept_free)) and (np.array(kept) == case["D"].size).all()

@@ -1,0 +1,109 @@
+"""A kernel's text compiled by g++ for this CPU, and the run-time part that runs it."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.metal.texts import body_for_host, signature
+
+HERE = Path(__file__).parent
+_FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fsingle-precision-constant", "-ffp-contract=off"]
+# One build for each run. The optimiser takes what is uninitialised for whatever suits it, in spite of the pattern: the
+# second build leaves it out, and both must agree.
+_BUILDS = (
+    (
+        "-O2", "-g1", "-ftrivial-auto-var-init=pattern", "-fsanitize-undefined-trap-on-error",
+        "-fsanitize=bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero",
+    ),
+    ("-O0", "-g1", "-ftrivial-auto-var-init=zero"),
+)  # fmt: skip
+
+
+class EmulatorError(RuntimeError):
+    """What is wrong with a kernel or with its launch."""
+
+
+def missing() -> str | None:
+    """Why the emulator cannot run here, or None."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the Metal emulator runs on Linux on x86-64"
+    return None if shutil.which("g++") else "the Metal emulator needs g++"
+
+
+@cache
+def _folder() -> Path:
+    path = Path(tempfile.mkdtemp(prefix="longmamba-emulator-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+@cache
+def _processor_flags() -> tuple[str, ...]:
+    found = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    return ("-mfma", "-mf16c") if "fma" in found and "f16c" in found else ()
+
+
+def _compile(source: str, name: str, *flags: str) -> Path:
+    path = _folder() / f"{name}.cpp"
+    path.write_text(source, encoding="utf-8")
+    library = path.with_suffix(".so")
+    command = ["g++", *_FLAGS, *_processor_flags(), *flags, "-isystem", str(HERE), str(path), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise EmulatorError("the kernel does not compile:\n" + done.stderr[:2000])
+    return library
+
+
+@cache
+def runtime() -> ctypes.CDLL:
+    library = _compile((HERE / "runtime.cpp").read_text(encoding="utf-8"), "runtime", "-O2")
+    loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    loaded.emulator_buffer.restype = ctypes.c_void_p
+    loaded.emulator_buffer.argtypes = [ctypes.c_size_t, ctypes.c_int]
+    return loaded
+
+
+def _host_source(text: str) -> str:
+    parts = signature(text)
+    call = [
+        f"({argument.type}*)buffers[{i}]" if argument.pointer else f"*({argument.type}*)buffers[{i}]"
+        for i, argument in enumerate(parts.arguments)
+    ]
+    call += [f"thread_.{name}" for _, name in parts.attributes]
+    return (
+        f'#include "shim.hpp"\n#line 1 "kernel"\n{body_for_host(text)}\n#line 1 "call"\n'
+        'extern "C" void emulated(void** buffers, const Attributes& thread_) '
+        f"{{ {parts.instance}({', '.join(call)}); }}\n"
+    )
+
+
+@cache
+def built(text: str, which: int) -> tuple[ctypes.CDLL, Path]:
+    runtime()
+    source = _host_source(text)
+    name = hashlib.sha256(f"{source}{which}".encode()).hexdigest()[:20]
+    library = _compile(source, f"kernel-{name}", *_BUILDS[which])
+    return ctypes.CDLL(str(library)), library
+
+
+def line_of(library: ctypes.CDLL, path: Path, pc: int) -> str:
+    """ ", kernel line N" for a machine address, where binutils can tell."""
+    entry = ctypes.cast(library.emulated, ctypes.c_void_p).value or 0
+    tools = shutil.which("addr2line"), shutil.which("nm")
+    if not pc or None in tools:
+        return ""
+    symbols = subprocess.run([str(tools[1]), str(path)], capture_output=True, text=True).stdout.splitlines()
+    start = next(int(line.split()[0], 16) for line in symbols if line.endswith(" T emulated"))
+    command = [str(tools[0]), "-i", "-e", str(path), hex(pc - entry + start)]
+    places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    lines = [place.split(":")[1].split()[0] for place in places if ".hpp" not in place]
+    return f", kernel line {lines[0]}" if lines else ""

@@ -1,0 +1,82 @@
+"""`selftest`: through the specification here, through the emulated kernels, and on an Apple GPU where there is one."""
+
+from __future__ import annotations
+
+import json
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from longmamba_mlx import selftest
+from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.ops import metal, reference
+from tests.metal.emulator import Options
+from tests.ops import oracles
+
+
+def test_the_specification_passes() -> None:
+    rows = list(selftest.run_cases("reference"))
+    assert [row for row in rows if not row.passed] == []
+    assert {row.kernel for row in rows} == {"mamba1", "mamba2", "conv", "norm"} and len(rows) >= 50
+
+
+def test_the_emulated_kernels_pass(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(selftest._LONG, "metal", 2048)
+    assert [row for row in selftest.run_cases("metal") if not row.passed] == []
+    assert emulated.launches > 50
+
+
+@pytest.mark.metal
+@pytest.mark.skipif(not mx.metal.is_available(), reason="this machine has no Metal")
+def test_this_machines_gpu_passes() -> None:
+    assert metal.usable(required=True)
+    assert [row for row in selftest.run_cases("metal") if not row.passed] == []
+
+
+@pytest.mark.parametrize("name", ["mamba1", "mamba2"])
+def test_its_oracles_are_the_tests_oracles(name: str) -> None:
+    case = selftest.scan_case(name, 19, (5, 4) if name == "mamba1" else (4, 3, 2, 5)) | {"reverse": True}
+    theirs = {"mamba1": oracles.selective_scan, "mamba2": oracles.ssd_scan}[name]
+    mine = selftest.ORACLES[name]
+    for a, b in zip(mine(**{k: selftest._as64(v) for k, v in case.items()}), theirs(**case), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_a_wrong_kernel_fails_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = reference.selective_scan
+
+    def wrong(*given: mx.array, **options: object) -> tuple[mx.array, ...]:
+        y, *rest = real(*given, **options)  # type: ignore[arg-type]
+        return (y + 1e-3 * mx.abs(y).max(), *rest)
+
+    monkeypatch.setattr(reference, "selective_scan", wrong)
+    rows = list(selftest.run_cases("reference"))
+    assert {row.kernel for row in rows if row.problem == "WRONG"} == {"mamba1"}
+    assert all(row.passed for row in rows if row.kernel != "mamba1")
+
+
+def test_a_kernel_that_does_not_compile_is_a_row(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_kernel, "source", lambda name: "nonsense;")
+    rows = [row for row in selftest.run_cases("metal") if row.kernel.startswith("mamba")]
+    assert rows and not any(row.passed for row in rows)
+    assert "compile" in rows[0].problem
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from longmamba_mlx.cli import main
+
+    failing = selftest.Row("mamba1", "1 token", "float32", float("nan"), float("nan"), 0, "no luck")
+    passing = selftest.Row("conv", "1 token", "float32", 1e-7, 0.0, 0, "")
+    for rows, code in (((passing,), 0), ((passing, failing), 1)):
+        monkeypatch.setattr(selftest, "run_cases", lambda how, rows=rows: iter(rows))
+        for arguments in (["selftest"], ["selftest", "--json"]):
+            with pytest.raises(SystemExit) as caught:
+                main(arguments)
+            assert caught.value.code == code
+            out = capsys.readouterr().out
+            if "--json" in arguments:
+                report = json.loads(out)
+                assert report["failed"] == code and len(report["rows"]) == len(rows)
+            else:
+                assert f"{1} of {len(rows)} cases passed" in out
