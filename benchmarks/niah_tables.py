@@ -68,18 +68,10 @@ def put(path: Path, marker: str, lines: list[str]) -> None:
 def main() -> None:
     first = [line for name in MODELS for line in section(name, ["off", "longmamba", "last"])]
     put(ROOT / "README.md", "results", first)
-    every = list(TITLES)
-    put(ROOT / "docs" / "results.md", "test", [line for name in MODELS for line in section(name, every)])
-    put(
-        ROOT / "docs" / "results.md",
-        "absent",
-        [line for name in MODELS for line in section(name, every, "absent")],
-    )
-    put(
-        ROOT / "docs" / "results.md",
-        "dev",
-        [line for name in MODELS for line in section(name, every, "dev")],
-    )
+    for marker, tasks in {"test": ["niah"], "absent": ["absent"], "dev": ["dev", "dev2"]}.items():
+        there = [(name, task) for name in MODELS for task in tasks if (RESULTS / f"{task}-{name}.json").exists()]
+        lines = [line for name, task in there for line in section(name, list(TITLES), task)]
+        put(ROOT / "docs" / "results.md", marker, lines)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,10 @@ def _source_folder(hf_path: str | Path, *, revision: str | None, offline: bool) 
         return folder
     if hub.is_hub_id(str(hf_path)):
         return hub.download(str(hf_path), revision=revision, offline=offline)
-    raise ModelError(
-        f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf"
-    )
+    raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
 
 
-def _with_head(
-    config: ModelConfig, raw: Mapping[str, object], weights: Mapping[str, mx.array]
-) -> ModelConfig:
+def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> ModelConfig:
     """Where a config does not say whether the head is tied to the embedding, the tensors do."""
     if "tie_word_embeddings" in raw or "tie_embeddings" in raw:
         return config
@@ -87,9 +83,7 @@ def _with_head(
 
 def _cast(name: str, array: mx.array, dtype: str | None) -> mx.array:
     if not mx.issubdtype(array.dtype, mx.floating):
-        raise ModelError(
-            f"tensor {name} has dtype {array.dtype}", hint="quantised checkpoints are not converted"
-        )
+        raise ModelError(f"tensor {name} has dtype {array.dtype}", hint="quantised checkpoints are not converted")
     if stays_float32(name):
         return array.astype(mx.float32)
     if dtype is not None:

@@ -56,17 +56,17 @@ def write_atomic(path: str | Path, writer: Callable[[Path], object]) -> None:
     Raises DiskError when writing fails; whatever else the writer raises passes. Either way the draft is gone.
     """
     target = Path(os.path.realpath(path))
-    workplace = target.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    folder = target.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
     try:
         with _disk_errors(target):
-            os.mkdir(workplace, 0o700)
-            draft = workplace / target.name
+            os.mkdir(folder, 0o700)
+            draft = folder / target.name
             writer(draft)
             _sync(draft)
             os.replace(draft, target)
             _sync(target.parent)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

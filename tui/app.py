@@ -127,9 +127,7 @@ class ChatApp(App[int]):
         self._exit_code = STOPPED_READING if self.chat.desk.reading else 0
         self._leave_by = self._clock() + CLOSE_SECONDS
         self.engine.close()
-        self.chat.status.flash(
-            "Keeping what was read… Ctrl+Q again leaves at once" if self.chat.desk.reading else ""
-        )
+        self.chat.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if self.chat.desk.reading else "")
 
     def leaving_is_over(self) -> bool:
         """Whether there is nothing left to wait for; False when nobody asked to leave."""

@@ -53,9 +53,7 @@ COMMANDS: tuple[Command, ...] = (
         "Read another document, or take up a stopped reading",
         lambda chat, a: chat.open_documents(a),
     ),
-    Command(
-        "stop", "", "Stop the reading or the answer; what is there stays", lambda chat, _: chat.stop(), "Esc"
-    ),
+    Command("stop", "", "Stop the reading or the answer; what is there stays", lambda chat, _: chat.stop(), "Esc"),
     Command("copy", "", "Copy the last answer", lambda chat, _: chat.copy_answer()),
     Command("export", "FILE.md", "Save the conversation as Markdown", lambda chat, a: chat.export(a)),
     Command("clear", "", "Clear the screen; the document stays read", lambda chat, _: chat.clear()),

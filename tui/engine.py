@@ -149,6 +149,4 @@ def _fault(error: Exception) -> Failed:
     while trace is not None:
         place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return Failed(
-        f"{type(error).__name__}: {error}", f"This is a fault of the program ({place}): please report it.", 1
-    )
+    return Failed(f"{type(error).__name__}: {error}", f"This is a fault of the program ({place}): please report it.", 1)

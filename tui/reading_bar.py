@@ -72,6 +72,4 @@ class ReadingBar(Vertical):
         self._fit()
 
     def _fit(self) -> None:
-        self.query_one("#numbers", Static).update(
-            plain.literal(words.fit(self._parts, max(self.size.width - 4, 1)))
-        )
+        self.query_one("#numbers", Static).update(plain.literal(words.fit(self._parts, max(self.size.width - 4, 1))))

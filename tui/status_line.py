@@ -81,11 +81,7 @@ class StatusLine(Horizontal):
         if not self.is_mounted:
             return
         width = self.size.width - _PADDING
-        keys = (
-            (_KEYS if self.size.width >= _WIDE else _FEW_KEYS)[self._busy]
-            if self.size.width >= _NARROW
-            else ""
-        )
+        keys = (_KEYS if self.size.width >= _WIDE else _FEW_KEYS)[self._busy] if self.size.width >= _NARROW else ""
         facts = [self._flash] if self._flash else self._parts()
         self.query_one("#keys", Static).update(keys)
         room = width - (len(keys) + 2 if keys else 0)

@@ -37,9 +37,7 @@ def to_markdown(title: str, turns: list[Turn]) -> str:
         for passage in passages:
             place = f"¶ {passage.number}" + (f", {_line(passage.heading)}" if passage.heading else "")
             label = f"**{place}**" + (" ✓ quote" if passage.quoted else "")
-            parts.append(
-                "\n".join(f"> {line}".rstrip() for line in [label, "", *sanitize(passage.text).split("\n")])
-            )
+            parts.append("\n".join(f"> {line}".rstrip() for line in [label, "", *sanitize(passage.text).split("\n")]))
     return "\n\n".join(parts) + "\n"
 
 

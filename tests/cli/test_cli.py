@@ -45,7 +45,7 @@ def file(tmp_path: Path, story: str) -> Path:
 def test_ask_prints_the_answer_alone_on_stdout(run, file: Path) -> None:  # type: ignore[no-untyped-def]
     result = run("ask", "--file", str(file), QUESTION)
     assert (result.code, result.out) == (0, "48213\n")
-    assert "tokens/s" in result.err and "filter document" in result.err
+    assert "tokens/s" in result.err and "filter paper" in result.err
 
 
 def test_ask_many_questions_from_one_reading_as_json(run, file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -137,13 +137,9 @@ def test_wrong_use_is_one_line(
 
 def test_control_characters_never_come_out(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "bad\x1b[31mname.txt"
-    path.write_text(
-        "Words \x1b]0;title\x07 and \x1b[2J more. The access code of Zorvath is 48213.", encoding="utf-8"
-    )
+    path.write_text("Words \x1b]0;title\x07 and \x1b[2J more. The access code of Zorvath is 48213.", encoding="utf-8")
     result = run("ask", "--file", str(path), QUESTION)
-    assert (
-        result.code == 0 and "\x1b" not in result.out + result.err and "\x07" not in result.out + result.err
-    )
+    assert result.code == 0 and "\x1b" not in result.out + result.err and "\x07" not in result.out + result.err
     missing = run("ask", "--file", str(tmp_path / "no\x1b[31m.txt"), QUESTION)
     assert missing.code == 66 and "\x1b" not in missing.err
 
@@ -184,9 +180,7 @@ def test_version(run) -> None:  # type: ignore[no-untyped-def]
 
 def test_demo_shows_both_sides(run) -> None:  # type: ignore[no-untyped-def]
     report = json.loads(run("demo", "--json").out)
-    sides = {
-        name: sum(answer["right"] for answer in side["answers"]) for name, side in report["sides"].items()
-    }
+    sides = {name: sum(answer["right"] for answer in side["answers"]) for name, side in report["sides"].items()}
     questions = len(report["sides"]["off"]["answers"])
     assert report["tokens"] > 16 * 512 and questions == 7
     assert sides["longmamba"] >= questions - 1 and sides["longmamba"] - sides["off"] >= 2

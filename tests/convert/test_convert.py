@@ -51,9 +51,7 @@ def test_dtype_leaves_steps_decays_and_norms_alone(tmp_path: Path, dialect: str,
     write_checkpoint(tmp_path / "hf", dialect, dtype=mx.bfloat16)
     convert(tmp_path / "hf", tmp_path / "mlx", dtype)
     for name, array in mx.load(str(tmp_path / "mlx" / "model.safetensors")).items():
-        small = (
-            name.endswith((".A_log", ".D", "dt_bias", "norm.weight", "norm_f.weight")) or "dt_proj" in name
-        )
+        small = name.endswith((".A_log", ".D", "dt_bias", "norm.weight", "norm_f.weight")) or "dt_proj" in name
         expected = "float32" if small else dtype or "bfloat16"
         assert str(array.dtype).endswith("." + expected), name
     assert load_model(tmp_path / "mlx").model is not None

@@ -60,9 +60,7 @@ def test_only_what_is_needed_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mo
         (Exception("name resolution failed"), "name resolution"),
     ],
 )
-def test_failures_are_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, match: str
-) -> None:
+def test_failures_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, match: str) -> None:
     def snapshot(*_: object, **__: object) -> str:
         raise error
 

@@ -26,9 +26,7 @@ def test_sentences_put_together_are_the_text(story: str, filler: Filler) -> None
 
 
 @pytest.mark.parametrize("tokens", (300, 1000, 9000))
-def test_a_haystack_holds_its_needles_once_and_has_its_length(
-    demo: Model, filler: Filler, tokens: int
-) -> None:
+def test_a_haystack_holds_its_needles_once_and_has_its_length(demo: Model, filler: Filler, tokens: int) -> None:
     for seed in range(5):
         stack = hide(filler, tokens, 4, random.Random(seed))
         assert len(stack.needles) == len(stack.strangers) == 4
@@ -81,11 +79,7 @@ def test_answer_nll_is_the_log_likelihood_of_the_answer(demo: Model, story: str)
     logits = np.array(demo.loaded.model.head(hidden)[0], np.float64)
     wanted = len(demo.tokenizer.encode(answer))
     rows = logits[-wanted - 1 : -1]
-    logs = (
-        rows
-        - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True))
-        - rows.max(1, keepdims=True)
-    )
+    logs = rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True)) - rows.max(1, keepdims=True)
     expected = -logs[np.arange(wanted), ids[-wanted:]].mean()
     assert answer_nll(book, question, answer) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 

@@ -59,9 +59,7 @@ def test_knots_hold_the_pooled_windows() -> None:
     pooled = np.concatenate([raw_by_hand(model, window)[0] for window in WINDOWS])
     layer, ordered = calibration.layers[0], np.sort(pooled, axis=0)[::-1]
     assert np.allclose(layer.knot_raw, ordered[calibration.ranks - 1], atol=1e-5)
-    assert np.allclose(
-        layer.knot_mass, np.cumsum(delta_of(ordered), axis=0)[calibration.ranks - 1], rtol=1e-4
-    )
+    assert np.allclose(layer.knot_mass, np.cumsum(delta_of(ordered), axis=0)[calibration.ranks - 1], rtol=1e-4)
 
 
 def test_units_in_blocks_or_together_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +112,7 @@ def test_round_trip(tmp_path: Path, model_type: str) -> None:
     for mode in ("paper", "curve", "document"):
         settings = FilterSettings(mode, theta=1e-3, clamp=0.1)
         assert build_plan(again, settings, 1000).digest() == build_plan(calibration, settings, 1000).digest()
-    assert (
-        again.text_digest == calibration.text_digest and again.time_step_limit == calibration.time_step_limit
-    )
+    assert again.text_digest == calibration.text_digest and again.time_step_limit == calibration.time_step_limit
 
 
 def test_a_finite_clip_survives(tmp_path: Path) -> None:

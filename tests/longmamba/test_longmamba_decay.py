@@ -68,10 +68,7 @@ def test_reductions_are_ordered_and_do_not_underflow() -> None:
     delta = delta_of(raw_sample(units=5, windows=2, length=2000))
     rates = np.tile(np.arange(1.0, 17.0), (5, 1)) * 20
     steps = log_step_mean(delta, rates).T
-    logs = [
-        log_decay(delta.sum(2).T, rates, steps, name, "pooled")
-        for name in ("step_mean", "mean_prod", "slowest")
-    ]
+    logs = [log_decay(delta.sum(2).T, rates, steps, name, "pooled") for name in ("step_mean", "mean_prod", "slowest")]
     assert all(np.isfinite(values).all() for values in logs)
     assert (logs[0] <= logs[1] + 1e-6).all() and (logs[1] <= logs[2]).all()
     assert min(float(values.min()) for values in logs) < math.log(1e-300)
@@ -90,9 +87,7 @@ def test_theta_of_1e_30_separates_what_float32_cannot_tell_apart() -> None:
 
 def test_avg_is_the_mean_of_the_decays_and_max_the_largest() -> None:
     budgets, rates = np.array([[1.0], [3.0]]), np.array([[2.0]])
-    avg, largest, pooled = (
-        log_decay(budgets, rates, None, "slowest", how)[0] for how in ("avg", "max", "pooled")
-    )
+    avg, largest, pooled = (log_decay(budgets, rates, None, "slowest", how)[0] for how in ("avg", "max", "pooled"))
     assert math.exp(avg) == pytest.approx((math.exp(-2) + math.exp(-6)) / 2)
     assert (largest, pooled) == (-2.0, -4.0)
 
@@ -109,6 +104,4 @@ def test_one_window_or_the_same_twice_is_the_window(how: str, reduction: str) ->
 
 
 def test_log_mean_exp_below_the_smallest_float() -> None:
-    assert log_mean_exp(np.array([-1e4, -1e4 - 1]), axis=0) == pytest.approx(
-        -1e4 + math.log((1 + math.exp(-1)) / 2)
-    )
+    assert log_mean_exp(np.array([-1e4, -1e4 - 1]), axis=0) == pytest.approx(-1e4 + math.log((1 + math.exp(-1)) / 2))

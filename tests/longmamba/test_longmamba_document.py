@@ -118,8 +118,7 @@ def test_columns_are_independent_of_their_block() -> None:
     budgets = delta_of(raw).sum(axis=0)[units] / 9
     together = document_thresholds(raw, units, budgets, FREE)
     alone = [
-        document_threshold(raw[:, unit].copy(), float(budget))
-        for unit, budget in zip(units, budgets, strict=True)
+        document_threshold(raw[:, unit].copy(), float(budget)) for unit, budget in zip(units, budgets, strict=True)
     ]
     assert np.array_equal(together, np.array(alone, np.float32)) and together.dtype == np.float32
 

@@ -166,9 +166,7 @@ def test_real_models_are_vanilla_where_nothing_is_filtered(model_type: str) -> N
     plain, state = read(model, None, 400)
     open_thresholds = [np.full(model.config.units, -np.inf, np.float32)] * 2
     same, same_state = read(model, open_thresholds, 400)
-    assert np.array_equal(plain, same) and all(
-        np.array_equal(state[name], same_state[name]) for name in state
-    )
+    assert np.array_equal(plain, same) and all(np.array_equal(state[name], same_state[name]) for name in state)
     off = build_plan(calibration, settings_for(model.config, "off"), 400)
     assert np.array_equal(layer_by_layer(model, off, DOCUMENT)[0], plain)
 
@@ -216,9 +214,7 @@ def test_the_real_models_kept_step_sizes_meet_the_budget(model_type: str) -> Non
     model = real_model(model_type)
     calibration = collect(model, WINDOWS, clamps=())
     plan = build_plan(calibration, FilterSettings("document", theta=0.0), 400)
-    raw = np.array(
-        model.raw_step(0, model.embed(mx.array(DOCUMENT[None])), model.initial_state().layers[0])[0]
-    )[0]
+    raw = np.array(model.raw_step(0, model.embed(mx.array(DOCUMENT[None])), model.initial_state().layers[0])[0])[0]
     thresholds = plan.resolve(0, raw)
     assert thresholds is not None and np.isfinite(thresholds).mean() > 0.9
     kept = np.where(raw > thresholds, delta_of(raw), 0.0).sum(axis=0)

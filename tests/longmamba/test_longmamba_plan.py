@@ -148,7 +148,7 @@ def test_fixed_thresholds_make_a_plan_that_needs_nothing_more() -> None:
 
 
 def test_digests_tell_plans_apart_and_only_those() -> None:
-    assert fixed("document", 1000).digest() == fixed("longmamba", 1000).digest()
+    assert fixed("paper", 1000).digest() == fixed("longmamba", 1000).digest()
     plans = [fixed(mode, total) for mode in ("paper", "curve", "document") for total in (1000, 1001)]
     plans += [fixed("document", 1000, theta=1e-20), fixed("document", 1000, budget_factor=0.9)]
     assert len({plan.digest() for plan in plans}) == len(plans)

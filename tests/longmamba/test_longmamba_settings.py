@@ -13,7 +13,7 @@ from longmamba_mlx.longmamba import DEFAULT_MODE, FilterSettings, constants_for,
 
 def test_longmamba_names_the_default_mode() -> None:
     settings = FilterSettings()
-    assert settings.mode == "longmamba" and settings.resolved_mode == DEFAULT_MODE == "document"
+    assert settings.mode == "longmamba" and settings.resolved_mode == DEFAULT_MODE == "paper"
     assert settings.canonical() == FilterSettings(mode=DEFAULT_MODE).canonical()
 
 
@@ -40,9 +40,7 @@ def test_settings_without_meaning_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_unused_constants_do_not_change_the_canonical_form() -> None:
-    assert (
-        FilterSettings("document", clamp=0.2).canonical() == FilterSettings("document", clamp=0).canonical()
-    )
+    assert FilterSettings("document", clamp=0.2).canonical() == FilterSettings("document", clamp=0).canonical()
     assert FilterSettings("curve", clamp=0.2).canonical() != FilterSettings("curve", clamp=0).canonical()
     assert FilterSettings("off", theta=0.5).canonical() == FilterSettings("off").canonical()
     assert FilterSettings("paper").effective().reduction == "step_mean"

@@ -75,9 +75,7 @@ def test_most_rows_are_exactly_the_literal_ones() -> None:
 
 def test_calibration_tables_hold_mean_and_largest_of_the_windows() -> None:
     raw = raw_sample(units=3, windows=4, length=60)
-    table = summarise(raw, np.ones((3, 1), np.float32), knot_ranks(240, 32), clamps=(0.1,), limit=FREE).table(
-        0.1
-    )
+    table = summarise(raw, np.ones((3, 1), np.float32), knot_ranks(240, 32), clamps=(0.1,), limit=FREE).table(0.1)
     for row, length in enumerate(paper_lengths(60)):
         if length <= 60:
             assert (table.mean[row] == -np.inf).all() and (table.maximum[row] == -np.inf).all()
@@ -128,9 +126,7 @@ def test_lengths_scale_with_the_training_length() -> None:
 
 def test_nearest_length_and_its_ties() -> None:
     lengths = paper_lengths(2000)
-    chosen = {
-        tokens: lengths[nearest_length(lengths, tokens)] for tokens in (3000, 3499, 3500, 3501, 9000, 10**6)
-    }
+    chosen = {tokens: lengths[nearest_length(lengths, tokens)] for tokens in (3000, 3499, 3500, 3501, 9000, 10**6)}
     assert chosen == {3000: 3000, 3499: 3000, 3500: 3000, 3501: 4000, 9000: 8000, 10**6: 192_000}
 
 
@@ -145,6 +141,4 @@ def test_lengths_together_equal_lengths_alone() -> None:
     descending, budget = np.sort(delta, axis=1)[:, ::-1], delta.sum(axis=1)
     lengths = paper_lengths(300)
     together = table_rows(descending, budget, lengths)[0]
-    assert np.array_equal(
-        together, np.concatenate([table_rows(descending, budget, (n,))[0] for n in lengths])
-    )
+    assert np.array_equal(together, np.concatenate([table_rows(descending, budget, (n,))[0] for n in lengths]))

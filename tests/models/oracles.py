@@ -49,9 +49,7 @@ def mamba1(config, w, x, threshold):
     xz = x @ w["in_proj.weight"].T + w.get("in_proj.bias", 0.0)
     u, z = np.split(xz, 2, axis=-1)
     u = conv(u, w["conv1d.weight"][:, :, 0], w.get("conv1d.bias", 0.0))
-    low, b_in, c_out = np.split(
-        u @ w["x_proj.weight"].T, [config.dt_rank, config.dt_rank + config.d_state], axis=-1
-    )
+    low, b_in, c_out = np.split(u @ w["x_proj.weight"].T, [config.dt_rank, config.dt_rank + config.d_state], axis=-1)
     if config.mixer_rms_eps is not None:
         low, b_in, c_out = (rms(part, config.mixer_rms_eps) for part in (low, b_in, c_out))
     step = steps(low @ w["dt_proj.weight"].T + w["dt_proj.bias"], threshold)

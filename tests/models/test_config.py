@@ -91,9 +91,7 @@ def test_original_mamba2() -> None:
     assert (config.d_inner, config.n_heads, config.headdim, config.d_state) == (4096, 64, 64, 128)
     assert config.n_groups == 1 and config.tie_embeddings and config.norm_eps == 1e-5
     small = {"layer": "Mamba2", "d_state": 64, "headdim": 32, "ngroups": 2, "expand": 4, "d_conv": 3}
-    config = parse_config(
-        ORIGINAL | {"ssm_cfg": small | {"norm_before_gate": True, "dt_limit": [0.001, 0.1]}}
-    )
+    config = parse_config(ORIGINAL | {"ssm_cfg": small | {"norm_before_gate": True, "dt_limit": [0.001, 0.1]}})
     assert (config.d_inner, config.n_heads, config.d_conv, config.n_groups) == (8192, 256, 3, 2)
     assert config.norm_before_gate and config.time_step_limit == (0.001, 0.1)
 
@@ -102,9 +100,7 @@ def test_original_mamba2() -> None:
 def test_original_mamba1(ssm: object) -> None:
     config = parse_config({"d_model": 768, "n_layer": 24, "vocab_size": 50277, "ssm_cfg": ssm})
     assert config == ModelConfig("mamba", 50280, 768, 24, 1536, 16, 4, dt_rank=48)
-    assert (
-        parse_config({"d_model": 768, "n_layer": 1, "vocab_size": 8, "ssm_cfg": {"dt_rank": 7}}).dt_rank == 7
-    )
+    assert parse_config({"d_model": 768, "n_layer": 1, "vocab_size": 8, "ssm_cfg": {"dt_rank": 7}}).dt_rank == 7
 
 
 def test_training_length_from_our_block() -> None:
@@ -116,9 +112,7 @@ def test_training_length_from_our_block() -> None:
 @pytest.mark.parametrize(
     "value", [0, -1, 1.5, 10**9, 2**31, 2**63, 10**400, "24", True, math.nan, math.inf, [24], {"a": 1}]
 )
-@pytest.mark.parametrize(
-    "key", ["vocab_size", "hidden_size", "num_hidden_layers", "state_size", "conv_kernel"]
-)
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "state_size", "conv_kernel"])
 def test_impossible_sizes_name_their_key(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"'{key}'") as caught:
         parse_config(MAMBA | {key: value})

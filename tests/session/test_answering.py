@@ -67,9 +67,7 @@ def test_stop_and_length(book: ReadDocument) -> None:
 
 
 def test_prompt_forms() -> None:
-    form = PromptForm.from_settings(
-        {"question": "\nQ: {question}?\nA:", "stop": ["\n"], "not_found": ["No idea"]}
-    )
+    form = PromptForm.from_settings({"question": "\nQ: {question}?\nA:", "stop": ["\n"], "not_found": ["No idea"]})
     assert form.ask("  who \n is   it?? ") == "\nQ: who is it?\nA:"
     assert form.finish("Ahab\nQ: more") == ("Ahab", True) and form.finish("Ahab") == ("Ahab", False)
     assert form.found("Ahab") and not form.found("no idea.") and not form.found("  ")

@@ -23,9 +23,7 @@ def plan_of(model: Model, mode: str, ids: np.ndarray) -> FilterPlan | None:
 
 def largest_difference(first: Reading, second: Reading) -> float:
     pairs = zip(first.state.arrays().values(), second.state.arrays().values(), strict=True)
-    return max(
-        float(np.abs(np.array(a) - np.array(b)).max() / (np.abs(np.array(a)).max() + 1e-9)) for a, b in pairs
-    )
+    return max(float(np.abs(np.array(a) - np.array(b)).max() / (np.abs(np.array(a)).max() + 1e-9)) for a, b in pairs)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -52,13 +52,9 @@ def test_events_of_a_reading_and_an_answer(file: Path) -> None:
     assert set(kinds[3:-1]) == {ReadProgress}
     assert isinstance(events[2], Counted) and isinstance(events[-1], ReadDone)
     assert events[2].tokens == events[-1].tokens and events[-1].stored and not events[-1].reopened
-    assert events[-1].filter == "document"
+    assert events[-1].filter == "paper"
     answer = list(session.ask(QUESTION))
-    assert (
-        isinstance(answer[0], Piece)
-        and isinstance(answer[-1], Answered)
-        and answer[-1].answer.text == "48213"
-    )
+    assert isinstance(answer[0], Piece) and isinstance(answer[-1], Answered) and answer[-1].answer.text == "48213"
 
 
 def test_a_read_document_is_reopened_and_answers_alike(file: Path) -> None:
@@ -167,7 +163,7 @@ def test_a_model_without_calibration_is_measured_once(file: Path, tmp_path: Path
     folder = tmp_path / "model"
     shutil.copytree(resolve("demo"), folder)
     (folder / "longmamba.safetensors").unlink()
-    assert done(Session(model=str(folder)), file).filter == "document"
+    assert done(Session(model=str(folder)), file).filter == "paper"
     kept = list((private_home / "calibrations").iterdir())
     assert len(kept) == 1
     before = kept[0].stat().st_mtime_ns

@@ -46,9 +46,7 @@ async def ready(pilot: Pilot[Any], session: FakeSession) -> None:
     """Let the reading come to its end."""
     session.let(session.chunks)
     app = chat_app(pilot)
-    await wait_until(
-        pilot, lambda: app.chat.desk.document is not None and not app.chat.busy, "the document is read"
-    )
+    await wait_until(pilot, lambda: app.chat.desk.document is not None and not app.chat.busy, "the document is read")
 
 
 async def type_line(pilot: Pilot[Any], text: str) -> None:

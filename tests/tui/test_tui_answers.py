@@ -208,9 +208,7 @@ async def test_copy_export_clear(tmp_path: Path) -> None:
         path = tmp_path / "my notes.md"
         await type_line(pilot, f"/export {path}")
         text = path.read_text()
-        assert text.startswith(
-            "# moby.txt\n\n## who?\n\nIt is Ahab.\n\nRelated passages:\n\n> **¶ 4812, Chapter 135**"
-        )
+        assert text.startswith("# moby.txt\n\n## who?\n\nIt is Ahab.\n\nRelated passages:\n\n> **¶ 4812, Chapter 135**")
         await type_line(pilot, f"/export {path}")
         assert "my notes.md exists already" in said(pilot) and path.read_text() == text
         await type_line(pilot, "/clear")

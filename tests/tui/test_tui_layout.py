@@ -24,9 +24,7 @@ async def test_every_row_has_its_place(width: int, height: int) -> None:
         chat = app.chat
         session.let(1)
         await wait_until(pilot, lambda: chat.bar.fraction == 0.25)
-        regions = [
-            chat.query_one(part).region for part in (TitleBar, ChatLog, ReadingBar, "#ask", StatusLine)
-        ]
+        regions = [chat.query_one(part).region for part in (TitleBar, ChatLog, ReadingBar, "#ask", StatusLine)]
         assert [region.height for region in regions] == [1, height - 7, 2, 3, 1]
         assert [region.y for region in regions] == [0, 1, height - 6, height - 4, height - 1]
         assert all(region.x + region.width <= width for region in regions)

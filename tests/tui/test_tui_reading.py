@@ -96,9 +96,7 @@ async def test_esc_with_nothing_running_takes_a_queued_question_back() -> None:
 
 
 async def test_an_error_is_one_line_with_its_hint_and_the_chat_goes_on() -> None:
-    session = FakeSession(
-        open_error=DocumentMissingError("No such file: moby.txt", hint="Is the name right?")
-    )
+    session = FakeSession(open_error=DocumentMissingError("No such file: moby.txt", hint="Is the name right?"))
     app = make_app(session, "moby.txt")
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "✗ No such file: moby.txt  Is the name right?" in screen_text(pilot))

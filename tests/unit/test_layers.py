@@ -51,23 +51,15 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             module = node.module or ""
-            names |= (
-                {f"{module}.{alias.name}" for alias in node.names} if module == "longmamba_mlx" else {module}
-            )
+            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "longmamba_mlx" else {module}
     return names
 
 
 @pytest.mark.parametrize("module", sorted(sources()))
 def test_imports_follow_the_layers(module: str) -> None:
     found = imports(sources()[module])
-    assert not {name.split(".")[0] for name in found} & (BANNED | set(FOLDERS)), (
-        "banned, or not by its full name"
-    )
-    inside = {
-        name.removeprefix("longmamba_mlx.").split(".")[0]
-        for name in found
-        if name.startswith("longmamba_mlx.")
-    }
+    assert not {name.split(".")[0] for name in found} & (BANNED | set(FOLDERS)), "banned, or not by its full name"
+    inside = {name.removeprefix("longmamba_mlx.").split(".")[0] for name in found if name.startswith("longmamba_mlx.")}
     allowed = ALLOWED.get(module.split(".")[0])
     if allowed is not None:
         assert inside <= allowed, f"{module} imports {sorted(inside - allowed)}"
@@ -91,11 +83,7 @@ def test_public_names_and_import_time() -> None:
         "print(t)"
     )
     best = min(
-        float(
-            subprocess.run(
-                [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
-            ).stdout
-        )
+        float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
         for _ in range(3)
     )
     assert best < 0.15
