@@ -26,10 +26,10 @@ from longmamba_mlx.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32
+CLAMPS = {"Mamba2": 0.07, "Mamba1": 0.1}  # chosen on the development split
 SETTINGS = {
     "training_length": TRAINED,
     "theta": 1e-5,
-    "clamp": 0.1,
     "question": "\nQuestion: {question}?\nAnswer:",
     "stop": ["\n"],
     "not_found": ["The document does not say"],
@@ -40,7 +40,9 @@ def original(pack: Path, trained: Path, folder: Path) -> None:
     """The checkpoint as the original repositories lay it out."""
     report = json.loads(trained.with_suffix(".json").read_text())
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
-    config = report["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": SETTINGS}
+    clamp = CLAMPS[report["original"]["ssm_cfg"]["layer"]]
+    settings = SETTINGS | {"clamp": clamp}
+    config = report["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": settings}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = load_file(trained.with_suffix(".safetensors"))
@@ -68,7 +70,7 @@ def main(pack: Path, trained: Path, target: Path) -> None:
         windows,
         fingerprint=model.loaded.fingerprint,
         quantisation=model.loaded.quantisation,
-        clamps=(SETTINGS["clamp"],),  # type: ignore[arg-type]
+        clamps=(model.settings.clamp,),
     )
     calibration.save(target / CALIBRATION)
     for path in sorted(target.iterdir()):
