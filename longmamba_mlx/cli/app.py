@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from longmamba_mlx.catalogue import DEFAULT
 from longmamba_mlx.cli import options as o
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ def options(
 @app.command()
 def chat(
     file: o.File = None,
-    model: o.Model = "demo",
+    model: o.ModelOrDefault = None,
     filter: o.Filter = "longmamba",
     max_tokens: o.MaxTokens = 256,
     temp: o.Temperature = 0.0,
@@ -57,7 +58,7 @@ def chat(
     from longmamba_mlx.cli.chatting import chat_about
 
     raise typer.Exit(
-        chat_about(file or [], model, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed,
+        chat_about(file or [], model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed,
                    chunk=chunk, offline=offline, save=not no_save)
     )  # fmt: skip
 
@@ -67,7 +68,7 @@ def ask(
     question: Annotated[str | None, typer.Argument(help="The question; quotes around it keep it whole.")] = None,
     file: o.File = None,
     questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
-    model: o.Model = "demo",
+    model: o.ModelOrDefault = None,
     filter: o.Filter = "longmamba",
     max_tokens: o.MaxTokens = 64,
     temp: o.Temperature = 0.0,
@@ -85,7 +86,7 @@ def ask(
     from longmamba_mlx.cli.asking import ask_about
     from longmamba_mlx.session import Session
 
-    session = Session(model, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
+    session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
                       offline=offline, save=not no_save)  # fmt: skip
     found = ask_about(session, file or [], question, questions, model=model, json=json, stream=not no_stream)
     if fail_if_not_found and not found:
@@ -95,7 +96,7 @@ def ask(
 @app.command()
 def read(
     file: o.File = None,
-    model: o.Model = "demo",
+    model: o.ModelOrDefault = None,
     filter: o.Filter = "longmamba",
     chunk: o.Chunk = 512,
     offline: o.Offline = False,
@@ -105,7 +106,8 @@ def read(
     from longmamba_mlx.cli.asking import read_only
     from longmamba_mlx.session import Session
 
-    read_only(Session(model, filter=filter, chunk=chunk, offline=offline), file or [], json=json)
+    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline)
+    read_only(session, file or [], model=model, json=json)
 
 
 @app.command()

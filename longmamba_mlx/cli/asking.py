@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from longmamba_mlx.catalogue import DEFAULT
 from longmamba_mlx.cli.progress import follow, summary
 from longmamba_mlx.documents import read_document
 from longmamba_mlx.errors import UsageError
@@ -19,7 +20,7 @@ def ask_about(
     question: str | None,
     questions: Path | None,
     *,
-    model: str,
+    model: str | None,
     json: bool,
     stream: bool,
 ) -> bool:
@@ -27,12 +28,13 @@ def ask_about(
     wanted = _questions(question, questions)
     done = follow(session.open(_sources(files)))
     print(summary(done), file=sys.stderr)
+    _say_which(model)
     found = True
     for text in wanted:
         answer = _answer(session, text, show=not json and stream)
         found = found and answer.found
         if json:
-            print(json_module.dumps(as_json(answer, done, model), ensure_ascii=False), flush=True)
+            print(json_module.dumps(as_json(answer, done, model or DEFAULT), ensure_ascii=False), flush=True)
         elif not stream:
             print(answer.text, flush=True)
         else:
@@ -40,9 +42,10 @@ def ask_about(
     return found
 
 
-def read_only(session: Session, files: list[str], *, json: bool) -> None:
+def read_only(session: Session, files: list[str], *, model: str | None, json: bool) -> None:
     """Read and remember; print what was stored."""
     done = follow(session.open(_sources(files)))
+    _say_which(model)
     if json:
         print(json_module.dumps(asdict(done), ensure_ascii=False))
     else:
@@ -67,6 +70,13 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
         "filter": done.filter,
         "state": done.stored,
     }
+
+
+def _say_which(model: str | None) -> None:
+    """One line where no model was asked for: the built-in one must not be taken for a real one."""
+    if model is None:
+        notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
+        print(notice, file=sys.stderr)
 
 
 def _answer(session: Session, question: str, *, show: bool) -> Answer:

@@ -11,6 +11,9 @@ File = Annotated[
     typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated."),
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
+ModelOrDefault = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; demo by default.")
+]
 Filter = Annotated[str, typer.Option("--filter", help="off, longmamba, paper, curve or document.")]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
 Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.")]

@@ -45,7 +45,8 @@ def file(tmp_path: Path, story: str) -> Path:
 def test_ask_prints_the_answer_alone_on_stdout(run, file: Path) -> None:  # type: ignore[no-untyped-def]
     result = run("ask", "--file", str(file), QUESTION)
     assert (result.code, result.out) == (0, "48213\n")
-    assert "tokens/s" in result.err and "filter paper" in result.err
+    assert "tokens/s" in result.err and "filter paper" in result.err and "built-in" in result.err
+    assert "built-in" not in run("ask", "--model", "demo", "--file", str(file), QUESTION).err
 
 
 def test_ask_many_questions_from_one_reading_as_json(run, file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
