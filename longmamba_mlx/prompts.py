@@ -42,6 +42,11 @@ class PromptForm:
         places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
         return (text[: min(places)], True) if places else (text, False)
 
+    def is_refusal(self, text: str) -> bool:
+        """Whether `text` is exactly one of the phrases for "not in the document": nothing need follow it."""
+        plain = text.strip(" .").casefold()
+        return any(plain == phrase.strip(" .").casefold() for phrase in self.not_found)
+
     def found(self, answer: str) -> bool:
         """False for an answer that is empty or says that the document does not tell."""
         plain = answer.casefold()

@@ -91,6 +91,7 @@ class ReadDocument:
             if len(text) > len(shown):
                 yield Piece(text[len(shown) :])
                 shown = text
+            ended = ended or form.is_refusal(text)
             if ended:
                 break
         if ended or count < max_tokens:

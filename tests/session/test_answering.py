@@ -70,6 +70,7 @@ def test_prompt_forms() -> None:
     form = PromptForm.from_settings({"question": "\nQ: {question}?\nA:", "stop": ["\n"], "not_found": ["No idea"]})
     assert form.ask("  who \n is   it?? ") == "\nQ: who is it?\nA:"
     assert form.finish("Ahab\nQ: more") == ("Ahab", True) and form.finish("Ahab") == ("Ahab", False)
+    assert form.is_refusal(" No idea.") and not form.is_refusal("No idea of it") and not form.is_refusal("")
     assert form.found("Ahab") and not form.found("no idea.") and not form.found("  ")
     assert PromptForm().ask("Why").endswith("Question: Why\nAnswer:")
     assert "{" not in PromptForm().ask("Is {question} safe {x}?").replace("{question}", "").replace("{x}", "")
