@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from longmamba_mlx.documents import READER_VERSION, Document, join, read_document
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.events import Counted
 from longmamba_mlx.loader import LoadedModel
 from longmamba_mlx.longmamba import (
     Calibration,
@@ -27,7 +26,7 @@ from longmamba_mlx.ops import implementation
 from longmamba_mlx.paths import calibration_folder, private_folder
 from longmamba_mlx.prompts import PromptForm
 from longmamba_mlx.readdocument import ReadDocument
-from longmamba_mlx.reading import Progress, Reading, read_tokens, reading_steps
+from longmamba_mlx.reading import Progress, Reading, read_tokens, reading_steps, run_to_end
 from longmamba_mlx.statefile import StateKey, read_state
 from longmamba_mlx.tokenizer import Tokenizer
 
@@ -77,23 +76,10 @@ class Model:
 
         on_progress(Progress) is called after every `chunk` tokens. Raises DocumentError and its kinds.
         """
-        steps = self.reading(as_document(source), chunk=chunk)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            if on_progress is not None and isinstance(step, Progress):
-                on_progress(step)
-
-    def reading(
-        self, document: Document, *, chunk: int = 512, should_stop: Stop | None = None
-    ) -> Generator[Counted | Progress, None, ReadDocument]:
-        """`read` as a generator: Counted, then Progress after every chunk; returns the ReadDocument."""
+        document = as_document(source)
         ids = self.tokenizer.encode(document.text)
-        yield Counted(document.title, len(ids))
-        plan = self.plan(len(ids), ids)
-        return (yield from self.reading_of(document, ids, plan, chunk=chunk, should_stop=should_stop))
+        steps = self.reading_of(document, ids, self.plan(len(ids), ids), chunk=chunk)
+        return run_to_end(steps, on_progress)
 
     def reading_of(
         self,
@@ -101,8 +87,8 @@ class Model:
         ids: NDArray[np.uint32],
         plan: FilterPlan | None,
         *,
-        chunk: int,
-        should_stop: Stop | None,
+        chunk: int = 512,
+        should_stop: Stop | None = None,
     ) -> Generator[Progress, None, ReadDocument]:
         """The reading itself, for a document that is tokenised and has its plan."""
         started = time.monotonic()

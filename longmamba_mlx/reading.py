@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -25,6 +25,7 @@ from longmamba_mlx.models.state import LayerState, ModelState
 
 Wanted = Literal["none", "last", "all"]
 Ids = NDArray[np.uint32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,19 @@ def read_tokens(
     for a state or logits that are not finite, ValueError for no tokens or a chunk below 1.
     """
     steps = reading_steps(model, ids, plan, chunk=chunk, should_stop=should_stop, logits=logits)
+    return run_to_end(steps, on_progress)
+
+
+def run_to_end(
+    steps: Generator[Progress, None, Result], on_progress: Callable[[Progress], object] | None = None
+) -> Result:
+    """Exhaust a reading generator, hand its Progress on, and return what it returns."""
     while True:
         try:
             progress = next(steps)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            result: Result = end.value
+            return result
         if on_progress is not None:
             on_progress(progress)
 

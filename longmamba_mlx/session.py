@@ -23,6 +23,7 @@ from longmamba_mlx.events import ReadProgress as ReadProgress
 if TYPE_CHECKING:
     from longmamba_mlx.api import Model, ReadDocument
     from longmamba_mlx.documents import Document
+    from longmamba_mlx.reading import Progress
     from longmamba_mlx.store import StateStore
 
 
@@ -91,7 +92,7 @@ class Session:
     def _read(self, model: Model, document: Document) -> Generator[Event, None, ReadDocument]:
         from longmamba_mlx.api import ReadDocument
         from longmamba_mlx.paths import state_folder
-        from longmamba_mlx.reading import Progress, Reading
+        from longmamba_mlx.reading import Reading
         from longmamba_mlx.store import StateStore
 
         started = time.monotonic()
@@ -107,13 +108,7 @@ class Session:
             read, kept = ReadDocument(model, document, reading, key, 0.0), True
         else:
             steps = model.reading_of(document, ids, plan, chunk=self._chunk, should_stop=self._stop.is_set)
-            while True:
-                try:
-                    step: Progress = next(steps)
-                except StopIteration as end:
-                    read = end.value
-                    break
-                yield ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory)
+            read = yield from _as_events(steps)
             kept = self._save and self._remember(store, read)
             yield from self._told()
         yield ReadDone(
@@ -145,3 +140,13 @@ def _document(source: Sequence[str] | Document) -> Document:
     from longmamba_mlx.documents import Document, read_documents
 
     return source if isinstance(source, Document) else read_documents(source)
+
+
+def _as_events(steps: Generator[Progress, None, ReadDocument]) -> Generator[Event, None, ReadDocument]:
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            read: ReadDocument = end.value
+            return read
+        yield ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory)
