@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
 from evaluate import table
 from net import Net, NetConfig
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,6 +75,22 @@ class Trainer:
         for kind, weight in {DIGIT1: 2.0, DIGIT: settings.digit_weight, END: 0.3, ABSENT: 2.0}.items():
             self.weights[kind] = weight
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a later run needs to go on: weights and the optimiser's moments."""
+        moments = self.optimizer.state_dict()["state"]
+        named = {f"moment.{index}.{key}": value for index, one in moments.items() for key, value in one.items()}
+        return {f"net.{key}": value for key, value in self.net.state_dict().items()} | named
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        whole = self.optimizer.state_dict()
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("moment."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**whole, "state": state})
+        self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+
     def step(self, sampler: Sampler) -> Tensor:
         """One step; returns (loss of answers, shares right of first digits, later digits, refusals, language loss)."""
         ids, kinds, _ = sampler.batch(max(4, self.settings.tokens // sampler.shape.length))
@@ -94,41 +111,51 @@ class Trainer:
         return torch.stack([answers.detach(), *shares, language.detach()])
 
 
-def train(trainer: Trainer, save: Callable[[], None], log: Callable[[str], None]) -> None:
-    settings, started = trainer.settings, time.monotonic()
+@dataclass
+class Position:
+    """Where a training is: what a checkpoint holds besides tensors."""
+
+    spent: float = 0.0  # seconds of this process's CPU time, so that a busy machine gives the same training
+    steps: int = 0
+    stage: int = 0
+    stage_started: float = 0.0
+
+
+def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
     stages = (*START[settings.kind], *THEN)
-    total = settings.minutes * 60
-    steps, stage, stage_started, saved = 0, settings.stage, 0.0, 0.0
+    last = [(replace(shape, facts=min(shape.facts, settings.most_facts)), share) for shape, share in FINAL]
+    shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
+    return [(Sampler(pack, shape, "train"), share) for shape, share in shapes]
+
+
+def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callable[[str], None]) -> None:
+    settings, before = trainer.settings, at.spent
+    stages = (*START[settings.kind], *THEN)
+    total, started, saved = settings.minutes * 60, time.process_time(), at.spent
     mean = torch.tensor([5.0, 0, 0, 0, 5])
-    rng = random.Random(settings.seed)
-
-    def samplers(stage: int) -> list[tuple[Sampler, float]]:
-        last = [(replace(shape, facts=min(shape.facts, settings.most_facts)), share) for shape, share in FINAL]
-        shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
-        return [(Sampler(trainer.pack, shape, "train"), share) for shape, share in shapes]
-
-    mix = samplers(stage)
-    while (spent := time.monotonic() - started) < total:
-        rate = settings.lr * min(1.0, (steps + 1) / 200) * max(0.01, min(1.0, (total - spent) / (total * 0.35)))
+    rng = random.Random(settings.seed + at.steps)
+    mix = samplers(settings, trainer.pack, at.stage)
+    while at.spent < total:
+        rate = settings.lr * min(1.0, (at.steps + 1) / 200) * max(0.01, min(1.0, (total - at.spent) / (total * 0.35)))
         for group in trainer.optimizer.param_groups:
             group["lr"] = rate
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
-        steps += 1
-        if steps % 50:
+        at.steps, at.spent = at.steps + 1, before + time.process_time() - started
+        if at.steps % 50:
             continue
         loss, first, digits, absent, language = mean.tolist()
-        done = stage < len(stages) and first > stages[stage][1] and digits > 0.85
-        late = stage < len(stages) and spent - stage_started > total * 0.2
-        if steps % 500 == 0 or done or late:
-            log(f"{spent:6.0f}s step {steps} stage {stage} loss {loss:.3f} first {first:.3f} digits {digits:.3f} "
-                f"absent {absent:.3f} language {language:.3f}")  # fmt: skip
+        done = at.stage < len(stages) and first > stages[at.stage][1] and digits > 0.85
+        late = at.stage < len(stages) and at.spent - at.stage_started > total * 0.2
+        if at.steps % 500 == 0 or done or late:
+            log(f"{at.spent:6.0f}s step {at.steps} stage {at.stage} loss {loss:.3f} first {first:.3f} "
+                f"digits {digits:.3f} absent {absent:.3f} language {language:.3f}")  # fmt: skip
         if done or late:
-            stage, stage_started = stage + 1, spent
-            mix, mean = samplers(stage), torch.tensor([5.0, 0, 0, 0, 5])
-        if spent - saved > 300:
-            saved = spent
+            at.stage, at.stage_started = at.stage + 1, at.spent
+            mix, mean = samplers(settings, trainer.pack, at.stage), torch.tensor([5.0, 0, 0, 0, 5])
+        if at.spent - saved > 180:
+            saved = at.spent
             save()
-    log(f"trained {steps} steps in {time.monotonic() - started:.0f} s")
+    log(f"trained {at.steps} steps in {at.spent:.0f} s")
 
 
 def arguments() -> argparse.Namespace:
@@ -137,7 +164,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path)
     parser.add_argument("--kind", choices=("mamba1", "mamba2"), required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=45)
+    parser.add_argument("--minutes", type=float, default=45, help="of CPU time")
     parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--tokens", type=int, default=5_000, help="tokens a step")
     parser.add_argument("--language", type=float, default=0.15)
@@ -158,7 +185,6 @@ def main() -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     name = args.name or f"{args.kind}-{args.seed}"
-    started = time.monotonic()
 
     def log(text: str) -> None:
         print(f"[{name}] {text}", flush=True)
@@ -179,18 +205,30 @@ def main() -> None:
     if args.init:
         trainer.net.load_state_dict(load_file(args.init))
 
+    at, checkpoint = Position(stage=args.stage), args.out / f"{name}.checkpoint"
+    if checkpoint.exists():
+        with safe_open(checkpoint, "pt") as stored:
+            trainer.restore({key: stored.get_tensor(key) for key in stored.keys()})  # noqa: SIM118
+            at = Position(**json.loads(stored.metadata()["position"]))
+        torch.manual_seed(args.seed + at.steps)
+        log(f"goes on at step {at.steps}")
+
     def save() -> None:
-        weights = {k: v.detach().contiguous() for k, v in trainer.net.state_dict().items()}
-        save_file(weights, str(args.out / f"{name}.safetensors"))
+        """The checkpoint; the same command goes on from it."""
+        part = checkpoint.with_suffix(".part")
+        save_file(trainer.tensors(), str(part), {"position": json.dumps(vars(at))})
+        part.replace(checkpoint)
 
     log(json.dumps(trainer.net.describe()))
-    train(trainer, save, log)
-    save()
+    train(trainer, at, save, log)
+    weights = {key: value.detach().contiguous() for key, value in trainer.net.state_dict().items()}
+    save_file(weights, str(args.out / f"{name}.safetensors"))
+    checkpoint.unlink(missing_ok=True)
     rows = table(trainer.net, pack, (4, 16, 32) if args.kind == "mamba2" else (16, 64), args.samples)
     log(json.dumps(rows))
     report = {"config": trainer.net.describe(), "original": config.original(), "settings": vars(settings),
               "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("pack", "out")},
-              "development": rows, "seconds": round(time.monotonic() - started)}  # fmt: skip
+              "development": rows, "seconds": round(at.spent)}  # fmt: skip
     (args.out / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
