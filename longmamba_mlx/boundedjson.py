@@ -9,6 +9,8 @@ from pathlib import Path
 
 from longmamba_mlx.errors import ConfigError
 
+_AGAIN = "check the file against its source, or download it again"
+
 
 class Reader:
     """Bounded access to one mapping; `prefix` names where its keys live in error messages."""
@@ -120,17 +122,17 @@ def read_json(path: str | Path, *, max_bytes: int = 1 << 20) -> dict[str, object
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read {path.name}: {error.strerror or error}") from error
+        raise ConfigError(f"cannot read {path.name}: {error.strerror or error}", hint=_AGAIN) from error
     if len(data) > max_bytes:
-        raise ConfigError(f"{path.name} is larger than {max_bytes:,} bytes")
+        raise ConfigError(f"{path.name} is larger than {max_bytes:,} bytes", hint=_AGAIN)
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys, parse_constant=_constant)
     except ConfigError as error:
-        raise ConfigError(f"{path.name}: {error}") from error
+        raise ConfigError(f"{path.name}: {error}", hint=_AGAIN) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path.name} is not valid JSON: {_first_line(error)}") from error
+        raise ConfigError(f"{path.name} is not valid JSON: {_first_line(error)}", hint=_AGAIN) from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path.name} is not a JSON object")
+        raise ConfigError(f"{path.name} is not a JSON object", hint=_AGAIN)
     return value
 
 

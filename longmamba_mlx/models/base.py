@@ -1,9 +1,10 @@
-"""What every Mamba language model here has in common: embedding, residual layers, final norm, head."""
+"""What every language model here has in common: embedding, residual layers on a carried state, final norm, head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -11,100 +12,125 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.mixer import Mixer, ScanMixer, float_type
 from longmamba_mlx.models.state import LayerState, ModelState
 
 
-def float_type(module: nn.Module) -> mx.Dtype:
-    """The dtype a linear or embedding computes in: its weight's, or its scales' when it is quantised."""
-    array: mx.array = module["scales"] if "scales" in module else module["weight"]
-    return array.dtype
+class Layer(nn.Module):
+    """One layer of a model; `LanguageModel.layer` and `.raw_step` say what its methods take and give."""
 
+    @property
+    def scan(self) -> ScanMixer | None:
+        """The layer's Mamba mixer, None where it has none."""
+        raise NotImplementedError
 
-class DepthwiseConv(nn.Module):
-    """Parameters of the causal convolution: weight (c, k, 1), as in MLX's own Conv1d, and bias (c,)."""
+    def initial(self, batch: int) -> LayerState:
+        """The state before the first token."""
+        raise NotImplementedError
 
-    def __init__(self, channels: int, taps: int, bias: bool) -> None:
-        super().__init__()
-        self.weight = mx.zeros((channels, taps, 1))
-        if bias:
-            self.bias = mx.zeros((channels,))
-
-    def parts(self) -> tuple[mx.array, mx.array | None]:
-        """weight (c, k) and bias (c,) or None."""
-        return self.weight[:, :, 0], self.get("bias")
-
-
-class Mixer(nn.Module):
-    """A layer's mixer. Both `mix` and `raw` give a new state and change nothing in place."""
-
-    def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    def run(
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        """x (b, l, d_model) -> the mixer's output, the state after it, kept counts (b, l) where asked for."""
+        """One pass over hidden (b, l, width). Kept counts may be None where there is no scan."""
         raise NotImplementedError
 
-    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        """dt + dt_bias (b, l, units) float32, without scanning; the state with its conv window advanced."""
+    def scan_input(self, hidden: mx.array, mixer: ScanMixer) -> mx.array:
+        """What `run` gives the Mamba mixer."""
         raise NotImplementedError
 
-    def state_shape(self) -> tuple[int, ...]:
-        """Shape of the scan's state for one sequence."""
-        raise NotImplementedError
+    def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        """Raw step sizes. Raises ValueError where the layer has no scan."""
+        mixer = self.scan
+        if mixer is None:
+            raise ValueError("this layer has no scan, and so no step sizes")
+        raw, after = mixer.raw(self.scan_input(hidden, mixer), state)
+        return raw, replace(after, attention=state.attention)
 
 
-class Block(nn.Module):
-    """One residual layer: hidden + mixer(norm(hidden))."""
+class Block(Layer):
+    """One residual layer with one mixer: hidden + mixer(norm(hidden))."""
 
     def __init__(self, config: ModelConfig, mixer: Mixer) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
         self.mixer = mixer
 
-    def normed(self, hidden: mx.array) -> mx.array:
-        """norm(hidden) in the dtype the mixer computes in."""
+    @property
+    def scan(self) -> ScanMixer | None:
+        return self.mixer if isinstance(self.mixer, ScanMixer) else None
+
+    def initial(self, batch: int) -> LayerState:
+        state: LayerState = self.mixer.initial(batch)
+        return state
+
+    def scan_input(self, hidden: mx.array, mixer: Mixer) -> mx.array:
         normed: mx.array = self.norm(hidden)
-        return normed.astype(float_type(self.mixer["in_proj"]))
+        return normed.astype(mixer.input_type())
 
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        """One pass over hidden (b, l, d_model); see `LanguageModel.layer`."""
-        mixed, after, kept = self.mixer.mix(self.normed(hidden), state, threshold, return_kept)
+        mixed, after, kept = self.mixer.mix(self.scan_input(hidden, self.mixer), state, threshold, return_kept)
         return hidden + mixed.astype(hidden.dtype), after, kept
 
-    def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        """Raw step sizes; see `LanguageModel.raw_step`."""
-        return self.mixer.raw(self.normed(hidden), state)
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a family's checkpoints call the parts that all models have."""
+
+    trunk: str = "backbone"
+    embeddings: str = "embeddings"
+    final_norm: str = "norm_f"
 
 
-class Backbone(nn.Module):
-    """Embedding, layers and final norm, named as in transformers' checkpoints."""
+class Trunk(nn.Module):
+    """Embedding, layers and final norm under a family's own names."""
 
-    def __init__(self, config: ModelConfig, layers: list[Block]) -> None:
+    def __init__(self, config: ModelConfig, names: Names, layers: list[Layer]) -> None:
         super().__init__()
-        self.embeddings = nn.Embedding(config.vocab_size, config.d_model)
+        self[names.embeddings] = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = layers
-        self.norm_f = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self[names.final_norm] = nn.RMSNorm(config.d_model, eps=config.norm_eps)
 
 
 class LanguageModel(nn.Module):
-    """A Mamba language model that runs layer by layer on a carried state.
+    """A language model that runs layer by layer on a carried state.
 
-    The residual stream is float32 (as `residual_in_fp32` asks for in every public checkpoint); the products
-    inside a mixer run in the weights' dtype; step sizes, decays and scan states are float32.
+    The residual stream is float32 (as `residual_in_fp32` asks for in every public Mamba checkpoint); the
+    products inside a mixer run in the weights' dtype; step sizes, decays and scan states are float32.
     """
+
+    names: ClassVar[Names] = Names()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config, [Block(config, self.make_mixer(config)) for _ in range(config.n_layer)])
+        layers = [self.make_layer(config, index) for index in range(config.n_layer)]
+        self[self.names.trunk] = Trunk(config, self.names, layers)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
 
-    @staticmethod
-    def make_mixer(config: ModelConfig) -> Mixer:
-        """The family's mixer."""
+    @classmethod
+    def make_layer(cls, config: ModelConfig, index: int) -> Layer:
+        """Layer `index` of the family."""
         raise NotImplementedError
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All layers, in order."""
+        found: list[Layer] = self[self.names.trunk].layers
+        return found
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The table of token embeddings, also the head where both are tied."""
+        table: nn.Embedding = self[self.names.trunk][self.names.embeddings]
+        return table
+
+    @classmethod
+    def fitted(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
+        """The configuration as a checkpoint's tensors mean it, where other programs change them in conversion."""
+        return config
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Checkpoint tensors as this model's parameters: PyTorch's conv layout turned, no tied head."""
@@ -116,10 +142,24 @@ class LanguageModel(nn.Module):
                 fitted[name] = array
         return fitted
 
+    def portable(
+        self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
+    ) -> tuple[dict[str, object], dict[str, mx.array]]:
+        """A config.json and parameters that mean the same here, and to mlx-lm where it knows the family.
+
+        `raw` is the checkpoint's config.json and `weights` are this model's parameters, which conversions pass
+        through here. mlx-lm ignores some keys and reads defaults of its own into others.
+        """
+        return dict(raw), dict(weights)
+
     def embed(self, ids: mx.array) -> mx.array:
         """Token ids (b, l) -> hidden (b, l, d_model) float32."""
-        hidden: mx.array = self.backbone.embeddings(ids)
+        hidden: mx.array = self.embeddings(ids)
         return hidden.astype(mx.float32)
+
+    def has_scan(self, index: int) -> bool:
+        """Whether layer `index` has a Mamba mixer. Without one there is nothing to filter in it."""
+        return self.layers[index].scan is not None
 
     def layer(
         self,
@@ -132,44 +172,42 @@ class LanguageModel(nn.Module):
         """Run layer `index` over hidden (b, l, d_model), starting from `state`.
 
         threshold (units,) float32 on raw step sizes, None for no filter. Returns (hidden, LayerState) and,
-        with `return_kept`, how many units kept each token, (b, l) int32.
+        with `return_kept`, how many units kept each token, (b, l) int32; 0 in layers without a scan.
         """
-        hidden, after, kept = self.backbone.layers[index].run(hidden, state, threshold, return_kept)
-        return (hidden, after, kept) if return_kept else (hidden, after)
+        hidden, after, kept = self.layers[index].run(hidden, state, threshold, return_kept)
+        if not return_kept:
+            return hidden, after
+        return hidden, after, mx.zeros(hidden.shape[:2], dtype=mx.int32) if kept is None else kept
 
     def raw_step(self, index: int, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """The raw step sizes (dt + dt_bias) of layer `index`, which its threshold is compared with.
 
         hidden (b, l, d_model) -> (b, l, units) float32, and a state whose conv window is advanced past these
-        tokens while its scan state is unchanged.
+        tokens while all else is unchanged. Raises ValueError for a layer without a scan.
         """
-        block: Block = self.backbone.layers[index]
-        return block.raw_step(hidden, state)
+        return self.layers[index].raw_step(hidden, state)
 
     def head(self, hidden: mx.array) -> mx.array:
         """Final norm and language-model head: hidden (b, l, d_model) -> logits (b, l, vocab) float32."""
-        embeddings = self.backbone.embeddings
-        table = embeddings if self.config.tie_embeddings else self.lm_head
-        normed = self.backbone.norm_f(hidden).astype(float_type(table))
-        logits = embeddings.as_linear(normed) if self.config.tie_embeddings else self.lm_head(normed)
+        table = self.embeddings if self.config.tie_embeddings else self.lm_head
+        normed = self[self.names.trunk][self.names.final_norm](hidden).astype(float_type(table))
+        logits = self.embeddings.as_linear(normed) if self.config.tie_embeddings else self.lm_head(normed)
         result: mx.array = logits.astype(mx.float32)
         return result
 
     def initial_state(self, batch: int = 1) -> ModelState:
         """The state before the first token."""
-        layers = []
-        for block in self.backbone.layers:
-            conv = mx.zeros(
-                (batch, self.config.d_conv - 1, self.config.conv_dim),
-                dtype=float_type(block.mixer["in_proj"]),
-            )
-            ssm = mx.zeros((batch, *block.mixer.state_shape()), dtype=mx.float32)
-            layers.append(LayerState(conv=conv, ssm=ssm))
-        return ModelState(layers=tuple(layers), tokens=0)
+        return ModelState(layers=tuple(layer.initial(batch) for layer in self.layers), tokens=0)
 
     def decay_rates(self, index: int) -> NDArray[np.float32]:
-        """|A| of layer `index` in float32: (n_heads,) for Mamba-2, (d_inner, d_state) for Mamba-1."""
-        rates: NDArray[np.float32] = np.exp(np.array(self.backbone.layers[index].mixer["A_log"].astype(mx.float32)))
+        """|A| of layer `index` in float32: (n_heads,) for Mamba-2, (d_inner, d_state) for Mamba-1.
+
+        Raises ValueError for a layer without a scan.
+        """
+        mixer = self.layers[index].scan
+        if mixer is None:
+            raise ValueError(f"layer {index} has no scan, and so no decay rates")
+        rates: NDArray[np.float32] = np.exp(np.array(mixer["A_log"].astype(mx.float32)))
         return rates
 
     def __call__(

@@ -7,14 +7,19 @@ import mlx.nn as nn
 
 from longmamba_mlx import ops
 from longmamba_mlx.config import ModelConfig
-from longmamba_mlx.models.base import DepthwiseConv, LanguageModel, Mixer
+from longmamba_mlx.models.base import Block, LanguageModel, Layer
+from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState
 
 
-class MambaMixer(Mixer):
-    """in_proj -> conv -> selective scan, gated -> out_proj. One step size for each channel of d_inner."""
+class MambaMixer(ScanMixer):
+    """in_proj -> conv -> selective scan, gated -> out_proj. One step size for each channel of d_inner.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `weighted_norms`: dt, B and C pass through RMS norms with weights of their own (Jamba); without, they are normed
+    where the config has a `mixer_rms_eps` (Falcon-Mamba).
+    """
+
+    def __init__(self, config: ModelConfig, *, weighted_norms: bool = False) -> None:
         super().__init__()
         self.config = config
         self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=config.use_bias)
@@ -25,7 +30,15 @@ class MambaMixer(Mixer):
         rates = mx.log(mx.arange(1, config.d_state + 1, dtype=mx.float32))
         self.A_log = mx.broadcast_to(rates, (config.d_inner, config.d_state))
         self.D = mx.ones((config.d_inner,))
+        if weighted_norms:
+            self.dt_layernorm = nn.RMSNorm(config.dt_rank, eps=config.norm_eps)
+            self.b_layernorm = nn.RMSNorm(config.d_state, eps=config.norm_eps)
+            self.c_layernorm = nn.RMSNorm(config.d_state, eps=config.norm_eps)
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.use_bias)
+
+    @property
+    def is_plain(self) -> bool:
+        return "dt_layernorm" not in self
 
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.d_inner, self.config.d_state)
@@ -38,10 +51,10 @@ class MambaMixer(Mixer):
         result = ops.selective_scan(
             u,
             raw,
-            -mx.exp(self.A_log.astype(mx.float32)),
+            self.rate(),
             b_in,
             c_out,
-            D=self.D.astype(mx.float32),
+            D=self.D,
             z=z,
             threshold=threshold,
             initial_state=state.ssm,
@@ -64,11 +77,15 @@ class MambaMixer(Mixer):
 
     def _selection(self, u: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Raw step sizes (b, l, d_inner) float32, bias included, and B and C (b, l, n)."""
-        rank, size = self.config.dt_rank, self.config.d_state
-        low, b_in, c_out = mx.split(self.x_proj(u), [rank, rank + size], axis=-1)
-        eps = self.config.mixer_rms_eps
+        sizes = (self.config.dt_rank, self.config.d_state, self.config.d_state)
+        projected, eps = self.x_proj(u), self.config.mixer_rms_eps
         if eps is not None:
-            low, b_in, c_out = (mx.fast.rms_norm(part, None, eps) for part in (low, b_in, c_out))
+            low, b_in, c_out = ops.part_norms(projected, sizes, eps=eps)
+        elif "dt_layernorm" in self:
+            weights = (self.dt_layernorm.weight, self.b_layernorm.weight, self.c_layernorm.weight)
+            low, b_in, c_out = ops.part_norms(projected, sizes, eps=self.config.norm_eps, weights=weights)
+        else:
+            low, b_in, c_out = mx.split(projected, [sizes[0], sizes[0] + sizes[1]], axis=-1)
         # float32 from here on: the filter compares these numbers.
         return self.dt_proj(low.astype(mx.float32)).astype(mx.float32), b_in, c_out
 
@@ -76,6 +93,6 @@ class MambaMixer(Mixer):
 class Mamba(LanguageModel):
     """Mamba-1 language model (`mamba`, `falcon_mamba`)."""
 
-    @staticmethod
-    def make_mixer(config: ModelConfig) -> Mixer:
-        return MambaMixer(config)
+    @classmethod
+    def make_layer(cls, config: ModelConfig, index: int) -> Layer:
+        return Block(config, MambaMixer(config))

@@ -7,8 +7,9 @@ import mlx.nn as nn
 
 from longmamba_mlx import ops
 from longmamba_mlx.config import ModelConfig
-from longmamba_mlx.models.base import DepthwiseConv, LanguageModel, Mixer
-from longmamba_mlx.models.state import LayerState
+from longmamba_mlx.models.base import Block, LanguageModel, Layer
+from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
+from longmamba_mlx.models.state import LayerState, there
 
 
 class GatedNorm(nn.Module):
@@ -19,10 +20,21 @@ class GatedNorm(nn.Module):
         self.weight = mx.ones((width,))
 
 
-class Mamba2Mixer(Mixer):
-    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One step size for each head."""
+class Mamba2Mixer(ScanMixer):
+    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One step size for each head.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `gated_norm`: whether the scan's output is normed at all, not only gated; `out_bias`: of out_proj, where it is not
+    the config's `use_bias`; `multipliers`: what z, x, B, C and dt are multiplied with after in_proj (Falcon-H1).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        gated_norm: bool = True,
+        out_bias: bool | None = None,
+        multipliers: tuple[float, float, float, float, float] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.d_inner + config.conv_dim + config.n_heads
@@ -31,8 +43,15 @@ class Mamba2Mixer(Mixer):
         self.A_log = mx.log(mx.arange(1, config.n_heads + 1, dtype=mx.float32))
         self.D = mx.ones((config.n_heads,))
         self.dt_bias = mx.zeros((config.n_heads,))
-        self.norm = GatedNorm(config.d_inner)
-        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.use_bias)
+        if gated_norm:
+            self.norm = GatedNorm(config.d_inner)
+        out_bias = config.use_bias if out_bias is None else out_bias
+        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=out_bias)
+        self._scales = None if multipliers is None else spread(config, multipliers)
+
+    @property
+    def is_plain(self) -> bool:
+        return "norm" in self and self._scales is None
 
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.n_heads, self.config.headdim, self.config.d_state)
@@ -50,46 +69,65 @@ class Mamba2Mixer(Mixer):
         result = ops.ssd_scan(
             u.reshape(*lead, config.n_heads, config.headdim),
             dt,
-            -mx.exp(self.A_log.astype(mx.float32)),
+            self.rate(),
             b_in.reshape(*lead, config.n_groups, config.d_state),
             c_out.reshape(*lead, config.n_groups, config.d_state),
-            D=self.D.astype(mx.float32),
-            dt_bias=self.dt_bias.astype(mx.float32),
+            D=self.D,
+            z=None if "norm" in self else z.reshape(*lead, config.n_heads, config.headdim),
+            dt_bias=self.dt_bias,
             threshold=threshold,
             initial_state=state.ssm,
             time_step_limit=config.time_step_limit,
             return_kept=return_kept,
         )
         y, ssm = result[:2]
-        y = ops.gated_rms_norm(
-            y.reshape(*lead, config.d_inner),
-            z,
-            self.norm.weight,
-            groups=config.n_groups,
-            eps=config.norm_eps,
-            norm_before_gate=config.norm_before_gate,
-        )
+        y = y.reshape(*lead, config.d_inner)
+        y = self._normed(y, z) if "norm" in self else y
         return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
 
     def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         _, x_b_c, dt = self._split(x)
         before = self.config.d_conv - 1
         # The step size does not pass through the convolution: only its window moves on.
-        inputs = mx.concatenate([state.conv, x_b_c[:, -before:].astype(state.conv.dtype)], axis=1)
+        window = there(state.conv)
+        inputs = mx.concatenate([window, x_b_c[:, -before:].astype(window.dtype)], axis=1)
         window = mx.take(inputs, mx.arange(inputs.shape[1] - before, inputs.shape[1]), axis=1)
         raw = dt.astype(mx.float32) + self.dt_bias.astype(mx.float32)
         return raw, LayerState(conv=window, ssm=state.ssm)
 
+    def _normed(self, y: mx.array, z: mx.array) -> mx.array:
+        """The scan's output (b, l, d_inner), gated by z and normed. Without a norm the scan itself gates."""
+        config = self.config
+        return ops.gated_rms_norm(
+            y,
+            z,
+            self.norm.weight,
+            groups=config.n_groups,
+            eps=config.norm_eps if config.mixer_rms_eps is None else config.mixer_rms_eps,
+            norm_before_gate=config.norm_before_gate,
+        )
+
     def _split(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """The gate z (b, l, d_inner), x, B and C before the convolution, and dt (b, l, h)."""
         config = self.config
-        z, x_b_c, dt = mx.split(self.in_proj(x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
-        return z, x_b_c, dt
+        projected = self.in_proj(x)
+        kind = projected.dtype
+        if self._scales is not None:
+            projected = projected.astype(mx.float32) * self._scales  # and dt stays float32: the filter compares it
+        z, x_b_c, dt = mx.split(projected, [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
+        return z.astype(kind), x_b_c.astype(kind), dt
+
+
+def spread(config: ModelConfig, multipliers: tuple[float, ...]) -> mx.array:
+    """One multiplier for each output of in_proj: those of z, x, B, C and dt, in this order."""
+    group_width = config.n_groups * config.d_state
+    widths = (config.d_inner, config.d_inner, group_width, group_width, config.n_heads)
+    return mx.concatenate([mx.full((width,), value) for width, value in zip(widths, multipliers, strict=True)])
 
 
 class Mamba2(LanguageModel):
     """Mamba-2 language model (`mamba2`, Codestral-Mamba included)."""
 
-    @staticmethod
-    def make_mixer(config: ModelConfig) -> Mixer:
-        return Mamba2Mixer(config)
+    @classmethod
+    def make_layer(cls, config: ModelConfig, index: int) -> Layer:
+        return Block(config, Mamba2Mixer(config))

@@ -16,10 +16,11 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
 from longmamba_mlx.config import ModelConfig
-from longmamba_mlx.models.base import Block, LanguageModel, Mixer
+from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.mamba import MambaMixer
 from longmamba_mlx.models.mamba2 import Mamba2Mixer
-from longmamba_mlx.models.state import LayerState
+from longmamba_mlx.models.mixer import Mixer
+from longmamba_mlx.models.state import LayerState, there
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
 from longmamba_mlx.ops.cpu import kept_counts, single_threaded, to_mlx, to_numpy
@@ -47,7 +48,8 @@ class NumpyBlock(Block):
     ) -> tuple[mx.array, LayerState, mx.array | None]:
         values = to_numpy(hidden)
         limit = None if threshold is None else to_numpy(threshold)
-        conv, ssm = to_numpy(state.conv), self._load(state.ssm)
+        window = there(state.conv)
+        conv, ssm = to_numpy(window), self._load(there(state.ssm))
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
         with self._threads():
@@ -56,18 +58,18 @@ class NumpyBlock(Block):
                 np.add(values[:, tile], mixed, out=output[:, tile])
                 if return_kept:
                     kept[:, tile] = kept_counts(raw, keep)
-        after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=self._store(ssm))
+        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._store(ssm))
         return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        values = to_numpy(hidden)
-        conv = to_numpy(state.conv)
+        window = there(state.conv)
+        values, conv = to_numpy(hidden), to_numpy(window)
         raws = []
         with self._threads():
             for tile in _tiles(values.shape[1], self._config.d_inner):
                 raw, conv = self._raw(self._normed(values[:, tile]), conv)
                 raws.append(raw)
-        after = LayerState(conv=to_mlx(conv, state.conv.dtype), ssm=state.ssm)
+        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=state.ssm)
         return to_mlx(np.concatenate(raws, axis=1)), after
 
     def _threads(self) -> AbstractContextManager[object]:
@@ -183,13 +185,21 @@ def use_numpy_layers(model: LanguageModel) -> None:
     mx.eval(model.parameters())
     use_numpy_linears(model)
     _keep_freed_memory()
-    for block in model.backbone.layers:
-        twin = _TWINS.get(type(block.mixer))
-        if twin is not None and not any(isinstance(part, nn.QuantizedLinear) for part in block.modules()):
+    for block in model.layers:
+        twin = _twin(block)
+        if twin is not None:
             weights = _weights(block)
             block.__class__ = twin
             block._weights = weights
             block._config = model.config
+
+
+def _twin(layer: Layer) -> type[NumpyBlock] | None:
+    """The twin of a layer, None for what has none: hybrid layers, mixers with options, quantised weights."""
+    if type(layer) is not Block or any(isinstance(part, nn.QuantizedLinear) for part in layer.modules()):
+        return None
+    twin = _TWINS.get(type(layer.mixer))
+    return twin if twin is not None and layer.mixer.is_plain else None
 
 
 def _keep_freed_memory() -> None:
@@ -206,7 +216,7 @@ def _as_float32(array: mx.array) -> mx.array:
     return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
 
 
-def _weights(block: Block) -> Weights:
+def _weights(block: Layer) -> Weights:
     """Views of a block's parameters, and what is computed from them once."""
     mixer = block.mixer
     named: dict[str, mx.array] = dict(tree_flatten(mixer.parameters()))

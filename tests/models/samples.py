@@ -37,15 +37,16 @@ def random_model(name: str, seed: int = 0) -> LanguageModel:
     config = CONFIGS[name]
     model = FAMILIES[config.model_type](config)
     rng = np.random.default_rng(seed)
-    drawn = [(path, mx.array(_draw(rng, path, old.shape))) for path, old in tree_flatten(model.parameters())]
+    drawn = [(path, mx.array(draw(rng, path, old.shape))) for path, old in tree_flatten(model.parameters())]
     model.update(tree_unflatten(drawn))
     mx.eval(model.parameters())
     return model
 
 
-def _draw(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
+def draw(rng: np.random.Generator, path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A parameter by its name, of a size at which everything in the model matters."""
     noise = rng.standard_normal(shape)
-    if path.endswith(("norm.weight", "norm_f.weight", "D")):
+    if path.endswith(("norm.weight", "norm_f.weight", "D")) or ("norm" in path and path.endswith("weight")):
         noise = 1 + 0.3 * noise
     elif path.endswith(("dt_bias", "dt_proj.bias")):
         noise = noise - 3

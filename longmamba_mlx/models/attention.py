@@ -1,0 +1,117 @@
+"""Grouped-query attention with a carried state, with or without rotary positions."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from longmamba_mlx.configs.hybrid import AttentionConfig, RopeConfig
+from longmamba_mlx.models.mixer import Mixer
+from longmamba_mlx.models.state import KeyValues, LayerState
+
+_FUSED = (64, 80, 128)  # widths of heads for which MLX's GPU kernel never writes the scores out
+_SCORES = 1 << 26  # 256 MB in float32
+
+
+class Attention(Mixer):
+    """q, k, v -> rotary positions -> causal softmax attention over all that was read -> o_proj.
+
+    `d_in` and `d_out` are the widths of its input and output; `key_scale` multiplies the keys (Falcon-H1).
+    """
+
+    entry: ClassVar[str] = "q_proj"
+
+    def __init__(self, config: AttentionConfig, d_in: int, d_out: int, *, key_scale: float = 1.0) -> None:
+        super().__init__()
+        self.config = config
+        self.key_scale = key_scale
+        width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(d_in, width, bias=config.bias)
+        self.k_proj = nn.Linear(d_in, kv_width, bias=config.bias)
+        self.v_proj = nn.Linear(d_in, kv_width, bias=config.bias)
+        self.o_proj = nn.Linear(width, d_out, bias=config.bias)
+        self._periods = None if config.rope is None else periods(config.rope)
+
+    def nothing(self, batch: int) -> KeyValues:
+        """What was read before the first token."""
+        return KeyValues.empty(batch, self.config.n_kv_heads, self.config.head_dim, self.input_type())
+
+    def initial(self, batch: int) -> LayerState:
+        return LayerState(attention=self.nothing(batch))
+
+    def mix(
+        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, LayerState, mx.array | None]:
+        y, after = self(x, self.nothing(x.shape[0]) if state.attention is None else state.attention)
+        return y, LayerState(attention=after), None
+
+    def __call__(self, x: mx.array, before: KeyValues) -> tuple[mx.array, KeyValues]:
+        """x (b, l, d_in), and what was read before it -> (b, l, d_out), and what was read after it."""
+        keys = self.k_proj(x)
+        if self.key_scale != 1.0:
+            keys = keys * self.key_scale
+        return self.attend(self.q_proj(x), keys, self.v_proj(x), before)
+
+    def attend(
+        self, queries: mx.array, keys: mx.array, values: mx.array, before: KeyValues
+    ) -> tuple[mx.array, KeyValues]:
+        """The same from the projections, (b, l, heads * head_dim) each."""
+        config = self.config
+        queries = self._turned(self._heads(queries, config.n_heads), before.tokens)
+        keys = self._turned(self._heads(keys, config.n_kv_heads), before.tokens)
+        after = before.append(keys, self._heads(values, config.n_kv_heads))
+        mixed = causal_attention(queries, *after.used(), config.scale)
+        joined = mixed.swapaxes(1, 2)
+        return self.o_proj(joined.reshape(*joined.shape[:2], -1)), after
+
+    def _heads(self, x: mx.array, count: int) -> mx.array:
+        """(b, l, count * head_dim) -> (b, count, l, head_dim)."""
+        return x.reshape(*x.shape[:2], count, self.config.head_dim).swapaxes(1, 2)
+
+    def _turned(self, x: mx.array, offset: int) -> mx.array:
+        """x (b, heads, l, head_dim) with the rotary positions offset, offset + 1, ..."""
+        rope = self.config.rope
+        if rope is None:
+            return x
+        # With the periods given and not the base: MLX's own from the base differ in the last bit, which over hundreds
+        # of positions adds up to angles of 1e-4 beside the reference's.
+        turned: mx.array = mx.fast.rope(
+            x, rope.dims, traditional=False, base=None, scale=1.0, offset=offset, freqs=self._periods
+        )
+        return turned
+
+
+def causal_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """queries (b, heads, l, d) of the last l of s tokens; keys, values (b, kv_heads, s, d) -> (b, heads, l, d).
+
+    Where MLX writes the scores out (on a CPU, and for most head_dim), it gets as many queries at once as keep them
+    within bounds: 512 queries of 32 heads on 100,000 tokens would take 6.5 GB.
+    """
+    batch, heads, length, width = queries.shape
+    seen = keys.shape[2]
+    rows = max(1, _SCORES // (batch * heads * seen))
+    if rows >= length or (mx.default_device().type == mx.gpu and width in _FUSED):
+        return _attended(queries, keys, values, scale)
+    parts = []
+    for start in range(0, length, rows):
+        end = min(start + rows, length)
+        past = seen - length + end  # later tokens are none of these queries' business
+        parts.append(_attended(queries[:, :, start:end], keys[:, :, :past], values[:, :, :past], scale))
+    return mx.concatenate(parts, axis=2)
+
+
+def _attended(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    # "causal" is aligned with the last token that was read.
+    mask = "causal" if queries.shape[2] > 1 else None
+    mixed: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    return mixed
+
+
+def periods(rope: RopeConfig) -> mx.array:
+    """theta ** (2i / dims) for each pair of dimensions, (dims / 2,) float32, rounded where the models' code rounds: the
+    exponent is float32."""
+    exponents = np.arange(0, rope.dims, 2, dtype=np.float32) / np.float32(rope.dims)
+    return mx.array(np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(np.float32))
