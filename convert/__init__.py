@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longmamba_mlx.convert.report import Report
 
 __all__ = ["convert"]
 
@@ -16,21 +20,39 @@ def convert(
     *,
     revision: str | None = None,
     offline: bool = False,
+    tokenizer: str | Path | None = None,
+    quantize: bool = False,
+    q_bits: int | None = None,
+    q_group_size: int | None = None,
+    q_mode: str = "affine",
+    report: Report | None = None,
 ) -> Path:
     """Write the model of `hf_path` as an MLX model folder at `mlx_path`, and return that folder.
 
-    hf_path: a folder with config.json and safetensors files, or a Hub id ("owner/name", at `revision`), of
-    which only the files needed are downloaded (`offline`: taken from the local cache). dtype: "float32",
-    "float16" or "bfloat16" for the large matrices, None to keep theirs; what decides about step sizes and
-    decays (A_log, D, dt_bias, dt_proj) and the norms are always float32.
+    hf_path: a folder with config.json and safetensors files or pytorch_model.bin (read without torch; nothing
+    in it is run), or a Hub id ("owner/name", at `revision`), of which only the files needed are downloaded
+    and checked (`offline`: taken from the local cache). dtype: "float32", "float16" or "bfloat16" for the
+    large matrices, None to keep theirs; what decides about step sizes and decays (A_log, D, dt_bias, dt_proj)
+    and the norms are always float32. tokenizer: a tokenizer.json, a folder or a Hub id, for checkpoints that
+    bring none.
+
+    quantize: to `q_bits` bits (default 4) in groups of `q_group_size` (default 64), q_mode as in mlx-lm; what
+    decides step sizes, embeddings and head get 8 bits, and the effect is measured and stored. `report` hears
+    of sizes and progress.
 
     `mlx_path` appears whole or not at all, and must not exist yet or be empty. Raises ModelError (ConfigError
     for config.json, DiskError for the writing), each with a hint.
     """
     # Imported here so that importing the package loads neither MLX nor the Hub's client.
-    from longmamba_mlx.convert.checkpoint import convert_checkpoint
+    from longmamba_mlx.convert.checkpoint import Request, convert_checkpoint
+    from longmamba_mlx.convert.recipe import format_for
+    from longmamba_mlx.convert.report import Silent
 
-    return convert_checkpoint(hf_path, mlx_path, dtype, revision=revision, offline=offline)
+    form = format_for(q_bits, q_group_size, q_mode) if quantize else None
+    request = Request(hf_path, dtype, revision, offline, tokenizer, form, report or Silent())
+    target = Path(mlx_path).expanduser()
+    convert_checkpoint(request, target)
+    return target
 
 
 class _CallableModule(ModuleType):
@@ -41,16 +63,7 @@ class _CallableModule(ModuleType):
     imports.
     """
 
-    def __call__(
-        self,
-        hf_path: str | Path,
-        mlx_path: str | Path,
-        dtype: str | None = None,
-        *,
-        revision: str | None = None,
-        offline: bool = False,
-    ) -> Path:
-        return convert(hf_path, mlx_path, dtype, revision=revision, offline=offline)
+    __call__ = staticmethod(convert)
 
 
 sys.modules[__name__].__class__ = _CallableModule

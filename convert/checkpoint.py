@@ -1,81 +1,129 @@
-"""The conversion itself: read and check a checkpoint, rename, cast, write a folder that appears whole."""
+"""The conversion itself: read and check a checkpoint, rename, cast, quantise, write a folder that appears whole."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from longmamba_mlx.boundedjson import Reader
 from longmamba_mlx.config import ModelConfig, parse_config, read_json
-from longmamba_mlx.convert import hub
-from longmamba_mlx.convert.dialects import normalised_config
+from longmamba_mlx.convert.dialects import config_text, normalised_config
+from longmamba_mlx.convert.folder import drafted, refuse_occupied, require_space, write_text, write_weights
 from longmamba_mlx.convert.names import rename, stays_float32
-from longmamba_mlx.errors import ConfigError, DiskError, ModelError
+from longmamba_mlx.convert.report import Report, Silent
+from longmamba_mlx.convert.source import Source, find_source, read_config, read_tensors
+from longmamba_mlx.convert.vocabulary import write_tokenizer
+from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES
-from longmamba_mlx.safeio import write_atomic
-from longmamba_mlx.weights import INDEX, check_weights, read_weights, weight_files
+from longmamba_mlx.quantisation import LayerFormat
+from longmamba_mlx.weights import check_weights, file_in
 
-_DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
-_COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_SHARD_BYTES = 5 << 30
+DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+_SPARE = 16 << 20
 
 
-def convert_checkpoint(
-    hf_path: str | Path, mlx_path: str | Path, dtype: str | None, *, revision: str | None, offline: bool
-) -> Path:
-    """See `longmamba_mlx.convert.convert`."""
-    if dtype is not None and dtype not in _DTYPES:
-        raise ModelError(f"unknown dtype '{dtype}'", hint=f"use one of: {', '.join(_DTYPES)}")
-    target = Path(mlx_path).expanduser()
-    _refuse_occupied(target)
-    source = _source_folder(hf_path, revision=revision, offline=offline)
-    if not (source / "config.json").is_file():
-        raise ModelError(f"no config.json in {source}", hint="is this a model folder?")
-    raw = read_json(source / "config.json")
-    weights = rename(read_weights(weight_files(source)))
-    config = _with_head(parse_config(raw), raw, weights)
-    model = FAMILIES[config.model_type](config)
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to convert and how; see `longmamba_mlx.convert.convert`. `form`: None for not quantised."""
+
+    hf_path: str | Path
+    dtype: str | None = None
+    revision: str | None = None
+    offline: bool = False
+    tokenizer: str | Path | None = None
+    form: LayerFormat | None = None
+    report: Report = field(default_factory=Silent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A source whose config and tensors are read, checked and cast; `raw` is the source's config."""
+
+    source: Source
+    raw: Mapping[str, object]
+    config: ModelConfig
+    weights: dict[str, mx.array]
+
+
+def convert_checkpoint(request: Request, target: Path) -> None:
+    """Write the model folder `target`; see `longmamba_mlx.convert.convert`."""
+    if request.dtype is not None and request.dtype not in DTYPES:
+        raise ModelError(f"unknown dtype '{request.dtype}'", hint=f"use one of: {', '.join(DTYPES)}")
+    refuse_occupied(target)
+    source = find_source(request.hf_path, revision=request.revision, offline=request.offline, report=request.report)
+    raw = read_config(source.folder)
+    _refuse_quantised(raw)
+    config = parse_config(raw)
+    with drafted(target) as draft:
+        write_tokenizer(
+            draft, source.folder, config, raw,
+            choice=request.tokenizer, offline=request.offline, report=request.report,
+        )  # fmt: skip
+        workplace = draft / "source"
+        checkpoint = _read(request, source, raw, config, workplace)
+        require_space(target, sum(array.nbytes for array in checkpoint.weights.values()) + _SPARE)
+        _write(draft, checkpoint, request)
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _refuse_quantised(raw: Mapping[str, object]) -> None:
+    if raw.get("quantization") is not None or raw.get("quantization_config") is not None:
+        raise ModelError(
+            "the checkpoint is quantised already",
+            hint="convert the original, with -q; what this program has quantised is used as it is",
+        )
+
+
+def _read(
+    request: Request, source: Source, raw: Mapping[str, object], config: ModelConfig, workplace: Path
+) -> _Checkpoint:
+    weights = rename(read_tensors(source.folder, workplace))
+    config = _with_head(config, raw, weights)
+    family = FAMILIES[config.model_type]
+    model = family(family.fitted(config, weights))
     weights = model.sanitize(weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
-    weights = {name: _cast(name, array, dtype) for name, array in weights.items()}
-    _write_folder(target, source, _config_text(normalised_config(config, raw)), weights)
-    return target
+    weights = {name: _cast(name, array, request.dtype) for name, array in weights.items()}
+    if config.hybrid is not None:
+        # After the cast: factors that are multiplied into float32 weights are not rounded to 16 bit.
+        raw, weights = model.portable(raw, weights)
+        config = parse_config(raw)
+    return _Checkpoint(source, raw, config, weights)
 
 
-def _config_text(table: Mapping[str, object]) -> str:
-    try:
-        return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError as error:  # all other keys were checked one by one
-        raise ConfigError("config key 'longmamba' holds infinity", hint="give a finite number") from error
+def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
+    block: dict[str, object] = {}
+    if checkpoint.source.origin is not None:
+        block["source"] = checkpoint.source.origin
+    table = normalised_config(
+        checkpoint.config, checkpoint.raw, dtype=request.dtype, end_tokens=_end_tokens(checkpoint), block=block
+    )
+    if request.form is None:
+        write_text(draft / "config.json", config_text(table))
+        write_weights(draft, checkpoint.weights, request.report)
+    else:
+        from longmamba_mlx.convert.quantising import write_quantised
+
+        write_quantised(draft, checkpoint.config, checkpoint.weights, table, request.form, request.report)
 
 
-def _refuse_occupied(target: Path) -> None:
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if target.exists() or target.is_symlink():
-        raise ModelError(f"{target} exists already", hint="choose another folder, or remove that one first")
-
-
-def _source_folder(hf_path: str | Path, *, revision: str | None, offline: bool) -> Path:
-    folder = Path(hf_path).expanduser()
-    if folder.is_dir():
-        return folder
-    if hub.is_hub_id(str(hf_path)):
-        return hub.download(str(hf_path), revision=revision, offline=offline)
-    raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
+def _end_tokens(checkpoint: _Checkpoint) -> tuple[int, ...]:
+    """Chat models often name the token that ends an answer only in generation_config.json."""
+    path = file_in(checkpoint.source.folder, "generation_config.json")
+    if path is None:
+        return ()
+    return Reader(read_json(path)).token_ids("eos_token_id", checkpoint.config.vocab_size)
 
 
 def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> ModelConfig:
     """Where a config does not say whether the head is tied to the embedding, the tensors do."""
-    if "tie_word_embeddings" in raw or "tie_embeddings" in raw:
+    if "tie_word_embeddings" in raw or "tie_embeddings" in raw or config.hybrid is not None:
         return config
     tied = config.tie_embeddings or "lm_head.weight" not in weights
     return dataclasses.replace(config, tie_embeddings=tied)
@@ -83,60 +131,16 @@ def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[
 
 def _cast(name: str, array: mx.array, dtype: str | None) -> mx.array:
     if not mx.issubdtype(array.dtype, mx.floating):
-        raise ModelError(f"tensor {name} has dtype {array.dtype}", hint="quantised checkpoints are not converted")
+        raise ModelError(
+            f"tensor {ascii(name)[1:-1][:80]} has dtype {array.dtype}", hint="quantised checkpoints are not converted"
+        )
     if stays_float32(name):
-        return array.astype(mx.float32)
+        return _as(array, mx.float32)
     if dtype is not None:
-        return array.astype(_DTYPES[dtype])
-    return array if array.dtype in _DTYPES.values() else array.astype(mx.float32)
+        return _as(array, DTYPES[dtype])
+    return array if array.dtype in DTYPES.values() else _as(array, mx.float32)
 
 
-def _write_folder(target: Path, source: Path, config_text: str, weights: Mapping[str, mx.array]) -> None:
-    """Fill a hidden sibling and rename it: the folder is never there half-written."""
-    draft = target.parent / f".{target.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        for name in _COPIED:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, draft / name)
-        _write_weights(draft, weights)
-        write_atomic(draft / "config.json", lambda path: path.write_text(config_text, encoding="utf-8"))
-        os.replace(draft, target)  # over an empty folder too
-    except OSError as error:
-        raise DiskError(
-            f"cannot write {target}: {error.strerror or error}", hint="check the disk's space and permissions"
-        ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_weights(folder: Path, weights: Mapping[str, mx.array]) -> None:
-    shards = _shards(weights)
-    names = {}
-    for number, shard in enumerate(shards, start=1):
-        single = len(shards) == 1
-        name = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_atomic(folder / name, partial(_save, shard))
-        names.update(dict.fromkeys(shard, name))
-    if len(shards) > 1:
-        total = sum(array.nbytes for array in weights.values())
-        text = json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2)
-        write_atomic(folder / INDEX, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _save(shard: dict[str, mx.array], path: Path) -> None:
-    # "format" is what transformers and mlx-lm look for.
-    mx.save_safetensors(str(path), shard, metadata={"format": "mlx"})
-
-
-def _shards(weights: Mapping[str, mx.array]) -> list[dict[str, mx.array]]:
-    shards: list[dict[str, mx.array]] = [{}]
-    size = 0
-    for name, array in weights.items():
-        if size and size + array.nbytes > _SHARD_BYTES:
-            shards.append({})
-            size = 0
-        shards[-1][name] = array
-        size += array.nbytes
-    return shards
+def _as(array: mx.array, dtype: mx.Dtype) -> mx.array:
+    # The GPU has no float64.
+    return array.astype(dtype, stream=mx.cpu) if array.dtype == mx.float64 else array.astype(dtype)

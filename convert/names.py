@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -12,16 +13,17 @@ T = TypeVar("T")
 # What original mamba_ssm checkpoints call differently; all other names are equal.
 _RENAMED = {"backbone.embedding.weight": "backbone.embeddings.weight"}
 
+# Mistral and trainers that wrap the model put this in front of the same names.
+_WRAPPED = re.compile(r"model\.(?=backbone\.|lm_head\.)")
+
+# Computed from the config, and in old checkpoints stored beside the weights.
+_COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
+
 # Left float32 in every conversion. They are small, and a 16-bit A_log, dt_bias or dt_proj moves slow decays
-# and the step sizes the filter compares: in bfloat16 exp(-0.001) is 1, a state that never forgets.
-_FLOAT32_ENDINGS = (
-    ".A_log",
-    ".D",
-    ".dt_bias",
-    ".dt_proj.weight",
-    ".dt_proj.bias",
-    ".norm.weight",
-    ".norm_f.weight",
+# and the step sizes the filter compares: in bfloat16 exp(-0.001) is 1, a state that never forgets. The last
+# ones decide which experts a token goes to.
+_FLOAT32 = re.compile(
+    r"(.*\.)?(A_log|D|dt_bias|dt_proj(\.\d+)?\.(weight|bias)|\w*norm\w*(\.\d+)?\.(weight|bias)|e_score_correction_bias)"
 )
 
 
@@ -29,13 +31,19 @@ def rename(weights: Mapping[str, T]) -> dict[str, T]:
     """The tensors under this package's names. Raises ModelError when two would get the same name."""
     renamed: dict[str, T] = {}
     for name, value in weights.items():
-        new = _RENAMED.get(name, name)
+        if _COMPUTED.fullmatch(name):
+            continue
+        plain = _WRAPPED.sub("", name, count=1) if _WRAPPED.match(name) else name
+        new = _RENAMED.get(plain, plain)
         if new in renamed:
-            raise ModelError(f"the checkpoint holds {new} twice, under two names")
+            raise ModelError(
+                f"the checkpoint holds {ascii(new)[1:-1][:80]} twice, under two names",
+                hint="is this one checkpoint, and whole?",
+            )
         renamed[new] = value
     return renamed
 
 
 def stays_float32(name: str) -> bool:
     """True for the small tensors that a conversion never rounds."""
-    return name.endswith(_FLOAT32_ENDINGS)
+    return _FLOAT32.fullmatch(name) is not None

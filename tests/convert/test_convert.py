@@ -12,7 +12,7 @@ import pytest
 
 import longmamba_mlx
 from longmamba_mlx.config import parse_config, read_json
-from longmamba_mlx.convert import checkpoint, convert
+from longmamba_mlx.convert import convert, folder
 from longmamba_mlx.errors import ConfigError, DiskError, ModelError
 from longmamba_mlx.loader import load_model
 from tests.convert.checkpoints import TABLES, write_checkpoint
@@ -79,7 +79,7 @@ def test_an_untold_head_is_found_in_the_tensors(tmp_path: Path) -> None:
 
 
 def test_large_models_are_written_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "_SHARD_BYTES", 10_000)
+    monkeypatch.setattr(folder, "SHARD_BYTES", 10_000)
     model, _ = write_checkpoint(tmp_path / "hf", "original-mamba2")
     convert(tmp_path / "hf", tmp_path / "mlx")
     shards = sorted((tmp_path / "mlx").glob("model-*.safetensors"))
@@ -123,7 +123,7 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_save", full)
+    monkeypatch.setattr(folder, "_save", full)
     with pytest.raises(DiskError, match="No space"):
         convert(tmp_path / "hf", tmp_path / "mlx")
     assert sorted(os.listdir(tmp_path)) == ["hf"]

@@ -1,0 +1,114 @@
+"""Writing a model folder that is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import mlx.core as mx
+
+from longmamba_mlx.convert.report import Report
+from longmamba_mlx.errors import DiskError, ModelError
+from longmamba_mlx.safeio import sweep, write_atomic
+from longmamba_mlx.weights import INDEX
+
+SHARD_BYTES = 5 << 30
+
+
+def refuse_occupied(target: Path) -> None:
+    """Raise ModelError unless `target` is free or an empty folder."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    if target.exists() or target.is_symlink():
+        raise ModelError(f"{target} exists already", hint="choose another folder, or remove that one first")
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` to fill; it becomes `target` when the block ends without an error.
+
+    Killed at any moment, this leaves at most such a hidden folder; the next conversion to the same target
+    sweeps it. Raises DiskError when the disk does not take something.
+    """
+    drafts = target.parent / f".{target.name}.drafts"
+    draft = drafts / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"  # a name that `sweep` knows
+    try:
+        drafts.mkdir(parents=True, exist_ok=True)
+        sweep(drafts, older_than=0.0)
+        draft.mkdir()
+        yield draft
+        os.replace(draft, target)  # over an empty folder too
+    except OSError as error:
+        raise DiskError(
+            f"cannot write {target}: {error.strerror or error}", hint="check the disk's space and permissions"
+        ) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        with suppress(OSError):
+            drafts.rmdir()
+
+
+def require_space(target: Path, size: int) -> None:
+    """Raise DiskError when the disk that holds `target` has less than `size` bytes left."""
+    there = target.parent.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise DiskError(
+            f"converting needs {size / 1e9:.1f} GB at {target}, and the disk has {free / 1e9:.1f} GB left",
+            hint="free some space, or choose a folder on another disk",
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file, written and synced; its folder is made where it is missing. Raises DiskError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def write_weights(folder: Path, weights: dict[str, mx.array], report: Report) -> None:
+    """Write all tensors as model*.safetensors, with an index if there are several, and empty `weights`.
+
+    They are evaluated shard by shard and let go, so that no more than one shard is in memory beside lazily
+    loaded files. Raises DiskError.
+    """
+    total = sum(array.nbytes for array in weights.values())
+    shards = _shards(weights)
+    done = 0
+    names: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        single = len(shards) == 1
+        name = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        tensors = {key: weights.pop(key) for key in shard}
+        report.progress("Writing", done, total)
+        write_atomic(folder / name, partial(_save, tensors))
+        done += sum(array.nbytes for array in tensors.values())
+        names.update(dict.fromkeys(shard, name))
+    report.progress("Writing", total, total)
+    if len(shards) > 1:
+        write_text(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2))
+
+
+def _save(shard: dict[str, mx.array], path: Path) -> None:
+    # "format" is what transformers and mlx-lm look for.
+    mx.save_safetensors(str(path), shard, metadata={"format": "mlx"})
+
+
+def _shards(weights: dict[str, mx.array]) -> list[list[str]]:
+    """Tensor names in groups of at most SHARD_BYTES (a larger tensor is alone)."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, array in weights.items():
+        if size and size + array.nbytes > SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += array.nbytes
+    return shards

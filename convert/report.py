@@ -1,0 +1,35 @@
+"""What a conversion tells while it works, and to whom."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Report(Protocol):
+    """Where a conversion's notices and progress go. Methods may be called from other threads."""
+
+    def line(self, text: str) -> None:
+        """One notice for a person."""
+        ...
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` bytes of a long piece of work called `what`."""
+        ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
+def gigabytes(count: int) -> str:
+    """A size as people say it: decimal, as disks and the Hub count."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

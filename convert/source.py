@@ -1,0 +1,95 @@
+"""A checkpoint wherever it is -> its config and its tensors, whatever the layout of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from longmamba_mlx.catalogue import BUILT_IN, resolve
+from longmamba_mlx.config import read_json
+from longmamba_mlx.convert import hub
+from longmamba_mlx.convert.report import Report
+from longmamba_mlx.convert.torch_zip import to_safetensors
+from longmamba_mlx.errors import ModelError
+from longmamba_mlx.weights import INDEX, file_in, indexed_files, read_weights, weight_files
+
+_TORCH = "pytorch_model.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A checkpoint's folder; `repository` and `revision` (a commit) where it came from the Hub."""
+
+    folder: Path
+    repository: str | None = None
+    revision: str | None = None
+
+    @property
+    def origin(self) -> dict[str, object] | None:
+        """What a converted folder remembers of where it came from; paths of this machine are not told."""
+        return None if self.repository is None else {"repository": self.repository, "revision": self.revision}
+
+
+def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, report: Report) -> Source:
+    """The folder of a checkpoint: a folder, a built-in model's, or downloaded. Raises ModelError."""
+    folder = Path(hf_path).expanduser()
+    if folder.is_dir():
+        return Source(folder)
+    if str(hf_path) in BUILT_IN:
+        return Source(resolve(str(hf_path)))
+    if hub.is_hub_id(str(hf_path)):
+        found = hub.snapshot(str(hf_path), revision=revision, offline=offline, report=report)
+        return Source(found.folder, found.repository, found.revision)
+    raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    """The raw config, in one of the dialects that `parse_config` knows. Raises ModelError or ConfigError."""
+    if (path := file_in(folder, "config.json")) is not None:
+        return read_json(path)
+    if (path := file_in(folder, "params.json")) is not None:
+        return _from_mistral(read_json(path))
+    raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
+
+
+def _from_mistral(params: Mapping[str, object]) -> dict[str, object]:
+    """Mistral's own params.json (Codestral-Mamba) in the words of mamba_ssm, whose layer it uses."""
+    if params.get("model_type") != "mamba" or "dim" not in params or "n_layers" not in params:
+        raise ModelError("params.json is not that of a Mamba model", hint="is this a model folder?")
+    layer: dict[str, object] = {"layer": "Mamba2"}
+    if "n_groups" in params:
+        layer["ngroups"] = params["n_groups"]
+    renamed = {"dim": "d_model", "n_layers": "n_layer"}
+    same = ("vocab_size", "pad_vocab_size_multiple", "tie_embeddings", "rms_norm")
+    table = {new: params[old] for old, new in renamed.items()} | {key: params[key] for key in same if key in params}
+    return {"ssm_cfg": layer, "tie_embeddings": False, "pad_vocab_size_multiple": 1} | table
+
+
+def read_tensors(folder: Path, workplace: Path) -> dict[str, mx.array]:
+    """All tensors, lazily loaded from safetensors files or, where there are none, from pytorch_model.bin.
+
+    The latter are rewritten as safetensors in `workplace`, which must live as long as the arrays. Raises
+    ModelError, OSError when `workplace` cannot be written.
+    """
+    if file_in(folder, INDEX) is None and not any(folder.glob("*.safetensors")):
+        files = _torch_files(folder)
+        if files:
+            return read_weights([_rewritten(path, workplace) for path in files])
+    return read_weights(weight_files(folder))
+
+
+def _torch_files(folder: Path) -> list[Path]:
+    if file_in(folder, hub.TORCH_INDEX) is not None:
+        return indexed_files(folder, hub.TORCH_INDEX)
+    path = file_in(folder, _TORCH)
+    return [] if path is None else [path]
+
+
+def _rewritten(path: Path, workplace: Path) -> Path:
+    workplace.mkdir(exist_ok=True)
+    target = workplace / f"{path.name}.safetensors"
+    to_safetensors(path, target)
+    return target
