@@ -26,9 +26,26 @@ def model_folder() -> Path:
     return _data() / "models"
 
 
+def talk_file() -> Path:
+    """The chat's conversations and its settings, one SQLite file."""
+    return _data() / "talks.sqlite"
+
+
 def calibration_folder() -> Path:
     """Calibrations of models whose own folder has none, measured on the first document read."""
     return _data() / "calibrations"
+
+
+def evaluation_folder() -> Path:
+    """Measured samples and published test data: an interrupted `eval` goes on from here."""
+    return _data() / "evaluations"
+
+
+def benchmark_folder() -> Path:
+    """Random checkpoints that benchmarks run on: a cache, which may be emptied at any time."""
+    import platformdirs
+
+    return (home() or platformdirs.user_cache_path(APPLICATION, appauthor=False)) / "benchmarks"
 
 
 def config_file() -> Path:

@@ -1,0 +1,41 @@
+"""One reading of a given length in a process of its own, for the speed, the filter's cost and the peak memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from longmamba_mlx.bench.worker import MIB, pin
+from longmamba_mlx.memory import peak_bytes
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """job: model, filter, tokens, threads -> seconds, tokens, peak_rss_mib, loaded_rss_mib, filtered."""
+    pin(job["threads"])
+    from longmamba_mlx import catalogue
+    from longmamba_mlx.api import load
+    from longmamba_mlx.documents import read_document
+    from longmamba_mlx.reading import read_tokens
+
+    model = load(job["model"], filter=job["filter"])
+    once = model.tokenizer.encode(read_document(catalogue.sample_document()).text)
+    ids = np.resize(once, job["tokens"])
+    read_tokens(model.loaded.model, ids[:1024], None, logits="none")
+    plan, loaded = model.plan(len(ids), ids), peak_bytes()
+    started = time.perf_counter()
+    read_tokens(model.loaded.model, ids, plan, logits="last")
+    return {
+        "tokens": len(ids),
+        "seconds": time.perf_counter() - started,
+        "peak_rss_mib": peak_bytes() / MIB,
+        "loaded_rss_mib": loaded / MIB,
+        "filtered": plan is not None,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))
