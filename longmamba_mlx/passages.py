@@ -34,7 +34,7 @@ class Passage:
     """A paragraph related to an answer: `text` is the document's text[start:end], in characters.
 
     `number` counts paragraphs from 1; `heading` is the chapter ("" if none); `quoted`: the answer stands in
-    it, word for word.
+    it, word for word; `place` is where it stands ("page 12", "Chapter 3", "" if nothing tells).
     """
 
     number: int
@@ -43,6 +43,7 @@ class Passage:
     text: str
     heading: str
     quoted: bool
+    place: str = ""
 
 
 class PassageIndex:
@@ -73,8 +74,14 @@ class PassageIndex:
             quoted = verbatim is not None and verbatim.search(_plain(text)) is not None
             overlap = sum(weight for word, weight in weights.items() if word in present)
             scored.append((not quoted, -overlap, len(scored), row))
-        best = sorted(scored)[:limit]
-        return tuple(self._passage(row, quoted=not unquoted) for unquoted, _, _, row in best)
+        best: dict[str, tuple[int, bool]] = {}  # what stands in the text twice is shown once
+        for unquoted, _, _, row in sorted(scored):
+            best.setdefault(self._text(row), (row, not unquoted))
+        return tuple(self._passage(row, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)])
+
+    def best(self, question: str, limit: int) -> tuple[Passage, ...]:
+        """The `limit` passages most related to a question, in the document's order: what to read again before it."""
+        return tuple(sorted(self.search(question, "", limit), key=lambda passage: passage.start))
 
     def _open(self) -> sqlite3.Connection:
         if self._database is None:
@@ -92,9 +99,10 @@ class PassageIndex:
                     f"Related passages need SQLite's FTS5, which this Python lacks ({error}).",
                     hint="Install Python from python.org, Homebrew or uv: their SQLite has it.",
                 ) from None
+            text = self._document.text
             database.executemany(
                 "INSERT INTO passages(rowid, body) VALUES (?, ?)",
-                ((paragraph.number, self._text(paragraph.number)) for paragraph in self._document.paragraphs),
+                enumerate((text[start:end] for start, end in self._document.paragraphs.spans()), 1),
             )
             self._database = database
         return self._database
@@ -132,7 +140,8 @@ class PassageIndex:
 
     def _passage(self, number: int, *, quoted: bool) -> Passage:
         paragraph = self._document.paragraphs[number - 1]
-        return Passage(number, paragraph.start, paragraph.end, self._text(number), paragraph.heading, quoted)
+        text, place = self._text(number), self._document.place_at(paragraph.start)
+        return Passage(number, paragraph.start, paragraph.end, text, paragraph.heading, quoted, place)
 
 
 def _words(text: str) -> list[str]:

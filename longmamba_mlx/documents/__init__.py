@@ -7,7 +7,7 @@ from longmamba_mlx.documents.document import Document as Document
 from longmamba_mlx.documents.document import Part as Part
 from longmamba_mlx.documents.document import join as join
 from longmamba_mlx.documents.paragraphs import Paragraph as Paragraph
-from longmamba_mlx.documents.paragraphs import split_paragraphs as split_paragraphs
+from longmamba_mlx.documents.places import Place as Place
 from longmamba_mlx.documents.reader import from_bytes as from_bytes
 from longmamba_mlx.documents.reader import from_stdin as from_stdin
 from longmamba_mlx.documents.reader import read_document as read_document

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from longmamba_mlx.documents.sanitize import clean
 
 # UTF-32's mark begins with UTF-16's, so it is asked for first.
 _MARKS = (
@@ -18,7 +22,18 @@ _CANDIDATES = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"),
     *("koi8_r", "mac_roman", "cp932", "euc_jp", "gb18030", "big5", "cp949", "tis_620"),
 )
+# What web pages declare besides.
+_DECLARED = (
+    *("iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8", "iso8859_9"),
+    *("iso8859_10", "iso8859_13", "iso8859_14", "iso8859_15", "iso8859_16", "cp1258", "koi8_u", "utf_8"),
+    *("shift_jis", "gbk", "gb2312", "euc_kr", "iso2022_jp", "big5hkscs", "cp866", "cp437", "cp850"),
+)
+_UNICODE = ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "latin_1", "ascii")
+_KNOWN = frozenset(name.replace("-", "_") for name in (*_CANDIDATES, *_DECLARED))
+_LINE_ENDS = "\r\n\f\x85\u2028\u2029"
+_BLOCK = 1 << 20
 _SAMPLE = 1 << 18
+_FULL_OF_NULS = "it is full of NUL bytes: binary data, or UTF-16 without its mark"
 _MOST_NULS = 1 / 1000
 _MOST_DAMAGE = 1 / 1000
 _MOST_CONTROLS = 1 / 50
@@ -30,19 +45,97 @@ class UndecodableError(ValueError):
     """These bytes are no text that can be told. The message is a clause: "it is ..."."""
 
 
-def decode(data: bytes) -> str:
-    """Decode a text file's bytes. Raises UndecodableError."""
-    text = _decode(data)
-    if len(_CONTROL.findall(text[:_SAMPLE])) > min(len(text), _SAMPLE) * _MOST_CONTROLS:
-        raise UndecodableError("it is full of control characters: binary data")
+class _Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, position: int, /) -> int: ...
+
+
+def decode(data: bytes, declared: str = "") -> str:
+    """Bytes -> text, not yet cleaned; `declared` is the encoding that an HTML file names. Raises UndecodableError."""
+    mark, encoding = _marked(data)
+    text = _as_declared(data, declared) if not mark else None
+    if text is None:
+        text = _whole(data[len(mark) :], encoding)
+    _check_controls(text)
     return text
 
 
-def _decode(data: bytes) -> str:
-    mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
-    data = data[len(mark) :]
+def decode_clean(file: _Readable) -> str:
+    """A text file, from its position 0 to its end, decoded and cleaned block by block: the bytes are never all in
+    memory, unless they are in none of Unicode's encodings. Raises UndecodableError.
+    """
+    try:
+        return "".join(clean_blocks(file))
+    except UnicodeDecodeError:
+        file.seek(0)
+        return clean(decode(file.read()))
+
+
+def clean_blocks(file: _Readable) -> Iterator[str]:
+    """The pieces of `decode_clean`, one after the other; UnicodeDecodeError where no encoding of Unicode fits."""
+    file.seek(0)
+    mark, encoding = _marked(file.read(4))
+    file.seek(len(mark))
+    return _cleaned(_blocks(file, encoding))
+
+
+def preload() -> None:
+    """Have every encoding in memory, for a process that may open no files later."""
+    import charset_normalizer.md  # noqa: F401
+
+    for name in (*_CANDIDATES, *_DECLARED, *_UNICODE):
+        codecs.lookup(name)
+
+
+def _marked(head: bytes) -> tuple[bytes, str]:
+    return next((pair for pair in _MARKS if head.startswith(pair[0])), (b"", "utf-8"))
+
+
+def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
+    """The file's characters, in pieces. Raises UnicodeDecodeError, UndecodableError."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    nuls = total = 0
+    while block := file.read(_BLOCK):
+        nuls, total = nuls + block.count(0), total + len(block)
+        text = decoder.decode(block)
+        if total == len(block):
+            _check_controls(text)
+        yield text
+    yield decoder.decode(b"", final=True)
+    if encoding == "utf-8" and nuls > total * _MOST_NULS:
+        raise UndecodableError(_FULL_OF_NULS)
+
+
+def _cleaned(pieces: Iterable[str]) -> Iterator[str]:
+    """clean(all) in pieces: each is cut before a character that is cleaned alone, whatever stands beside it."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        stop = max(len(held.rstrip(_LINE_ENDS)) - 1, 0)
+        yield clean(held[:stop])
+        held = held[stop:]
+    yield clean(held)
+
+
+def _check_controls(text: str) -> None:
+    if len(_CONTROL.findall(text[:_SAMPLE])) > min(len(text), _SAMPLE) * _MOST_CONTROLS:
+        raise UndecodableError("it is full of control characters: binary data")
+
+
+def _as_declared(data: bytes, declared: str) -> str | None:
+    """The text in the encoding declared, if it is one of `preload`'s and right."""
+    if declared in ("iso-8859-1", "latin-1", "latin1", "ascii", "us-ascii"):
+        declared = "cp1252"  # as browsers take them
+    try:
+        encoding = codecs.lookup(declared).name.replace("-", "_") if declared else ""
+        return data.decode(encoding) if encoding in _KNOWN else None
+    except (LookupError, UnicodeDecodeError, OSError):
+        return None
+
+
+def _whole(data: bytes, encoding: str) -> str:
     if encoding == "utf-8" and data.count(0) > len(data) * _MOST_NULS:
-        raise UndecodableError("it is full of NUL bytes: binary data, or UTF-16 without its mark")
+        raise UndecodableError(_FULL_OF_NULS)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError:

@@ -5,26 +5,41 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
-from longmamba_mlx.documents.paragraphs import Paragraph, split_paragraphs
+from longmamba_mlx.documents.blocks import blocks, cut
+from longmamba_mlx.documents.headings import find_chapters, numbered
+from longmamba_mlx.documents.paragraphs import Paragraph, Paragraphs
+from longmamba_mlx.documents.places import Place, PlaceMap, ordered
 from longmamba_mlx.documents.sanitize import clean, one_line
 from longmamba_mlx.errors import DocumentError
 
 READER_VERSION = 1  # counts up whenever the same bytes become another text
 _BETWEEN = "\n\n"  # joined files are separate paragraphs
+_SLICE = 1 << 20  # characters hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a document: text[start:end] in characters."""
+    """One file of a document: text[start:end] in characters.
+
+    `marks` are the pages and chapters that its format tells, by positions in the whole text; where it tells no
+    chapters they are looked for in the text. `notes` are lines for the user ("3 of 90 pages hold no text").
+    """
 
     title: str
     source: str
     start: int
     end: int
+    marks: tuple[Place, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def moved(self, by: int) -> Part:
+        """The same part, `by` characters further on."""
+        marks = tuple(replace(place, start=place.start + by) for place in self.marks)
+        return replace(self, start=self.start + by, end=self.end + by, marks=marks)
 
 
 @dataclass(frozen=True)
@@ -56,22 +71,59 @@ class Document:
     @cached_property
     def digest(self) -> str:
         """sha256 of the text as UTF-8, hex."""
-        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+        digest = hashlib.sha256()
+        for start in range(0, len(self.text), _SLICE):
+            digest.update(self.text[start : start + _SLICE].encode("utf-8"))
+        return digest.hexdigest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how this was read, one line each."""
+        return tuple(note for part in self.parts for note in part.notes)
 
     @cached_property
-    def paragraphs(self) -> tuple[Paragraph, ...]:
+    def paragraphs(self) -> Paragraphs:
         """All paragraphs, in order; found when first asked for."""
-        return tuple(split_paragraphs(self.text))
+        pieces = (cut(self.text, start, end) for start, end in blocks(self.text, 0, len(self.text)))
+        return Paragraphs((span for spans in pieces for span in spans), self._map.chapter_at)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Where files (if there are several), pages and chapters begin, in order; found when first asked for."""
+        found: list[Place] = []
+        for number, part in enumerate(self.parts, 1):
+            if len(self.parts) > 1:
+                found.append(Place(part.start, "file", part.title, number))
+            chapters = [place for place in part.marks if place.kind == "chapter"]
+            found.extend(place for place in part.marks if place.kind != "chapter")
+            found.extend(numbered(chapters) if chapters else find_chapters(self.text, part.start, part.end))
+        return ordered(found)
+
+    def place_at(self, offset: int) -> str:
+        """Where the character at `offset` stands: "page 12", "Chapter 3: The Whale", "" if nothing tells.
+
+        The chapter is told where there are no pages; the file's name comes first where there are several.
+        """
+        return self._map.at(offset)
+
+    def find_place(self, text: str) -> int | None:
+        """The offset at which the place named by `text` ends: "chapter 12", "Book Two, chapter 3", "page 40",
+        "50%", or words of a heading or file name. None when there is no such place. Of several the first counts.
+        """
+        return self._map.end_of(text)
 
     def paragraph_at(self, position: int) -> Paragraph:
         """The paragraph that holds the character at `position`, or the last one before it."""
-        index = bisect_right(self.paragraphs, position, key=lambda paragraph: paragraph.start)
-        return self.paragraphs[max(index - 1, 0)]
+        return self.paragraphs.before(position)
 
     def part_at(self, position: int) -> Part:
         """The file that the character at `position` comes from, or the last one before it."""
         index = bisect_right(self.parts, position, key=lambda part: part.start)
         return self.parts[max(index - 1, 0)]
+
+    @cached_property
+    def _map(self) -> PlaceMap:
+        return PlaceMap(self.places, [(part.start, part.end) for part in self.parts], len(self.text))
 
 
 def join(documents: Sequence[Document]) -> Document:
@@ -83,9 +135,7 @@ def join(documents: Sequence[Document]) -> Document:
     parts: list[Part] = []
     position = 0
     for document in documents:
-        parts.extend(
-            Part(part.title, part.source, position + part.start, position + part.end) for part in document.parts
-        )
+        parts.extend(part.moved(position) for part in document.parts)
         position += len(document.text) + len(_BETWEEN)
     titles = [document.title for document in documents]
     title = ", ".join(titles) if len(titles) <= 3 else f"{titles[0]} and {len(titles) - 1} more"

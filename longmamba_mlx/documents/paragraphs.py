@@ -1,36 +1,17 @@
-"""Paragraphs and the headings they stand under, told by character offsets; the text itself is not changed."""
+"""Paragraphs told by character offsets; the text itself is not changed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-LONGEST = 2000  # characters: a log or a book without blank lines still falls into passages one can read
-
-_GAP = re.compile(r"\n[ \t\f\v]*\n\s*")
-_MARKDOWN = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*)$", re.M)
-_UNDERLINED = re.compile(r"([^\n]{1,120})\n(={3,}|-{3,})[ \t]*(?:\n|$)")
-_WORDS = (
-    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
-    "|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|last"
-    "|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth"
-)
-_NUMBER = rf"(?:[0-9]{{1,4}}|[IVXLCDM]{{1,8}}|(?:the\s+)?(?:{_WORDS})(?:-(?:{_WORDS}))?)"
-# A title after the number begins with anything but a small letter: "Chapter 3 was dull." is no heading.
-_TITLE = r"(?:[.:]?\s*[—–-]?\s*(?-i:[^\sa-z])[^\n]{0,100}(?:\n[^\n]{1,100})?)?"
-_CAPITALISED = r"[^\sa-z]\S*|a|an|and|at|by|for|from|in|of|on|or|the|to|with"  # a word in a title
-_CHAPTER = re.compile(
-    rf"(?:(?:chapter|book|part|act|scene|canto|letter|adventure|section|volume|appendix|stave)\s+{_NUMBER}\b{_TITLE}[.:]?"
-    r"|(?:prologue|epilogue|preface|foreword|introduction|conclusion|afterword)[.:]?"
-    rf"|(?-i:[IVXLC]{{1,7}}\.(?:[ \t]+(?:{_CAPITALISED})){{1,14}}))\s*$",
-    re.I,
-)
+from typing import overload
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """text[start:end], in characters. `number` counts from 1; `heading` is the nearest one above, or ""."""
+    """text[start:end], in characters. `number` counts from 1; `heading` is the chapter it stands in, or ""."""
 
     start: int
     end: int
@@ -38,69 +19,36 @@ class Paragraph:
     heading: str
 
 
-def split_paragraphs(text: str) -> Iterator[Paragraph]:
-    """Split at blank lines and at Markdown headings; what is over LONGEST characters is cut at a good place.
+class Paragraphs(Sequence[Paragraph]):
+    """All paragraphs of a document; only their offsets are kept, 16 bytes each."""
 
-    A paragraph that begins with a heading ("# Title", a line underlined with === or ---) or is one
-    ("CHAPTER I", "Prologue") stands under itself.
-    """
-    heading = ""
-    number = 0
-    for start, end in _blocks(text):
-        for first, last in _cut(text, start, end):
-            number += 1
-            heading = _heading(text, first, last) or heading
-            yield Paragraph(first, last, number, heading)
+    def __init__(self, spans: Iterable[tuple[int, int]], heading_at: Callable[[int], str]) -> None:
+        self._starts, self._ends = array("Q"), array("Q")
+        self._heading_at = heading_at
+        for start, end in spans:
+            self._starts.append(start)
+            self._ends.append(end)
 
+    def __len__(self) -> int:
+        return len(self._starts)
 
-def _blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Runs of lines between blank lines, without the white space around them."""
-    position = len(text) - len(text.lstrip())
-    length = len(text.rstrip())
-    for gap in _GAP.finditer(text, position, length):
-        yield from _at_headings(text, position, gap.start())
-        position = gap.end()
-    if position < length:
-        yield from _at_headings(text, position, length)
+    @overload
+    def __getitem__(self, index: int) -> Paragraph: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Paragraph, ...]: ...
+    def __getitem__(self, index: int | slice) -> Paragraph | tuple[Paragraph, ...]:
+        if isinstance(index, slice):
+            return tuple(self[number] for number in range(*index.indices(len(self))))
+        start = self._starts[index]
+        return Paragraph(start, self._ends[index], index % len(self) + 1, self._heading_at(start))
 
+    def __iter__(self) -> Iterator[Paragraph]:
+        return map(self.__getitem__, range(len(self)))
 
-def _at_headings(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """A Markdown heading ends a paragraph without a blank line, and so does its own line."""
-    for match in _MARKDOWN.finditer(text, start, end):
-        if match.start() > start:
-            yield start, match.start() - 1
-        yield match.span()
-        start = match.end() + 1
-    if start < end:
-        yield start, end
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """(start, end) of each, in order."""
+        return zip(self._starts, self._ends, strict=True)
 
-
-def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Cut at the last line end, else sentence end, else space, else anywhere, within LONGEST characters."""
-    while end - start > LONGEST:
-        stop = start + LONGEST
-        least = start + LONGEST // 2
-        cut = text.rfind("\n", least, stop)
-        if cut <= 0:
-            cut = max(text.rfind(mark, least, stop) for mark in (". ", "! ", "? ", "。")) + 1
-        if cut <= 0:
-            cut = text.rfind(" ", least, stop)
-        if cut <= 0:
-            cut = stop
-        yield start, cut
-        start = cut
-        while start < end and text[start].isspace():
-            start += 1
-    if start < end:
-        yield start, end
-
-
-def _heading(text: str, start: int, end: int) -> str:
-    """The heading that this paragraph is, on one line; "" when it is none."""
-    if text[start] == "#" and (match := _MARKDOWN.match(text, start, end)):
-        return match[1].strip().rstrip("#").strip()
-    if match := _UNDERLINED.match(text, start, end):
-        return match[1].strip()
-    if end - start <= 220 and _CHAPTER.match(text, start, end):
-        return " ".join(text[start:end].split())
-    return ""
+    def before(self, position: int) -> Paragraph:
+        """The paragraph that holds the character at `position`, or the last one before it, or the first."""
+        return self[max(bisect_right(self._starts, position) - 1, 0)]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from longmamba_mlx.documents.decode import UndecodableError, decode
-from longmamba_mlx.documents.document import Document, join
+from longmamba_mlx.documents.decode import UndecodableError, decode_clean
+from longmamba_mlx.documents.document import Document, Part, join
+from longmamba_mlx.documents.gathering import Gathered, gather
 from longmamba_mlx.documents.sanitize import one_line
-from longmamba_mlx.documents.sniff import HEAD, known_format
+from longmamba_mlx.documents.sniff import HEAD, Format, known_format
 from longmamba_mlx.errors import DocumentError, DocumentMissingError
 
-MOST_BYTES = 512 << 20
+MOST_BYTES = 2 << 30
+MOST_PARSED_BYTES = 512 << 20  # of a PDF, EPUB, DOCX or HTML file
 _BLOCK = 1 << 20
 _SPLIT = "Split it into smaller files and read the part you need."
+_MOST_NOTES = 3  # files of a folder that are told one by one
 
 
 class _Readable(Protocol):
@@ -24,29 +31,38 @@ class _Readable(Protocol):
 
 
 def read_document(path: str | Path) -> Document:
-    """Read one text or Markdown file; "-" is standard input. The content decides what it is, not the name.
+    """Read a text, Markdown, HTML, PDF, EPUB or DOCX file, a folder or pattern of them, or "-", standard input.
 
-    Raises DocumentMissingError when there is no such file; DocumentError when it is a folder, a pipe or
-    device, not readable, over 512 MB, empty, of a format that is not read yet, or not text.
+    The content decides what a file is, not its name. Raises DocumentMissingError when there is no such file;
+    DocumentError when it is a pipe or device, not readable, too large, empty, of another format, encrypted,
+    scanned, damaged, or not text.
     """
-    if str(path) == "-":
-        import sys
-
-        return from_stdin(sys.stdin.buffer)
-    name = one_line(str(path))
-    return from_bytes(_read_file(Path(path), name), title=one_line(Path(path).name) or name, source=str(path))
+    return read_documents([path])
 
 
 def read_documents(paths: Sequence[str | Path]) -> Document:
-    """Read several files as one document, in the order given; `parts` tells whose text is where."""
+    """Read files, folders, patterns ("notes/**/*.md") and "-" as one document, in the order given.
+
+    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted.
+    """
     total = 0
-    documents = []
-    for path in paths:
-        documents.append(read_document(path))
+    documents: list[Document] = []
+    passed: list[DocumentError] = []
+    for found in gather(paths):
+        try:
+            documents.append(_read_one(found))
+        except DocumentError as error:
+            if found.named:
+                raise
+            passed.append(error)
+            continue
         total += len(documents[-1].text)
         if total > MOST_BYTES:
-            raise DocumentError(f"These files are over {MOST_BYTES >> 20} MB together.", hint=_SPLIT)
-    return join(documents)
+            raise DocumentError(f"These files are over {_size(MOST_BYTES)} together.", hint=_SPLIT)
+    if passed and not documents:
+        more = f", and {len(passed) - 1} more like it" if len(passed) > 1 else ""
+        raise DocumentError(f"Nothing there can be read: {str(passed[0]).rstrip('.')}{more}.", hint=passed[0].hint)
+    return _with_notes(_named(join(documents), paths), [str(error) for error in passed])
 
 
 def from_stdin(stream: _Readable | IO[str]) -> Document:
@@ -61,40 +77,91 @@ def from_stdin(stream: _Readable | IO[str]) -> Document:
 
 def from_bytes(data: bytes, *, title: str, source: str) -> Document:
     """A file's content -> Document. Raises DocumentError when it is empty, of another format, or not text."""
-    known = known_format(data[:HEAD])
-    if known is not None:
-        kind, hint = known
-        raise DocumentError(f"{title!r} is {kind}, which cannot be read yet.", hint=hint)
     try:
-        text = decode(data)
-    except UndecodableError as error:
-        raise DocumentError(f"{title!r} is not text: {error}.", hint="Save it as UTF-8 text.") from None
-    return Document(title, text, source)
+        return _from_file(io.BytesIO(data), title, source)
+    except OSError as error:  # no room for a temporary file, no child process
+        raise _unreadable(title, error) from None
 
 
-def _read_file(path: Path, name: str) -> bytes:
+def _read_one(found: Gathered) -> Document:
+    if str(found.path) == "-" and found.named:
+        import sys
+
+        return from_stdin(sys.stdin.buffer)
+    name = one_line(str(found.path))
+    return _read_file(found.path, name, title=one_line(found.title) or name)
+
+
+def _from_file(file: IO[bytes], title: str, source: str) -> Document:
+    """An open file that can be read from its start, of any format."""
+    known = known_format(file.read(HEAD))
+    file.seek(0)
+    if known is None:
+        try:
+            text = decode_clean(_Counted(file, title))
+        except UndecodableError as error:
+            raise DocumentError(f"{title!r} is not text: {error}.", hint="Save it as UTF-8 text.") from None
+        return Document(title, text, source)
+    if not known.reader:
+        raise DocumentError(f"{title!r} is {known.name}, which cannot be read.", hint=known.hint)
+    return _parse(file, known, title, source)
+
+
+def _parse(file: IO[bytes], known: Format, title: str, source: str) -> Document:
+    """A format that needs a parser, which runs in a child process."""
+    from longmamba_mlx.documents.child import parse
+    from longmamba_mlx.documents.formats.builder import Refused
+    from longmamba_mlx.documents.refusals import refusal
+
+    if file.seek(0, os.SEEK_END) > MOST_PARSED_BYTES:
+        raise DocumentError(f"{title!r} is over the limit of {_size(MOST_PARSED_BYTES)} for {known.name}.", hint=_SPLIT)
+    try:
+        if isinstance(file, io.BytesIO):  # the child wants a file it can move in
+            with tempfile.TemporaryFile() as copy:
+                file.seek(0)
+                shutil.copyfileobj(file, copy)
+                copy.flush()
+                parsed = parse(known.reader, copy)
+        else:
+            parsed = parse(known.reader, file)
+    except Refused as refused:
+        raise refusal(title, refused) from None
+    return Document(title, parsed.text, source, (Part(title, source, 0, len(parsed.text), parsed.marks, parsed.notes),))
+
+
+def _read_file(path: Path, name: str, title: str) -> Document:
+    descriptor = _open(path, name)
+    try:
+        _check_kind(os.fstat(descriptor), name)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return _from_file(cast("IO[bytes]", file), title, str(path))
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, name: str) -> int:
     try:
         # O_NONBLOCK and O_NOCTTY: a pipe must not hang and a terminal must not be taken before it is refused.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        try:
-            _check_kind(os.fstat(descriptor), name)
-            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-                return _read_all(file, name)
-        finally:
-            os.close(descriptor)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
         what = "is a link to a file that is not there" if path.is_symlink() else "does not exist"
         raise DocumentMissingError(f"{name!r} {what}.", hint="Check the name and the folder.") from None
     except PermissionError:
         raise DocumentError(f"{name!r} may not be read.", hint="Give yourself the right to read it.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or "its name is impossible"
-        raise DocumentError(f"{name!r} cannot be read: {reason}.", hint="Check the file and its disk.") from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError | ValueError) -> DocumentError:
+    reason = getattr(error, "strerror", None) or "its name is impossible"
+    return DocumentError(f"{name!r} cannot be read: {reason}.", hint="Check the file and its disk.")
 
 
 def _check_kind(status: os.stat_result, name: str) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise _folder_error(name)
+        raise DocumentError(f"{name!r} is a folder.", hint="Name a folder that can be opened.")
     if not stat.S_ISREG(status.st_mode):
         raise DocumentError(
             f"{name!r} is a pipe or device, not a file.",
@@ -104,12 +171,52 @@ def _check_kind(status: os.stat_result, name: str) -> None:
         raise _too_large(name)
 
 
-def _folder_error(name: str) -> DocumentError:
-    return DocumentError(f"{name!r} is a folder.", hint="Name the files in it, for example FOLDER/*.txt.")
+def _named(document: Document, paths: Sequence[str | Path]) -> Document:
+    """A folder or pattern read as a whole goes by its own name, not by those of all its files."""
+    if len(paths) != 1 or len(document.parts) == 1:
+        return document
+    path = Path(paths[0])
+    title = path.resolve().name if path.is_dir() else path.name
+    return replace(document, title=one_line(f"{title} ({len(document.parts)} files)"), source=str(path))
+
+
+def _with_notes(document: Document, passed: list[str]) -> Document:
+    """The document, its first part bearing the notes on what was passed over."""
+    if not passed:
+        return document
+    notes = [f"Passed over: {line}" for line in passed[:_MOST_NOTES]]
+    if len(passed) > _MOST_NOTES:
+        notes.append(f"Passed over: {len(passed) - _MOST_NOTES} more files that cannot be read.")
+    first, *others = document.parts
+    return replace(document, parts=(replace(first, notes=(*first.notes, *notes)), *others))
 
 
 def _too_large(name: str) -> DocumentError:
-    return DocumentError(f"{name!r} is over the limit of {MOST_BYTES >> 20} MB.", hint=_SPLIT)
+    return DocumentError(f"{name!r} is over the limit of {_size(MOST_BYTES)}.", hint=_SPLIT)
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MB"
+
+
+class _Counted:
+    """A file that is never read beyond the limit: it may grow."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name, self._total = file, name, 0
+
+    def seek(self, position: int, /) -> int:
+        self._total = position
+        return self._file.seek(position)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            return _read_all(self._file, self._name)
+        block = self._file.read(size)
+        self._total += len(block)
+        if self._total > MOST_BYTES:
+            raise _too_large(self._name)
+        return block
 
 
 def _read_all(stream: _Readable, name: str) -> bytes:

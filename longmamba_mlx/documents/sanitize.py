@@ -21,8 +21,9 @@ def sanitize(text: str) -> str:
     Each character is judged alone, so a stream may be cut anywhere: sanitize(a) + sanitize(b) equals
     sanitize(a + b). Hence CR LF becomes a newline and a lone CR disappears.
     """
-    text = _CONTROLS.sub("", text)
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+    if _CONTROLS.search(text):  # `sub` would copy a text of any size
+        text = _CONTROLS.sub("", text)
+    return _SURROGATES.sub("\ufffd", text) if not text.isascii() and _SURROGATES.search(text) else text
 
 
 def clean(text: str) -> str:

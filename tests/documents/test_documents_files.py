@@ -113,9 +113,6 @@ def zipped(*names: str, first: bytes = b"") -> bytes:
 
 
 FORMATS = [
-    (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
-    (zipped("META-INF/container.xml", first=b"application/epub+zip"), "an EPUB"),
-    (zipped("[Content_Types].xml", "word/document.xml"), "a Word"),
     (zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel"),
     (zipped("[Content_Types].xml", "ppt/presentation.xml"), "a PowerPoint"),
     (zipped("content.xml", first=b"application/vnd.oasis.opendocument.text"), "an OpenDocument"),
@@ -137,9 +134,6 @@ FORMATS = [
     (b"SQLite format 3\x00", "SQLite"),
     (b"\x7fELF\x02", "a program"),
     (b"GGUF\x03\x00", "a GGUF"),
-    (b"<!DOCTYPE html>\n<html><body>Hi", "a web page"),
-    (b"\xef\xbb\xbf\n<HTML lang=en>", "a web page"),
-    (b'<?xml version="1.0"?>\n<!-- x -->\n<html xmlns="x">', "a web page"),
 ]
 
 
@@ -189,7 +183,6 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 def test_folders_pipes_and_devices(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert "folder" in str(refusal(tmp_path))
     assert "pipe or device" in str(refusal(tmp_path / "pipe"))
     for device in ("/dev/zero", "/dev/null"):
         assert "pipe or device" in str(refusal(device))
@@ -228,7 +221,7 @@ def test_a_disk_that_fails_while_reading(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*arguments: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(reader, "_read_all", fail)
+    monkeypatch.setattr(reader._Counted, "read", fail)
     assert "Input/output error" in str(refusal(put(tmp_path, b"text")))
 
 
@@ -246,7 +239,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 def test_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(tmp_path / "huge", "wb") as file:
         file.truncate(reader.MOST_BYTES + 1)
-    assert "over the limit of 512 MB" in str(refusal(tmp_path / "huge"))
+    assert "over the limit of 2048 MB" in str(refusal(tmp_path / "huge"))
     monkeypatch.setattr(reader, "MOST_BYTES", 100)
     assert len(read_document(put(tmp_path, b"x" * 100)).text) == 100
     refusal(put(tmp_path, b"x" * 101))

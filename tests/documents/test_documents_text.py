@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.documents import Document, Part, join, read_documents, split_paragraphs
-from longmamba_mlx.documents.paragraphs import LONGEST
+from longmamba_mlx.documents import Document, Paragraph, Part, join, read_documents
+from longmamba_mlx.documents.blocks import LONGEST
 from longmamba_mlx.errors import DocumentError
 
 BOOK = """The Book
@@ -27,6 +27,10 @@ The Pool of Tears
 
 “Curiouser and curiouser!”
 """
+
+
+def split_paragraphs(text: str) -> list[Paragraph]:
+    return list(Document("t", text).paragraphs) if text.strip() else []
 
 
 def test_digest_is_of_the_clean_text() -> None:
@@ -65,12 +69,8 @@ def test_paragraphs_are_found_once_and_only_when_asked(monkeypatch: pytest.Monke
     import longmamba_mlx.documents.document as module
 
     calls = []
-
-    def split(text: str):
-        calls.append(text)
-        return split_paragraphs(text)
-
-    monkeypatch.setattr(module, "split_paragraphs", split)
+    blocks = module.blocks
+    monkeypatch.setattr(module, "blocks", lambda *bounds: calls.append(bounds) or blocks(*bounds))
     document = Document("t", BOOK)
     assert calls == []
     assert document.paragraphs is document.paragraphs

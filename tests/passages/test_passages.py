@@ -212,3 +212,42 @@ def test_without_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LongMambaError, match="FTS5") as caught:
         PassageIndex(Document("t", "text")).search("a", "b")
     assert caught.value.hint
+
+
+def test_a_passage_tells_its_place() -> None:
+    document = Document("story", STORY)
+    for passage in PassageIndex(document).search("Where does Queequeg come from?", "Rokovoko", 5):
+        assert passage.place == document.place_at(passage.start) == passage.heading
+    assert PassageIndex(Document("t", "no headings here")).search("headings", "")[0].place == ""
+
+
+def test_the_best_passages_come_in_the_documents_order() -> None:
+    index = PassageIndex(Document("story", STORY))
+    question = "Who is the captain of the Pequod, and what is the access code?"
+    found = index.best(question, 4)
+    assert len(found) == 4 and [passage.start for passage in found] == sorted(passage.start for passage in found)
+    assert {"4711", "Ahab"} <= {word for word in ("4711", "Ahab") for passage in found if word in passage.text}
+    assert {passage.number for passage in found} == {passage.number for passage in index.search(question, "", 4)}
+    assert index.best("captain", 0) == index.best("", 3) == ()
+    assert not any(passage.quoted for passage in found)
+
+
+def test_what_stands_twice_is_shown_once() -> None:
+    found = PassageIndex(Document("t", "The code is 4711.\n\n" * 5 + "A code is a code.")).search(
+        "What is the code?", "4711", 3
+    )
+    assert [passage.text for passage in found] == ["The code is 4711.", "A code is a code."]
+    assert found[0].number == 1
+
+
+def test_a_long_document_is_indexed_in_reasonable_time_and_memory() -> None:
+    """Five megabytes; the bound is loose, for slow machines."""
+    import time
+
+    text = "\n\n".join(
+        f"Paragraph {n}: " + f"the keeper {n % 97} wrote down ship {n} again, as always. " * 5 for n in range(18_000)
+    )
+    index = PassageIndex(Document("t", text))
+    started = time.process_time()
+    assert index.search("Which ship is 17321?", "")[0].text.startswith("Paragraph 17321")
+    assert len(text) > 5_000_000 and time.process_time() - started < 10

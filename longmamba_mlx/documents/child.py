@@ -1,0 +1,105 @@
+"""Hostile formats are parsed in a child process with little memory, time and no rights: started and watched here."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO
+
+from longmamba_mlx.documents.formats import wire
+from longmamba_mlx.documents.formats.builder import Parsed, Refused
+from longmamba_mlx.documents.formats.limits import MEMORY
+
+_SECONDS = 30.0  # of computing, for any file
+_SECONDS_PER_BYTE = 5 / (1 << 20)  # and five more per megabyte
+_PATIENCE = 4.0  # times as long on the clock: others may be at work on this machine
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_BLOCK = 1 << 20
+_LOOK = 0.25  # seconds between two looks at the child
+
+
+def parse(kind: str, file: IO[bytes]) -> Parsed:
+    """Text and places of an open file, of the kind that `sniff` told. Raises Refused, whatever happens to the child."""
+    seconds = _SECONDS + os.fstat(file.fileno()).st_size * _SECONDS_PER_BYTE
+    file.seek(0)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "longmamba_mlx.documents.formats.worker", kind, str(math.ceil(seconds))],
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C is for us; we end the child
+    )
+    watch = _Watch(process, _PATIENCE * seconds)
+    try:
+        data = _answer(process)
+        process.wait()
+    finally:
+        watch.end()
+    if watch.reason:
+        raise Refused(watch.reason)
+    try:
+        return wire.read(data)
+    except wire.WireError:
+        code = "time" if process.returncode == -signal.SIGXCPU else "crash"
+        raise Refused(code) from None
+
+
+def _environment() -> dict[str, str]:
+    """The same packages as here, and nothing that is nobody's business (tokens, keys)."""
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return kept | {"PYTHONPATH": os.pathsep.join(path for path in map(os.path.abspath, sys.path) if path)}
+
+
+def _answer(process: subprocess.Popen[bytes]) -> bytes:
+    """All that the child writes; it is ended when that is more than it may be."""
+    assert process.stdout is not None  # noqa: S101 - stdout=PIPE, for the type checker
+    blocks, total = [], 0
+    with process.stdout as pipe:
+        while block := pipe.read1(_BLOCK):  # type: ignore[attr-defined]
+            total += len(block)
+            if total > wire.MOST_BYTES:
+                process.kill()
+                return b""
+            blocks.append(block)
+    return b"".join(blocks)
+
+
+class _Watch:
+    """Ends the child when its time is over or, where the system does not, when it takes too much memory."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self.reason = ""
+        self._process, self._deadline = process, time.monotonic() + seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """The child is done, or is not wanted any more."""
+        self._over.set()
+        self._thread.join()
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK):
+            if time.monotonic() > self._deadline:
+                self.reason = "time"
+            elif sys.platform == "darwin" and resident_bytes(self._process.pid) > MEMORY:
+                self.reason = "memory"
+            if self.reason:
+                self._process.kill()
+                return
+
+
+def resident_bytes(pid: int) -> int:
+    """Physical memory of a process, asked of `ps`; 0 when it is gone."""
+    asked = subprocess.run(["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=False)
+    return int(asked.stdout.strip() or 0) << 10

@@ -1,0 +1,93 @@
+"""Where the readers of all formats put their text, and how they refuse a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from longmamba_mlx.documents.places import Kind, Place, ordered
+from longmamba_mlx.documents.sanitize import clean, one_line
+
+MOST_TEXT = 256 << 20  # characters
+MOST_PLACES = 200_000
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufffe\uffff]")  # soft hyphens and zero-width spaces
+
+
+class Refused(Exception):
+    """This file cannot be read: `code` is a key of `longmamba_mlx.documents.refusals`, `detail` one word or number."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code)
+        self.code, self.detail = code, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a reader found: clean text, its places in order, and lines for the user."""
+
+    text: str
+    marks: tuple[Place, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class TextBuilder:
+    """Text with marks: paragraphs in order, a blank line between them. Raises Refused when there is too much."""
+
+    def __init__(self, limit: int = MOST_TEXT) -> None:
+        self._pieces: list[str] = []
+        self._marks: list[Place] = []
+        self._limit = limit
+        self.position = 0
+        """Where the next paragraph will begin, or within one the next character."""
+
+    def paragraph(self, text: str, *, tight: bool = False) -> None:
+        """One more paragraph; `tight`: on the line after the last one, as items of a list are."""
+        text = tidy(text).strip("\n")
+        if not text.strip():
+            return
+        if tight and self._pieces and self._pieces[-1] == "\n\n":
+            self._pieces[-1] = "\n"
+            self.position -= 1
+        self.write(text)
+        self.end_paragraph()
+
+    def write(self, text: str) -> None:
+        """More of the present paragraph, `tidy` already."""
+        if text:
+            self._pieces.append(text)
+            self.position += len(text)
+            if self.position > self._limit:
+                raise Refused("too-large")
+
+    def end_paragraph(self) -> None:
+        """What comes next is another paragraph."""
+        if self._pieces and self._pieces[-1] != "\n\n":
+            self.write("\n\n")
+
+    def mark(self, kind: Kind, label: str, number: int = 0, level: int = 1, *, at: int | None = None) -> None:
+        """A place begins here, or at an earlier position."""
+        label = one_line(tidy(label))
+        if label:
+            self._marks.append(Place(self.position if at is None else at, kind, label, number, level))
+        if len(self._marks) > MOST_PLACES:
+            raise Refused("too-large")
+
+    def finish(self, notes: Iterable[str] = ()) -> Parsed:
+        """All that was written. Raises Refused when it is nothing."""
+        while self._pieces and not self._pieces[-1].strip():
+            self._pieces.pop()
+        text = "".join(self._pieces)
+        if not text:
+            raise Refused("empty")
+        end = len(text)
+        marks = ordered(
+            place if place.start <= end else Place(end, place.kind, place.label, place.number, place.level)
+            for place in self._marks
+        )
+        return Parsed(text, marks, tuple(notes))
+
+
+def tidy(text: str) -> str:
+    """Clean, and without the characters that only say where a line may be broken."""
+    return _INVISIBLE.sub("", clean(text))

@@ -1,0 +1,237 @@
+"""DOCX: Word's paragraphs, headings, lists, tables and notes, read as a stream so that a book of any size fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element
+
+from longmamba_mlx.documents.formats import xmltree
+from longmamba_mlx.documents.formats.archive import Archive
+from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
+from longmamba_mlx.documents.formats.outline import Outline
+from longmamba_mlx.documents.formats.rows import Row, is_short
+from longmamba_mlx.documents.formats.xmltree import attribute, local
+
+_SKIPPED = frozenset(("del", "moveFrom", "Fallback", "instrText", "delText", "rt", "pPrChange", "rPrChange"))
+_HEADING = re.compile(r"heading ([1-9])", re.I)
+_CONTENTS = re.compile(r"toc [1-9]|(?:contents|toc) heading", re.I)
+_OUTLINE_LEVELS = tuple("012345678")  # 9 is body text
+_OFF = ("0", "false", "off")
+_BASE_STYLES = 20  # links from style to style that are followed
+
+
+@dataclass(slots=True)
+class _Style:
+    name: str = ""
+    base: str = ""
+    level: int = 0
+    numbering: tuple[str, str] = ("", "0")
+
+
+@dataclass(slots=True)
+class _Paragraph:
+    text: list[str] = field(default_factory=list)
+    style: str = ""
+    level: int = 0  # a heading's, told by the paragraph itself
+    numbering: tuple[str, str] | None = None  # list and level
+    notes: list[str] = field(default_factory=list)
+
+
+def read_docx(archive: Archive) -> Parsed:
+    """A Word document's text, its headings as chapters. Raises Refused."""
+    main = "word/document.xml"
+    if main not in archive.names:
+        main = next((name for name in sorted(archive.names) if name.startswith("word/document")), main)
+    numbering = xmltree.parse(archive.open("word/numbering.xml")) if "word/numbering.xml" in archive.names else None
+    out = TextBuilder()
+    notes = _notes(archive, "footnote") | _notes(archive, "endnote")
+    _Reader(out, _styles(archive), Outline(numbering), notes).read(archive, main)
+    return out.finish()
+
+
+def _styles(archive: Archive) -> dict[str, _Style]:
+    if "word/styles.xml" not in archive.names:
+        return {}
+    styles: dict[str, _Style] = {}
+    for element in xmltree.parse(archive.open("word/styles.xml")):
+        if local(element.tag) != "style":
+            continue
+        style = styles[attribute(element, "styleId")] = _Style()
+        for child in element.iter():
+            _describe(style, local(child.tag), attribute(child, "val"))
+    return styles
+
+
+def _describe(style: _Style, name: str, value: str) -> None:
+    if name == "name":
+        style.name = value
+        if match := _HEADING.fullmatch(value):
+            style.level = int(match[1])
+    elif name == "basedOn":
+        style.base = value
+    elif name == "outlineLvl" and value in _OUTLINE_LEVELS:
+        style.level = style.level or int(value) + 1
+    elif name == "numId":
+        style.numbering = (value, style.numbering[1])
+    elif name == "ilvl":
+        style.numbering = (style.numbering[0], value)
+
+
+def _notes(archive: Archive, kind: str) -> dict[str, str]:
+    """Foot- or endnotes: "footnote 3" -> its text."""
+    name = f"word/{kind}s.xml"
+    if name not in archive.names:
+        return {}
+    found = {}
+    for note in xmltree.parse(archive.open(name)):
+        text = "".join(part.text or "" for part in note.iter() if local(part.tag) == "t")
+        if local(note.tag) == kind and text.strip() and attribute(note, "type") in ("", "normal"):
+            found[f"{kind} {attribute(note, 'id')}"] = " ".join(text.split())
+    return found
+
+
+class _Reader:
+    """Goes through the main file's elements once; what was read is let go at each paragraph's end."""
+
+    def __init__(self, out: TextBuilder, styles: dict[str, _Style], outline: Outline, notes: dict[str, str]) -> None:
+        self._out, self._styles, self._outline, self._notes = out, styles, outline, notes
+        self._open: list[_Paragraph] = []  # paragraphs within paragraphs: text boxes
+        self._rows: list[Row] = []
+        self._tight = False
+        self._skip = 0
+        self._run: int | None = None  # where the present run's text begins
+        self._hidden = False
+        self._note_count = 0
+
+    def read(self, archive: Archive, main: str) -> None:
+        path: list[str] = []
+        for start, element in xmltree.events(archive.open(main)):
+            name = local(element.tag)
+            if start:
+                path.append(name)
+                self._skip += name in _SKIPPED
+                if not self._skip and name in _STARTS:
+                    _STARTS[name](self)
+                continue
+            path.pop()
+            if self._skip:
+                self._skip -= name in _SKIPPED
+            else:
+                self._end(name, element, path)
+            if name in ("p", "tbl", "r", "Fallback"):
+                element.clear()
+        if path:
+            raise Refused("damaged")
+
+    def _end(self, name: str, element: Element, path: list[str]) -> None:
+        if name == "tr":
+            self._end_row()
+        elif name == "tbl":
+            self._tight = False
+        elif not self._open:
+            return
+        elif name == "p":
+            self._end_paragraph()
+        elif name == "r":
+            self._end_run()
+        elif "pPr" in path:
+            self._property(name, element)
+        elif name == "vanish":
+            self._hidden = attribute(element, "val") not in _OFF
+        else:
+            self._content(name, element)
+
+    def _begin_paragraph(self) -> None:
+        self._open.append(_Paragraph())
+
+    def _begin_run(self) -> None:
+        self._run, self._hidden = (len(self._open[-1].text) if self._open else None), False
+
+    def _end_run(self) -> None:
+        if self._hidden and self._run is not None:
+            del self._open[-1].text[self._run :]
+        self._hidden = False
+
+    def _begin_row(self) -> None:
+        self._rows.append(Row())
+
+    def _begin_cell(self) -> None:
+        if self._rows:
+            self._rows[-1].begin_cell()
+
+    def _property(self, name: str, element: Element) -> None:
+        """Of the paragraph: its style, list or outline level."""
+        paragraph, value = self._open[-1], attribute(element, "val")
+        if name == "pStyle":
+            paragraph.style = value
+        elif name == "outlineLvl" and value in _OUTLINE_LEVELS:
+            paragraph.level = int(value) + 1
+        elif name in ("numId", "ilvl"):
+            number, level = paragraph.numbering or ("", "0")
+            paragraph.numbering = (value, level) if name == "numId" else (number, value)
+
+    def _content(self, name: str, element: Element) -> None:
+        paragraph = self._open[-1]
+        if name == "t":
+            paragraph.text.append(element.text or "")
+        elif name == "tab":
+            paragraph.text.append("\t")
+        elif name in ("br", "cr"):
+            paragraph.text.append("\n")
+        elif name == "noBreakHyphen":
+            paragraph.text.append("-")
+        elif name in ("footnoteReference", "endnoteReference"):
+            note = self._notes.get(f"{name.removesuffix('Reference')} {attribute(element, 'id')}")
+            if note:
+                self._note_count += 1
+                paragraph.text.append(f"[{self._note_count}]")
+                paragraph.notes.append(f"[{self._note_count}] {note}")
+
+    def _end_paragraph(self) -> None:
+        paragraph = self._open.pop()
+        text = "".join(paragraph.text).strip(" \n")
+        style, level = self._inherited(paragraph.style)
+        if not text.strip() or _CONTENTS.fullmatch(style.name):
+            return
+        number, depth = paragraph.numbering or style.numbering
+        label = self._outline.next_label(number, depth) if number not in ("", "0") else ""
+        self._emit(label + text, paragraph.level or level, item=label)
+        for note in paragraph.notes:
+            self._emit(note, 0, item="")
+
+    def _inherited(self, key: str) -> tuple[_Style, int]:
+        """A paragraph style and the heading level that it or one it is based on has."""
+        style = found = self._styles.get(key, _Style())
+        for _ in range(_BASE_STYLES):
+            if found.level or not found.base:
+                break
+            found = self._styles.get(found.base, _Style())
+        return style, found.level
+
+    def _emit(self, text: str, level: int, *, item: str) -> None:
+        if self._rows:
+            self._rows[-1].add(text, level)
+            return
+        if level:
+            self._out.mark("chapter", text, 0, level)
+        is_item = bool(item) and not level
+        self._out.paragraph(text, tight=self._tight and is_item and is_short(text))
+        self._tight = is_item
+
+    def _end_row(self) -> None:
+        if not self._rows:
+            return
+        row = self._rows.pop()
+        for text, level in row.paragraphs():
+            is_line = " | " in text and not level
+            self._emit(text, level, item=" | " if is_line else "")
+
+
+_STARTS: dict[str, Callable[[_Reader], None]] = {
+    "p": _Reader._begin_paragraph,
+    "r": _Reader._begin_run,
+    "tr": _Reader._begin_row,
+    "tc": _Reader._begin_cell,
+}

@@ -1,0 +1,26 @@
+"""What a process that parses hostile files may use: little memory and time, no file, no socket, no child."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+
+MEMORY = 1 << 30  # bytes of address space; macOS does not enforce it, there the parent watches
+_OPEN = 3  # standard input, output and error are open already, nothing else may be
+
+
+def lock_down(seconds: int) -> None:
+    """Give up, for good, what parsing does not need. Everything to be imported must have been imported."""
+    limits = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, _OPEN),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, MEMORY),
+    ]
+    if hasattr(resource, "RLIMIT_NPROC"):
+        limits.append((resource.RLIMIT_NPROC, 0))
+    for name, value in limits:
+        # A system that does not know a limit, or has set a lower one, keeps its own.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(name, (value, value))

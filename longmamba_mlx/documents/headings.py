@@ -1,0 +1,182 @@
+"""Chapters of a plain or Markdown text, told by its headings; a table of contents is not taken for them."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from longmamba_mlx.documents.blocks import MARKDOWN, blocks
+from longmamba_mlx.documents.numbering import NUMBER, NUMBERED, UNNUMBERED, level_of, parse_heading
+from longmamba_mlx.documents.places import Place
+
+_LONGEST = 220  # characters: a heading of two lines
+_LONGEST_TITLE, _LONGEST_NUMBER = 80, 9
+_UNDERLINED = re.compile(r"([^\n]{1,120})\n(={3,}|-{3,})[ \t]*(?:\n|$)")
+# A title after the number begins with anything but a small letter: "Chapter 3 was dull." is no heading.
+_TITLE = r"(?:[.:]?\s*[—–-]?\s*(?-i:[^\sa-z])[^\n]{0,100}(?:\n[^\n]{1,100})?)?"
+_CAPITALISED = r"[^\sa-z]\S*|a|an|and|at|by|for|from|in|of|on|or|the|to|with"  # a word in a title
+_CHAPTER = re.compile(
+    rf"(?:(?:{NUMBERED})\s+{NUMBER}\b{_TITLE}[.:]?"
+    rf"|(?:(?:first|second|third)\s+)?(?:{UNNUMBERED})(?::\s[^\n]{{1,60}})?[.:]?"
+    rf"|(?-i:[IVXLC]{{1,7}}\.(?:[ \t]+(?:{_CAPITALISED})){{1,14}})"
+    rf"|(?-i:(?:[0-9]{{1,3}}|[IVXLC]{{1,7}})\.?\n[ \t]*(?:{_CAPITALISED})"
+    rf"(?:[ \t]+(?:{_CAPITALISED})){{0,14}}(?<![.,;])))\s*$",
+    re.I,
+)
+_LONE = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,7})[.:]?")
+_BARE = re.compile(rf"(?:{NUMBERED})\s+{NUMBER}[.:]?|(?-i:{_LONE.pattern})", re.I)
+_BARE_TITLE = re.compile(rf"[^\W_a-z]\S*(?:[ \t]+(?:{_CAPITALISED})){{0,14}}(?<![.,;:])")
+_FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1", re.M | re.S)
+_MAYBE = re.compile(rf"#|[0-9IVXLC]|(?:{NUMBERED}|{UNNUMBERED}|first|second|third)\b", re.I)
+
+_FEWEST_ENTRIES = 3  # in a table of contents
+_ENTRY_TEXT = 1500  # characters: what follows an entry of a table of contents, on average, is shorter
+_ENTRY_SHARE = 0.25  # and than this share of what follows the headings after it
+_STRAY_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    start: int
+    end: int
+    label: str
+    level: int
+
+
+def find_chapters(text: str, start: int, end: int) -> tuple[Place, ...]:
+    """The chapters of text[start:end], in order. A heading stands at the beginning of a paragraph."""
+    found = _books_and_parts(list(_headings(text, start, end)))
+    for _ in range(8):  # contents within contents
+        kept = _without_contents(found, text, end)
+        if len(kept) == len(found):
+            break
+        found = kept
+    return numbered([Place(heading.start, "chapter", heading.label, 0, heading.level) for heading in found])
+
+
+def numbered(chapters: list[Place]) -> tuple[Place, ...]:
+    """Chapters with the numbers that their labels tell; if none tells any, they are counted."""
+    told = [replace(place, number=parse_heading(place.label)[1]) for place in chapters]
+    if any(place.number for place in told):
+        return tuple(told)
+    levels = [place.level for place in told]
+    level = min((level for level in set(levels) if levels.count(level) > 1), default=min(levels, default=0))
+    count = 0
+    for index, place in enumerate(told):
+        if place.level == level:
+            count += 1
+            told[index] = replace(place, number=count)
+    return tuple(told)
+
+
+def _headings(text: str, start: int, end: int) -> Iterator[_Heading]:
+    """Headings; one that is but a number takes the next paragraph as its title, if that looks like one."""
+    code = [match.span() for match in _FENCE.finditer(text, start, end)] if "```" in text or "~~~" in text else []
+    code_starts = [begin for begin, _ in code]
+    held: _Heading | None = None
+    for first, last in blocks(text, start, end):
+        heading = _heading(text, first, last)
+        if (
+            heading
+            and text[first] == "#"
+            and (fence := bisect_right(code_starts, first))
+            and first < code[fence - 1][1]
+        ):
+            heading = None
+        if held:
+            short = heading is None and last - first <= _LONGEST_TITLE
+            if short and _BARE_TITLE.fullmatch(text, first, last):
+                yield replace(held, end=last, label=f"{held.label.rstrip('.:')}: {' '.join(text[first:last].split())}")
+                held = None
+                continue
+            if not _LONE.fullmatch(held.label):
+                yield held
+        held = heading or _lone_number(text, first, last)
+        if held and not _BARE.fullmatch(held.label):
+            yield held
+            held = None
+    if held and not _LONE.fullmatch(held.label):
+        yield held
+
+
+def _lone_number(text: str, start: int, end: int) -> _Heading | None:
+    """A paragraph that is only "7" or "XII."; whether it is a heading the next one tells."""
+    label = text[start:end] if end - start <= _LONGEST_NUMBER else ""
+    return _Heading(start, end, label, level_of(label)) if _LONE.fullmatch(label) else None
+
+
+def _heading(text: str, start: int, end: int) -> _Heading | None:
+    if text[start] == "#" and (match := MARKDOWN.match(text, start, end)):
+        label = match[1].strip().rstrip("#").strip()
+        return _Heading(start, match.end(), label, len(match[0]) - len(match[0].lstrip("#"))) if label else None
+    if match := _UNDERLINED.match(text, start, end):
+        return _Heading(start, match.end(), match[1].strip(), 1 if match[2][0] == "=" else 2)
+    if end - start <= _LONGEST and _MAYBE.match(text, start, end) and _CHAPTER.match(text, start, end):
+        label = " ".join(text[start:end].split())
+        return _Heading(start, end, label, level_of(label))
+    return None
+
+
+def _books_and_parts(found: list[_Heading]) -> list[_Heading]:
+    """Some works have parts in books, others books in parts: which comes first is the outer one."""
+    words = [parse_heading(heading.label)[0] for heading in found]
+    if "book" not in words or "part" not in words or words.index("part") < words.index("book"):
+        return found
+    part, book = level_of("part 1"), level_of("book 1")
+    swapped = {"part": book, "book": part}
+    return [
+        replace(heading, level=swapped[word]) if word in swapped and heading.level in (part, book) else heading
+        for heading, word in zip(found, words, strict=True)
+    ]
+
+
+def _without_contents(found: list[_Heading], text: str, end: int) -> list[_Heading]:
+    """Leave out a table of contents: headings that come again later, with next to nothing after each."""
+    paths = _paths(found)
+    entries = _strays(found, paths, text) | _entries(found, paths, end)
+    return [item for number, item in enumerate(found) if number not in entries or text[item.start] == "#"]
+
+
+def _entries(found: list[_Heading], paths: list[tuple[object, ...]], end: int) -> set[int]:
+    """What stands between a heading and where it first comes again, when that is little text for so many."""
+    first: dict[tuple[object, ...], int] = {}
+    index = next((index for index, path in enumerate(paths) if first.setdefault(path, index) != index), 0)
+    begin = first[paths[index]] if paths else 0
+    starts = [heading.start for heading in found] + [end]
+    length = (starts[index - 1] - starts[begin]) / max(index - begin, 1)
+    later_length = (end - starts[index]) / max(len(found) - index, 1)
+    if index - begin < _FEWEST_ENTRIES or length > min(_ENTRY_TEXT, _ENTRY_SHARE * later_length):
+        return set()
+    later = set(paths[index:])
+    return {
+        number
+        for number in range(begin, index)
+        if paths[number] in later or starts[number + 1] - found[number].end < _STRAY_TEXT
+    }
+
+
+def _strays(found: list[_Heading], paths: list[tuple[object, ...]], text: str) -> set[int]:
+    """Entries left over from a table of contents: they come again, and what follows at once is no heading below."""
+    last = {path: index for index, path in enumerate(paths)}
+    return {
+        index
+        for index, (one, other) in enumerate(pairwise(found))
+        if last[paths[index]] > index and other.level <= one.level and not text[one.end : other.start].strip()
+    }
+
+
+def _paths(found: list[_Heading]) -> list[tuple[object, ...]]:
+    """Each heading's kind and number, after those of the headings around it: (BOOK ONE, CHAPTER I)."""
+    paths: list[tuple[object, ...]] = []
+    around: list[tuple[int, object]] = []
+    for heading in found:
+        word, number = parse_heading(heading.label)
+        key: object = (word, number) if number else heading.label.casefold()
+        while around and around[-1][0] >= heading.level:
+            around.pop()
+        around.append((heading.level, key))
+        paths.append(tuple(key for _, key in around))
+    return paths
