@@ -15,6 +15,8 @@ from longmamba_mlx.errors import NumericError
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 
+_CHUNK = 512  # tokens of a prompt that a model call reads
+
 
 def generate(
     model: LanguageModel,
@@ -34,7 +36,7 @@ def generate(
     drawn with `seed`. Raises NumericError for logits that are not finite.
     """
     key = mx.random.key(seed)
-    hidden, state = model(mx.array(prompt[None]), state)
+    hidden, state = advance(model, state, prompt)
     for _ in range(max_tokens):
         logits = model.head(hidden[:, -1:])[0, 0]
         if not bool(mx.isfinite(logits).all().item()):
@@ -47,3 +49,14 @@ def generate(
         yield token
         hidden, state = model(chosen.reshape(1, 1), state)
         state.evaluate()
+
+
+def advance(model: LanguageModel, state: ModelState, ids: NDArray[np.uint32]) -> tuple[mx.array, ModelState]:
+    """Read ids (n,), n > 0, unfiltered -> the last chunk's hidden (1, l, d_model), the state after them."""
+    hidden = None
+    for start in range(0, len(ids), _CHUNK):
+        hidden, state = model(mx.array(ids[None, start : start + _CHUNK]), state)
+        state.evaluate()
+    if hidden is None:
+        raise ValueError("there is nothing to read")
+    return hidden, state

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longmamba_mlx import catalogue
 from longmamba_mlx.documents import read_document
@@ -11,18 +13,30 @@ from longmamba_mlx.loader import load_model
 from longmamba_mlx.longmamba import Calibration
 from longmamba_mlx.model import CALIBRATION, Model
 from longmamba_mlx.readdocument import ReadDocument
-from longmamba_mlx.tokenizer import Tokenizer
+from longmamba_mlx.tokenizer import NoTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from longmamba_mlx.convert.report import Report
 
 __all__ = ["CALIBRATION", "Model", "ReadDocument", "calibrate", "load"]
 
 
-def load(name: str = catalogue.DEFAULT, *, filter: str = "longmamba", offline: bool = False) -> Model:
+def load(
+    name: str | Path = catalogue.DEFAULT,
+    *,
+    filter: str = "longmamba",
+    offline: bool = False,
+    report: Report | None = None,
+) -> Model:
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
-    filter: off | longmamba | paper | curve | document. Raises ModelError, CalibrationError or UsageError with a hint.
+    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". `report` hears
+    of a download's progress. Raises ModelError, CalibrationError or UsageError with a hint.
     """
-    loaded = load_model(catalogue.resolve(name, offline=offline))
-    tokenizer = Tokenizer.from_folder(loaded.folder)
+    name = str(name)
+    loaded = load_model(catalogue.resolve(name, offline=offline, report=report))
+    there = (loaded.folder / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(loaded.folder) if there else NoTokenizer(loaded.folder)
     return Model(replace(loaded, name=name), tokenizer, filter)
 
 

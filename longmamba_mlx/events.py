@@ -35,18 +35,25 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class ReadProgress:
-    """`done` of `total` tokens read; `memory` is the process's resident size in bytes."""
+    """`done` of `total` tokens read; `memory` is the process's resident size in bytes.
+
+    `place` is where in the document that is: "chapter 12", "page 40", "" where it has no such places.
+    """
 
     done: int
     total: int
     tokens_per_second: float
     seconds_left: float
     memory: int
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadDone:
-    """The document state is ready. `stored` names the remembered state's key, None when nothing was written."""
+    """The document state is ready. `stored` names the remembered state's key, None when nothing was written.
+
+    `before` of the tokens were read in an earlier run, or when the document was shorter.
+    """
 
     title: str
     tokens: int
@@ -54,6 +61,14 @@ class ReadDone:
     state_bytes: int
     reopened: bool
     stored: str | None
+    filter: str
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The answer that follows comes from the document as it was read with this filter."""
+
     filter: str
 
 
@@ -88,6 +103,17 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of the document, text[start:end] in characters; `kept` (0 to 1) is the mean share of the units with
+    long memory that its tokens got into; `place` is where it begins ("chapter 12"), or ""."""
+
+    start: int
+    end: int
+    kept: float
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something worth knowing that is not an error."""
 
@@ -103,4 +129,4 @@ class Failed:
     exit_code: int
 
 
-Event: TypeAlias = Loading | Loaded | Counted | ReadProgress | ReadDone | Piece | Answered | Notice | Failed
+Event: TypeAlias = Loading | Loaded | Counted | ReadProgress | ReadDone | Side | Piece | Answered | Notice | Failed

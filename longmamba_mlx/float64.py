@@ -72,3 +72,11 @@ def gated_rms_norm(
     split = value.reshape(*y.shape[:2], groups, -1)
     normed = (split / np.sqrt((split**2).mean(-1, keepdims=True) + eps)).reshape(y.shape) * weight
     return (_gate(normed, z) if norm_before_gate else normed,)
+
+
+def part_norms(x: Values, sizes: tuple[int, int, int], eps: float, weights: tuple[Values, ...]) -> tuple[Values]:
+    """The norms of dt, B and C in float64, side by side."""
+    parts = np.split(x, [sizes[0], sizes[0] + sizes[1]], axis=-1)
+    scaled = zip(parts, weights, strict=True)
+    normed = [part / np.sqrt((part**2).mean(-1, keepdims=True) + eps) * weight for part, weight in scaled]
+    return (np.concatenate(normed, axis=-1),)

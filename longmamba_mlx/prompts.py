@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longmamba_mlx.errors import ConfigError, UsageError
@@ -14,28 +14,54 @@ _NOT_FOUND = ("the document does not say", "not in the document", "not mentioned
 
 @dataclass(frozen=True, slots=True)
 class PromptForm:
-    """The plain form for base models; a model folder's config.json may bring its own ("longmamba" block)."""
+    """What stands around the document, the questions and the answers.
+
+    The plain form is for base models; a model folder's config.json may bring its own ("longmamba" block), and a chat
+    model's template gives one (`chattemplate`): `opening` is read before the document, so that the document state is a
+    true beginning of every prompt; `follow_up` asks after an answer, `question` right after the document.
+    """
 
     question: str = _QUESTION
     stops: tuple[str, ...] = _STOPS
     not_found: tuple[str, ...] = _NOT_FOUND
+    opening: str = ""
+    follow_up: str = ""
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, object]) -> PromptForm:
-        """Read the keys question, stop and not_found. Raises ConfigError for anything but texts."""
+    def from_settings(cls, settings: Mapping[str, object], template: PromptForm | None = None) -> PromptForm:
+        """Read the keys question, stop and not_found; without a question, `template` is the form where there is one.
+
+        Raises ConfigError for anything but texts.
+        """
+        if template is not None and "question" not in settings:
+            return template
         question = settings.get("question", _QUESTION)
         if not isinstance(question, str) or "{question}" not in question:
             raise ConfigError('"question" in the longmamba settings must be a text with {question} in it')
         return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND))
 
-    def ask(self, question: str) -> str:
-        """The text that follows the document. Raises UsageError for an empty question."""
+    def ask(self, question: str, *, again: bool = False) -> str:
+        """The text that follows the document, or with `again` an answer. Raises UsageError for an empty question."""
         words = " ".join(question.split())
         if not words:
             raise UsageError("The question is empty.", hint='Ask something: longmamba-mlx ask --file F "Who?"')
-        if "{question}?" in self.question:  # the form brings the mark itself
+        form = self.follow_up if again and self.follow_up else self.question
+        if "{question}?" in form:  # the form brings the mark itself
             words = words.rstrip("? ")
-        return self.question.replace("{question}", words)
+        return form.replace("{question}", words)
+
+    def ask_after(self, question: str, *, again: bool = False) -> tuple[str, str]:
+        """`ask` in two parts, between which passages of the document can be read once more.
+
+        They follow the document, or in a talk stand at the beginning of the question's turn.
+        """
+        text = self.ask(question, again=again)
+        turn = len(self.follow_up.split("{question}")[0]) if again and self.follow_up else 0
+        return text[:turn], text[turn:]
+
+    def reread(self, passages: Sequence[str]) -> str:
+        """Passages of the document as they are read once more."""
+        return "".join(f"\n\n{passage}" for passage in passages) + ("\n\n" if self.follow_up else "")
 
     def finish(self, text: str) -> tuple[str, bool]:
         """The part of `text` before the first stop, and whether there was one."""

@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.answering import generate
+from longmamba_mlx.answering import advance
+from longmamba_mlx.counting import count
 from longmamba_mlx.documents import Document
-from longmamba_mlx.events import Answer, Answered, Event, Piece
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.events import Answer, Answered, Event, Piece, ReadProgress, Region
+from longmamba_mlx.largetext import Text, length_of, pieces_of, until
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.passages import PassageIndex
-from longmamba_mlx.reading import Reading
-from longmamba_mlx.statefile import StateKey, write_state
+from longmamba_mlx.reading import Ids, Reading, Run, reading_steps
+from longmamba_mlx.reply import Reply
+from longmamba_mlx.statefile import StateKey, StoredState, write_state
+from longmamba_mlx.textmap import TextMap, regions
 
 if TYPE_CHECKING:
+    from longmamba_mlx.longmamba import FilterPlan
     from longmamba_mlx.model import Model
     from longmamba_mlx.passages import Passage
+    from longmamba_mlx.reading import Progress
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Where a talk stands: the state before its last question, and the ids of that question and its answer."""
+
+    state: ModelState
+    ids: NDArray[np.uint32]
+    end: int | None
 
 
 @dataclass
@@ -30,11 +47,36 @@ class ReadDocument:
     """A document as the model remembers it after one reading. Every question starts from this state."""
 
     model: Model
-    document: Document | None
+    source: Text | None
+    """The text it was read from; None for a state that was opened alone."""
     reading: Reading
     key: StateKey
     seconds: float
     """How long the reading took; 0 for one that was reopened."""
+    text_map: TextMap | None = None
+    """Where tokens stand in the text; None for a state without its document."""
+    nearest: Callable[[Ids], StoredState | None] | None = None
+    """Finds a stored state inside the document, from which some first ids of it can be read on."""
+    talk: Talk | None = field(default=None, init=False, repr=False)
+    """Where the talk about it stands: after the last answer."""
+    _as_of: tuple[int, ModelState] | None = field(default=None, init=False, repr=False)
+    _index: tuple[int | None, PassageIndex] | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def restored(
+        cls, model: Model, document: Text | None, stored: StoredState, plan: FilterPlan | None
+    ) -> ReadDocument:
+        """A document from its stored state."""
+        plan = plan.resolved(stored.thresholds) if plan is not None and stored.thresholds else plan
+        text_map = None if stored.text_map is None else TextMap.from_array(stored.text_map)
+        if text_map is not None and document is not None and not text_map.fits(stored.key.tokens, length_of(document)):
+            text_map = None  # a file from elsewhere may say anything: nothing is shown beyond the text's end
+        return cls(model, document, Reading(stored.state, None, plan, stored.kept), stored.key, 0.0, text_map)
+
+    @property
+    def document(self) -> Document | None:
+        """The document with its text; None for a state that was opened alone, or whose text is not held in memory."""
+        return self.source if isinstance(self.source, Document) else None
 
     @property
     def state(self) -> ModelState:
@@ -48,7 +90,27 @@ class ReadDocument:
 
     @property
     def title(self) -> str:
-        return self.document.title if self.document is not None else "document"
+        return self.source.title if self.source is not None else "document"
+
+    @property
+    def filter(self) -> str:
+        """The filter it was read with; "off" also where the document is too short to be filtered."""
+        return "off" if self.key.filter == "off" else self.model.filter
+
+    @property
+    def kept(self) -> NDArray[np.uint8] | None:
+        """(tokens,): the share of filterable units that kept each token, 255 = all; None where nothing was filtered."""
+        return self.reading.kept
+
+    def regions(self, count: int) -> tuple[Region, ...]:
+        """The document cut into `count` stretches of equal length in tokens; () where `kept` is None."""
+        if self.kept is None or self.text_map is None:
+            return ()
+        return regions(self.kept, self.text_map, count, self.place_at)
+
+    def place_at(self, offset: int) -> str:
+        """Where the character at `offset` stands: "chapter 12", "page 40", or ""."""
+        return "" if self.source is None else self.source.place_at(offset)
 
     def ask(self, question: str, **options: object) -> Answer:
         """Answer a question; options as for `answering`. Raises UsageError for an empty one."""
@@ -61,60 +123,105 @@ class ReadDocument:
             if isinstance(event, Piece):
                 yield event.text
 
+    def reset_talk(self) -> None:
+        """The next question with `keep` starts from the document alone."""
+        self.talk = None
+
     def answering(
         self,
         question: str,
         *,
+        keep: bool = False,
+        reread: int = 0,
+        as_of: str | None = None,
         max_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        should_stop: Stop | None = None,
     ) -> Iterator[Event]:
-        """Piece after Piece, then Answered. The question is not filtered; the document state stays as it is."""
-        model, form, started = self.model, self.model.form, time.monotonic()
-        prompt = model.tokenizer.encode(form.ask(question))
-        decoder, raw, shown, count, ended = model.tokenizer.stream(), "", "", 0, False
-        reason = "length"
-        for token in generate(
-            model.loaded.model,
-            self.state,
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            stop_ids=model.loaded.config.eos_token_ids,
-            should_stop=should_stop,
-        ):
-            count += 1
-            raw += decoder.push(token)
-            text, ended = form.finish(raw.lstrip())
-            if len(text) > len(shown):
-                yield Piece(text[len(shown) :])
-                shown = text
-            ended = ended or form.is_refusal(text)
-            if ended:
-                break
-        if ended or count < max_tokens:
-            reason = "stopped" if should_stop is not None and should_stop() and not ended else "stop"
-        answer = shown.strip()
-        yield Answered(
-            Answer(
-                question=question,
-                text=answer,
-                found=form.found(answer),
-                passages=self._passages(question, answer) if form.found(answer) else (),
-                tokens=count,
-                seconds=time.monotonic() - started,
-                finish_reason=reason,
+        """Piece after Piece, then Answered. The question is not filtered; the document state stays as it is.
+
+        keep: goes on from the talk so far instead of the document. reread: reads that many of the most related
+        passages again before answering. as_of: "chapter 12", "page 40", "50%": answers as one who has read to the end
+        of it, and no further; the stretch from the nearest stored state is read first (ReadProgress).
+
+        Raises UsageError for an empty question or a place that is not there, StoppedError while that stretch is read.
+        """
+        started = time.monotonic()
+        form = self.model.form
+        end = self._end_of(as_of)
+        talk = self.talk if keep and self.talk is not None and self.talk.end == end else None
+        before, text = form.ask_after(question, again=talk is not None)
+        if talk is not None:
+            _, state = advance(self.model.loaded.model, talk.state, talk.ids)
+        else:
+            state = self.state if end is None else (yield from self._state_at(end, should_stop))
+        if reread:
+            encode = self.model.tokenizer.encode
+            prompt = np.concatenate([encode(before), self._again(question, reread, end), encode(text)])
+        else:
+            prompt = self.model.tokenizer.encode(before + text)
+        reply = Reply(self.model, max_tokens)
+        yield from reply.stream(state, prompt, temperature, seed, should_stop)
+        self.talk = Talk(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
+        passages = self._passages(question, reply.text, 3, end) if form.found(reply.text) else ()
+        # Nothing in the document has a telling word of the question or the answer: it cannot come from there.
+        found = form.found(reply.text) and (self.document is None or bool(passages))
+        seconds = time.monotonic() - started
+        yield Answered(Answer(question, reply.text, found, passages, len(reply.ids), seconds, reply.reason))
+
+    def _end_of(self, as_of: str | None) -> int | None:
+        """The character at which a place ends; None for the whole document."""
+        if as_of is None:
+            return None
+        if self.source is None:
+            raise UsageError("There is no text to find a place in.", hint="Open the document with its file.")
+        end = self.source.find_place(as_of)
+        if end is None:
+            known = [place.label for place in self.source.places[:3]]
+            hint = f'Give a share such as "50%"{", or a place: " + ", ".join(known) if known else ""}.'
+            raise UsageError(f"There is no {as_of!r} in {self.title}.", hint=hint)
+        return end if end < length_of(self.source) else None
+
+    def _state_at(self, end: int, should_stop: Stop | None) -> Generator[Event, None, ModelState]:
+        """The state after the first `end` characters, read with the same thresholds as the whole."""
+        if self._as_of is not None and self._as_of[0] == end:
+            return self._as_of[1]
+        model, document = self.model, cast("Text", self.source)
+        if self.reading.plan is None and self.key.filter != "off":
+            hint = "Load the model with the filter that this document was read with."
+            raise UsageError(
+                "This document was read with another filter: no place in it can be gone back to.", hint=hint
             )
-        )
+        opening = model.tokenizer.encode(model.form.opening)
+        ids = count(model.tokenizer, opening, pieces_of(document, end), should_stop=should_stop).ids
+        if len(ids) == len(opening):
+            raise UsageError(f"Nothing stands before that place in {self.title}.", hint="Name a later one.")
+        stored = None if self.nearest is None else self.nearest(ids)
+        plan = self.reading.plan
+        start = None if stored is None else Reading(stored.state, None, plan)
+        if start is not None and start.state.tokens == len(ids):
+            state = start.state
+        else:
+            steps = reading_steps(model.loaded.model, ids, plan, Run(self.key.chunk, should_stop, "none", start))
+            state = (yield from as_events(steps, self)).state
+        self._as_of = end, state
+        return state
 
-    @cached_property
-    def _index(self) -> PassageIndex | None:
-        return None if self.document is None else PassageIndex(self.document)
+    def _passages(self, question: str, answer: str, limit: int, end: int | None) -> tuple[Passage, ...]:
+        """Related passages from the first `end` characters; () without the text."""
+        if self.document is None:
+            return ()
+        if self._index is None or self._index[0] != end:
+            document = self.document if end is None else until(self.document, end)
+            self._index = end, PassageIndex(document)
+        return self._index[1].search(question, answer, limit)
 
-    def _passages(self, question: str, answer: str) -> tuple[Passage, ...]:
-        return () if self._index is None else self._index.search(question, answer)
+    def _again(self, question: str, count: int, end: int | None) -> NDArray[np.uint32]:
+        """The ids of the `count` passages that have most to do with a question, in the document's order."""
+        found = sorted(self._passages(question, "", count, end), key=lambda passage: passage.start)
+        text = self.model.form.reread([passage.text for passage in found])
+        return self.model.tokenizer.encode(text, as_text=True)
 
     def thresholds(self) -> list[NDArray[np.float32] | None]:
         """Per layer the thresholds that were used, None where nothing was filtered."""
@@ -123,11 +230,44 @@ class ReadDocument:
 
     def info(self) -> dict[str, str | int | float | bool | None]:
         """What a list of remembered documents shows."""
-        source = "" if self.document is None else self.document.source
-        return {"title": self.title, "source": source, "model": self.model.name,
-                "filter": self.model.filter if self.reading.plan is not None else "off",
-                "seconds": round(self.seconds, 3), "read": time.strftime("%Y-%m-%dT%H:%M:%S%z")}  # fmt: skip
+        return describe(self.model, self.source, self.reading.plan, round(self.seconds, 3))
 
     def save(self, path: str | Path) -> None:
         """Write the document state as one file, atomically. Raises DiskError."""
-        write_state(Path(path), self.key, self.state, self.thresholds(), self.info())
+        text_map = None if self.text_map is None else self.text_map.array()
+        write_state(Path(path), self.key, self.state, self.thresholds(), self.info(), kept=self.kept, text_map=text_map)
+
+
+def as_events(steps: Generator[Progress, None, Reading], book: ReadDocument) -> Generator[Event, None, Reading]:
+    """A reading's progress as events, with its place in the document."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            reading: Reading = end.value
+            return reading
+        yield progress_event(step, book.source, book.text_map)
+
+
+def progress_event(step: Progress, document: Text | None, text_map: TextMap | None) -> ReadProgress:
+    """Progress as the event, with the place in the document that has been come to."""
+    place = ""
+    if document is not None and text_map is not None:
+        place = document.place_at(text_map.character(step.done))
+    return ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory, place)
+
+
+def describe(
+    model: Model, document: Text | None, plan: FilterPlan | None, seconds: float
+) -> dict[str, str | int | float | bool | None]:
+    """What a list of remembered documents shows of one."""
+    return {
+        "title": "document" if document is None else document.title,
+        "source": "" if document is None else document.source,
+        "characters": 0 if document is None else length_of(document),
+        "model": model.name,
+        "filter": "off" if plan is None else model.filter,
+        "settings": "" if plan is None else plan.settings.canonical(),
+        "seconds": seconds,
+        "read": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

@@ -4,6 +4,9 @@ Two orders give the same state. Chunk by chunk (all layers of a chunk, then the 
 are known beforehand; layer by layer (all chunks of a layer, then the next layer) when a layer's thresholds depend on
 the whole document's step sizes, as in the `document` mode: the layer's step sizes are computed first, then its
 thresholds, then the layer itself on inputs that the layers below have already filtered.
+
+Chunk by chunk, a reading can go on from the state after any chunk, with the same numbers to the last bit. Layer by
+layer there is no such state before the end, and the whole document's activations are held: it starts again.
 """
 
 from __future__ import annotations
@@ -11,67 +14,94 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError, StoppedError
+from longmamba_mlx.keptcounts import MOST_TOKENS, KeptSum
+from longmamba_mlx.layerwise import passes, read_by_layer
 from longmamba_mlx.longmamba import FilterPlan
 from longmamba_mlx.memory import resident_bytes
 from longmamba_mlx.models import LanguageModel
-from longmamba_mlx.models.state import LayerState, ModelState
+from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.textmap import ALL_KEPT
 
 Wanted = Literal["none", "last", "all"]
-Ids = NDArray[np.uint32]
+Kept = NDArray[np.uint8]
 Result = TypeVar("Result")
+
+
+class Ids(Protocol):
+    """Token ids (S,) uint32: an array, or a file that gives slices of them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint32]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` tokens after `seconds`; `memory` in bytes."""
+    """`done` of `total` tokens after `seconds`, `before` of them in an earlier run; `memory` in bytes."""
 
     done: int
     total: int
     seconds: float
     memory: int
+    before: int = 0
 
     @property
     def tokens_per_second(self) -> float:
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        return (self.done - self.before) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float:
-        return self.seconds * (self.total - self.done) / self.done if self.done else float("inf")
+        now = self.done - self.before
+        return self.seconds * (self.total - self.done) / now if now else float("inf")
 
 
 @dataclass(frozen=True)
 class Reading:
     """What reading gives: the state after the last token, logits as asked for, the plan with its thresholds fixed.
 
-    `logits` is (vocab,) for "last", (S, vocab) for "all", float32, None for "none".
+    `logits` is (vocab,) for "last", (S, vocab) for "all", float32, None for "none". kept (S,) uint8 is the share of
+    filtered units that kept each token (`textmap.ALL_KEPT`: all); None where nothing was filtered, or S > 16 million.
     """
 
     state: ModelState
     logits: NDArray[np.float32] | None
     plan: FilterPlan | None
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a reading goes: see `read_tokens`."""
+
+    chunk: int = 512
+    should_stop: Callable[[], bool] | None = None
+    logits: Wanted = "last"
+    start: Reading | None = None
+    on_state: Callable[[ModelState, Kept | None], object] | None = None
 
 
 class _Clock:
     """Counts work in token-layers and tells it in tokens."""
 
-    def __init__(self, tokens: int, passes: int, should_stop: Callable[[], bool] | None) -> None:
-        self.tokens, self.passes, self.work = tokens, passes, 0
+    def __init__(self, tokens: int, passes: int, run: Run, before: int = 0) -> None:
+        self.tokens, self.passes, self.work, self.before = tokens, passes, before * passes, before
         self.started = time.monotonic()
-        self._should_stop = should_stop
+        self._should_stop = run.should_stop
 
-    def advance(self, tokens: int, passes: int = 1) -> Progress:
-        if self._should_stop is not None and self._should_stop():
+    def advance(self, tokens: int) -> Progress:
+        self.work += tokens
+        at_end = self.work >= self.tokens * self.passes  # then there is nothing left to stop
+        if self._should_stop is not None and self._should_stop() and not at_end:
             raise StoppedError("The reading was stopped.", hint="Run the same command again to read it.")
-        self.work += tokens * passes
         done = self.work // self.passes
-        return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes())
+        return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes(), self.before)
 
 
 def read_tokens(
@@ -83,14 +113,20 @@ def read_tokens(
     on_progress: Callable[[Progress], object] | None = None,
     should_stop: Callable[[], bool] | None = None,
     logits: Wanted = "last",
+    start: Reading | None = None,
+    on_state: Callable[[ModelState, Kept | None], object] | None = None,
 ) -> Reading:
     """Read ids (S,) with `plan` (None: nothing filtered), `chunk` tokens to a model call.
 
-    The state does not depend on `chunk`. `should_stop` is asked after every chunk. Raises StoppedError, NumericError
-    for a state or logits that are not finite, ValueError for no tokens or a chunk below 1.
+    The state does not depend on `chunk`. `should_stop` is asked after every chunk. `start` is the reading of the first
+    tokens of these ids with the same plan; where it ended after whole chunks, the result is that of one run, bitwise.
+    `on_state` gets the state and the kept counts after every chunk (not when reading layer by layer).
+
+    Raises StoppedError, NumericError for a state or logits that are not finite, ValueError for no tokens or a chunk
+    below 1.
     """
-    steps = reading_steps(model, ids, plan, chunk=chunk, should_stop=should_stop, logits=logits)
-    return run_to_end(steps, on_progress)
+    run = Run(chunk, should_stop, logits, start, on_state)
+    return run_to_end(reading_steps(model, ids, plan, run), on_progress)
 
 
 def run_to_end(
@@ -108,96 +144,96 @@ def run_to_end(
 
 
 def reading_steps(
-    model: LanguageModel,
-    ids: Ids,
-    plan: FilterPlan | None,
-    *,
-    chunk: int = 512,
-    should_stop: Callable[[], bool] | None = None,
-    logits: Wanted = "last",
+    model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run
 ) -> Generator[Progress, None, Reading]:
     """`read_tokens` as a generator: yields Progress, returns the Reading."""
-    ids = np.asarray(ids, np.uint32)
-    if ids.ndim != 1 or not len(ids) or chunk < 1:
-        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {ids.shape} and {chunk}")
-    if int(ids.max()) >= model.config.vocab_size:
-        raise ValueError(f"token {int(ids.max())} is outside the vocabulary of {model.config.vocab_size}")
+    if not len(ids) or np.ndim(ids[:1]) != 1 or run.chunk < 1:
+        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {run.chunk}")
     if plan is not None and plan.needs_document:
-        reading = yield from _by_layer(model, ids, plan, chunk, should_stop, logits)
+        reading = yield from _by_layer(model, ids, plan, run)
     else:
-        reading = yield from _by_chunk(model, ids, plan, chunk, should_stop, logits)
+        reading = yield from _by_chunk(model, ids, plan, run)
     if not reading.state.is_finite() or (reading.logits is not None and not np.isfinite(reading.logits).all()):
         raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
     return reading
 
 
-def _chunks(ids: Ids, chunk: int) -> Iterator[mx.array]:
-    for start in range(0, len(ids), chunk):
-        yield mx.array(ids[None, start : start + chunk])
+def _chunks(model: LanguageModel, ids: Ids, chunk: int, plan: FilterPlan | None, first: int = 0) -> Iterator[mx.array]:
+    """Chunks (1, l) from token `first` on; none reaches across the edge of a protected part of the document."""
+    start = first
+    while start < len(ids):
+        stop = min(start + chunk, len(ids) if plan is None else plan.next_edge(start))
+        piece = np.asarray(ids[start:stop], np.uint32)
+        start = stop
+        if int(piece.max()) >= model.config.vocab_size:
+            raise ValueError(f"token {int(piece.max())} is outside the vocabulary of {model.config.vocab_size}")
+        yield mx.array(piece[None])
 
 
-def _by_chunk(
-    model: LanguageModel,
-    ids: Ids,
-    plan: FilterPlan | None,
-    chunk: int,
-    should_stop: Callable[[], bool] | None,
-    logits: Wanted,
-) -> Generator[Progress, None, Reading]:
+def _by_chunk(model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run) -> Generator[Progress, None, Reading]:
     layers = range(model.config.n_layer)
-    thresholds = None if plan is None else [_array(plan.thresholds(index)) for index in layers]
-    clock = _Clock(len(ids), 1, should_stop)
-    state, kept = model.initial_state(), []
-    hidden = None
-    for piece in _chunks(ids, chunk):
-        hidden, state = model(piece, state, thresholds)
-        if logits == "all":
-            kept.append(np.array(model.head(hidden)[0]))
-        state.evaluate()
-        yield clock.advance(piece.shape[1])
-    return Reading(state, _logits(model, hidden, kept, logits), plan)
-
-
-def _by_layer(
-    model: LanguageModel,
-    ids: Ids,
-    plan: FilterPlan,
-    chunk: int,
-    should_stop: Callable[[], bool] | None,
-    logits: Wanted,
-) -> Generator[Progress, None, Reading]:
-    layers = range(model.config.n_layer)
-    waiting = sum(plan.waits(index) for index in layers)
-    clock = _Clock(len(ids), model.config.n_layer + waiting, should_stop)
-    hidden = [model.embed(piece) for piece in _chunks(ids, chunk)]
-    initial, after, fixed = model.initial_state(), [], []
-    for index in layers:
-        if plan.waits(index):
-            raw = yield from _raw_steps(model, index, hidden, initial.layers[index], clock)
-            fixed.append(plan.resolve(index, raw))
+    thresholds = None if plan is None else [plan.thresholds(index) for index in layers]
+    state = model.initial_state() if run.start is None else run.start.state
+    kept = None if thresholds is None or len(ids) > MOST_TOKENS else np.zeros(len(ids), np.uint8)
+    if kept is not None and run.start is not None:
+        if run.start.kept is None:
+            kept = None
         else:
-            fixed.append(plan.thresholds(index))
-        state, threshold = initial.layers[index], _array(fixed[-1])
-        for number, piece in enumerate(hidden):
-            hidden[number], state = model.layer(index, piece, state, threshold)
-            mx.eval(hidden[number], state.conv, state.ssm)
-            yield clock.advance(piece.shape[1])
-        after.append(state)
-    whole = [np.array(model.head(piece)[0]) for piece in hidden] if logits == "all" else []
-    state_after = ModelState(layers=tuple(after), tokens=len(ids))
-    return Reading(state_after, _logits(model, hidden[-1], whole, logits), plan.resolved(fixed))
-
-
-def _raw_steps(
-    model: LanguageModel, index: int, hidden: list[mx.array], state: LayerState, clock: _Clock
-) -> Generator[Progress, None, NDArray[np.float32]]:
-    """The raw step sizes of a whole document in one layer, (S, units) float32."""
-    pieces = []
-    for piece in hidden:
-        raw, state = model.raw_step(index, piece, state)
-        pieces.append(np.array(raw, np.float32)[0])
+            kept[: state.tokens] = run.start.kept
+    limits = None if thresholds is None else [_array(threshold) for threshold in thresholds]
+    clock = _Clock(len(ids), 1, run, state.tokens)
+    whole, hidden = [], None
+    for piece in _chunks(model, ids, run.chunk, plan, state.tokens):
+        protected = plan is not None and not plan.filters(state.tokens)
+        if thresholds is None or limits is None or kept is None or protected:
+            if kept is not None:
+                kept[state.tokens : state.tokens + piece.shape[1]] = ALL_KEPT
+            hidden, state = model(piece, state, None if protected else limits)
+        else:
+            first = state.tokens
+            hidden, state, share = _counted(model, piece, state, thresholds, limits)
+            kept[first : state.tokens] = share
+        if run.logits == "all":
+            whole.append(np.array(model.head(hidden)[0]))
+        state.evaluate()
+        if run.on_state is not None:
+            run.on_state(state, None if kept is None else kept[: state.tokens])
         yield clock.advance(piece.shape[1])
-    return np.concatenate(pieces)
+    return Reading(state, _logits(model, hidden, whole, run.logits), plan, kept)
+
+
+def _counted(
+    model: LanguageModel,
+    piece: mx.array,
+    state: ModelState,
+    thresholds: list[NDArray[np.float32] | None],
+    limits: list[mx.array | None],
+) -> tuple[mx.array, ModelState, Kept]:
+    """All layers over one chunk, as `model(...)`, and the share of filtered units that kept each of its tokens."""
+    hidden, after, counts = model.embed(piece), [], []
+    for index, limit in enumerate(limits):
+        before = state.layers[index]
+        if limit is None:
+            hidden, layer = model.layer(index, hidden, before)
+        else:
+            hidden, layer, kept = model.layer(index, hidden, before, limit, return_kept=True)
+            counts.append((index, kept))
+        after.append(layer)
+    total = KeptSum(piece.shape[1])
+    for index, kept in counts:
+        threshold = thresholds[index]
+        if threshold is not None:
+            total.add(np.array(kept)[0], threshold)
+    return hidden, ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1]), total.share()
+
+
+def _by_layer(model: LanguageModel, ids: Ids, plan: FilterPlan, run: Run) -> Generator[Progress, None, Reading]:
+    clock = _Clock(len(ids), passes(model, plan), run)
+    embedded = [model.embed(piece) for piece in _chunks(model, ids, run.chunk, plan)]
+    end = yield from read_by_layer(model, embedded, len(ids), plan, run.chunk, clock)
+    whole = [np.array(model.head(piece)[0]) for piece in end.hidden] if run.logits == "all" else []
+    logits = _logits(model, end.hidden[-1], whole, run.logits)
+    return Reading(end.state, logits, plan.resolved(end.thresholds), end.kept)
 
 
 def _array(thresholds: NDArray[np.float32] | None) -> mx.array | None:

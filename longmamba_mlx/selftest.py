@@ -31,6 +31,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "mamba2": float64.ssd_scan,
     "conv": float64.causal_conv1d,
     "norm": float64.gated_rms_norm,
+    "parts": float64.part_norms,
 }
 _LONG = {"metal": 16384, "reference": 512}  # tokens: the specification takes one after the other
 
@@ -104,11 +105,15 @@ def _operations(how: str) -> dict[str, Op]:
         from longmamba_mlx.ops import metal
 
         return {"mamba1": metal.selective_scan, "mamba2": metal.ssd_scan, "conv": metal.causal_conv1d,
-                "norm": metal.gated_rms_norm}  # fmt: skip
+                "norm": metal.gated_rms_norm, "parts": _side_by_side(metal.part_norms)}  # fmt: skip
     from longmamba_mlx.ops import conv, norm, reference
 
     return {"mamba1": reference.selective_scan, "mamba2": reference.ssd_scan, "conv": conv.causal_conv1d,
-            "norm": norm.gated_rms_norm}  # fmt: skip
+            "norm": norm.gated_rms_norm, "parts": _side_by_side(norm.part_norms)}  # fmt: skip
+
+
+def _side_by_side(op: Op) -> Op:
+    return lambda **case: mx.concatenate(op(**case), axis=-1)
 
 
 def _compared(kernel: str, name: str, dtype: str, op: Op, oracle: Callable[..., Any], case: Case) -> Row:
@@ -149,6 +154,8 @@ def _error(value: mx.array, expected: Values) -> float:
 
 
 def _as64(value: object) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_as64, value))
     return np.array(value.astype(mx.float32)).astype(np.float64) if isinstance(value, mx.array) else value
 
 
@@ -193,6 +200,12 @@ def _norm_case(groups: int, before: bool, dtype: str) -> Case:
     return {"y": y, "z": z, "weight": _draw(rng, 612), "groups": groups, "eps": 1e-5, "norm_before_gate": before}
 
 
+def _parts_case(dtype: str) -> Case:
+    rng = np.random.default_rng(5)
+    weights = tuple(_draw(rng, size) for size in (70, 16, 16))
+    return {"x": _draw(rng, 2, 5, 102).astype(_DTYPES[dtype]), "sizes": (70, 16, 16), "eps": 1e-5, "weights": weights}
+
+
 def _cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
     """What is compared with float64: (name, dtype, arguments)."""
     if kernel == "conv":
@@ -206,6 +219,14 @@ def _cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
             yield "after the gate", dtype, _norm_case(1, False, dtype)
             yield "before the gate, 2 groups", dtype, _norm_case(2, True, dtype)
         return
+    if kernel == "parts":
+        for dtype in _DTYPES:  # float32 comes out, whatever goes in
+            yield f"dt, B and C in {dtype}", "float32", _parts_case(dtype)
+        return
+    yield from _scan_cases(kernel, long)
+
+
+def _scan_cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
     usual = (70, 16) if kernel == "mamba1" else (4, 32, 2, 64)
     for dtype in _DTYPES:
         for length in (1, 33, 65):

@@ -1,4 +1,7 @@
-"""One read document as one file: the model state after its last token, and all that this state depends on."""
+"""One read document as one file: the model state after its last token, and all that this state depends on.
+
+The same file, with fewer tokens done than its key tells of, is a checkpoint of a reading that is not at its end.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,11 @@ if TYPE_CHECKING:
 
 Info: TypeAlias = Mapping[str, str | int | float | bool | None]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: kept counts, map of the text, digest of the ids; what was read before a document is in the key
+_MAX_LAYERS = 1024
 _THRESHOLD = "thresholds."
+_KEPT = "kept"
+_TEXT_MAP = "text_map"
 
 
 class UnreadableStateError(StateError):
@@ -49,6 +55,7 @@ class StateKey:
     chunk: int  # tokens per model call
     kernel: str  # name and version of the scan
     dtype: str  # of the weights
+    opening: str = ""  # sha256 of what a chat template puts before the document, "" for nothing
     format_version: int = FORMAT_VERSION
 
     def digest(self) -> str:
@@ -71,16 +78,33 @@ class StateKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A state as it was stored. `thresholds`: per layer (units,) float32, None where nothing was filtered."""
+    """A state as it was stored. `thresholds`: per layer (units,) float32, None where nothing was filtered.
+
+    kept (tokens,) uint8 and text_map (2, k) int64 are what `textmap` describes, None where there is none; `ids` is the
+    sha256 (hex) of the token ids read, as little-endian uint32, "" when it was not taken.
+    """
 
     key: StateKey
     state: ModelState
     thresholds: tuple[Threshold, ...]
     info: dict[str, Any]
+    kept: npt.NDArray[np.uint8] | None = None
+    text_map: npt.NDArray[np.int64] | None = None
+    ids: str = ""
 
 
-def write_state(path: Path, key: StateKey, state: ModelState, thresholds: Sequence[Threshold], info: Info) -> None:
-    """Write a state file anywhere, atomically.
+def write_state(
+    path: Path,
+    key: StateKey,
+    state: ModelState,
+    thresholds: Sequence[Threshold],
+    info: Info,
+    *,
+    kept: npt.NDArray[np.uint8] | None = None,
+    text_map: npt.NDArray[np.int64] | None = None,
+    ids: str = "",
+) -> None:
+    """Write a state file anywhere, atomically; the rest as in `StoredState`.
 
     `thresholds` has one entry per layer, or none at all. `info` is shown to people (title, source, date):
     texts, numbers and None, not nested. Raises DiskError; NumericError for a state that is not
@@ -90,27 +114,36 @@ def write_state(path: Path, key: StateKey, state: ModelState, thresholds: Sequen
 
     if not state.is_finite():
         raise NumericError("The document state holds NaN or infinity: not stored.", hint="Read it again.")
-    if state.tokens != key.tokens or len(thresholds) not in (0, len(state.layers)):
+    if not 0 <= state.tokens <= key.tokens or len(thresholds) not in (0, len(state.layers)):
         raise ValueError("key, state and thresholds do not belong together")
     arrays: dict[str, safeio.Array] = dict(state.arrays())
     for index, threshold in enumerate(thresholds):
         if threshold is not None:
             arrays[f"{_THRESHOLD}{index}"] = np.asarray(threshold, np.float32)
+    if kept is not None:
+        arrays[_KEPT] = np.asarray(kept, np.uint8)
+    if text_map is not None:
+        arrays[_TEXT_MAP] = np.asarray(text_map, np.int64)
     metadata = {
         "key": key.to_json(),
+        "done": str(state.tokens),
+        "ids": ids,
         "layers": str(len(thresholds)),
+        "depth": str(len(state.layers)),
         "info": json.dumps(dict(info), ensure_ascii=True, allow_nan=False),
     }
     parse_table(metadata["info"])
     safeio.save_arrays(path, arrays, metadata)
 
 
-def read_state(path: Path, *, key: StateKey | None = None, like: ModelState | None = None) -> StoredState:
+def read_state(
+    path: Path, *, key: StateKey | None = None, like: ModelState | None = None, whole: bool = True
+) -> StoredState:
     """Read a state file and check all of it: layout, digests, numbers, and every field of `key` when given.
 
     `like` is a state of the same model (its initial one): names, dtypes and shapes are compared with it
-    before any data is read. Raises StateError, one line that says what is wrong; UnreadableStateError when
-    the file could not be read at all.
+    before any data is read. A checkpoint is refused unless `whole` is False. Raises StateError, one line that
+    says what is wrong; UnreadableStateError when the file could not be read at all.
     """
     from longmamba_mlx.models.state import ModelState
 
@@ -119,23 +152,28 @@ def read_state(path: Path, *, key: StateKey | None = None, like: ModelState | No
         arrays, metadata = safeio.load_arrays(path, expected=expected)
         found = StateKey.from_json(metadata["key"])
         _compare(found, key)
+        done = int(metadata["done"])
+        if not 0 <= done <= found.tokens or (whole and done != found.tokens):
+            raise ValueError("it is not from the end of its document")
         thresholds = _take_thresholds(arrays, int(metadata["layers"]))
-        state = ModelState.from_arrays(arrays, found.tokens)
+        kept, text_map = _take_maps(arrays, done)
+        state = ModelState.from_arrays(arrays, done, _depth(metadata))
         if not state.is_finite():
             raise ValueError("it holds NaN or infinity")
-        info = parse_table(metadata["info"])
+        info, ids = parse_table(metadata["info"]), metadata["ids"]
     except (LongMambaError, ValueError) as error:
         _refuse(path, str(error), unreadable=isinstance(error, safeio.UnreadableError))
     except KeyError as error:
         _refuse(path, f"{error} is missing")
-    return StoredState(found, state, thresholds, info)
+    return StoredState(found, state, thresholds, info, kept, text_map, ids)
 
 
-def read_key(path: Path) -> tuple[StateKey, dict[str, Any]]:
-    """A state file's key and info, from the header alone. Raises StateError."""
+def read_key(path: Path) -> tuple[StateKey, dict[str, Any], int]:
+    """A state file's key, info and number of tokens read, from the header alone. Raises StateError."""
     try:
         metadata = safeio.check_safetensors(path).get("__metadata__", {})
-        return StateKey.from_json(metadata["key"]), parse_table(metadata["info"])
+        key, info = StateKey.from_json(metadata["key"]), parse_table(metadata["info"])
+        return key, info, int(metadata["done"])
     except (LongMambaError, ValueError) as error:
         _refuse(path, str(error))
     except KeyError as error:
@@ -167,13 +205,25 @@ def _compare(found: StateKey, wanted: StateKey | None) -> None:
 
 def _expected(path: Path, like: ModelState) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What a state file of this model holds; thresholds are there for some layers only."""
-    expected = {name: (safeio.dtype_name(array), tuple(array.shape)) for name, array in like.arrays().items()}
     header = safeio.check_safetensors(path)
+    shapes = like.shapes(int(header["__metadata__"]["done"]))
+    expected = {name: (safeio.dtype_name(array), shapes[name]) for name, array in like.arrays().items()}
     for index, layer in enumerate(like.layers):
         name = f"{_THRESHOLD}{index}"
-        if name in header:
+        if name in header and layer.ssm is not None:
             expected[name] = ("F32", (layer.ssm.shape[1],))  # one per unit: channel or head
+    for name, dtype in ((_KEPT, "U8"), (_TEXT_MAP, "I64")):
+        if name in header:  # their lengths are the document's: compared once they are read
+            expected[name] = (dtype, tuple(header[name]["shape"]))
     return expected
+
+
+def _depth(metadata: Mapping[str, str]) -> int | None:
+    """How many layers the model has: those that remember nothing leave no arrays to count."""
+    depth = int(metadata["depth"]) if "depth" in metadata else None
+    if depth is not None and not 0 < depth <= _MAX_LAYERS:
+        raise ValueError("its number of layers is impossible")
+    return depth
 
 
 def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshold, ...]:
@@ -190,3 +240,20 @@ def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshol
             raise ValueError("its thresholds hold NaN")
         thresholds.append(threshold)
     return tuple(thresholds)
+
+
+def _take_maps(
+    arrays: dict[str, mx.array], done: int
+) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.int64] | None]:
+    """Move the kept counts and the map of the text out of `arrays`."""
+    import numpy as np
+
+    from longmamba_mlx.textmap import TextMap
+
+    kept, text_map = (arrays.pop(name, None) for name in (_KEPT, _TEXT_MAP))
+    if kept is not None and kept.shape != (done,):
+        raise ValueError("its kept counts are not one for each token")
+    return (
+        None if kept is None else np.array(kept, np.uint8),
+        None if text_map is None else TextMap.from_array(np.array(text_map, np.int64)).array(),
+    )

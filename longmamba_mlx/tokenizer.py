@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.documents import sanitize
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.tokenstream import EncodedPart, encode_parts
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from tokenizers import Tokenizer as Backend
 
 
@@ -62,9 +65,30 @@ class Tokenizer:
         """How many tokens there are, added ones included."""
         return int(self._backend.get_vocab_size())
 
-    def encode(self, text: str) -> NDArray[np.uint32]:
-        """Token ids (n,) of the text alone: nothing is put before or after it."""
+    def encode(self, text: str, *, as_text: bool = False) -> NDArray[np.uint32]:
+        """Token ids (n,) of the text alone: nothing is put before or after it. `as_text`: see `encode_document`."""
+        if as_text:
+            return np.asarray(self._as_text(text).ids, np.uint32)
         return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, np.uint32)
+
+    def encode_document(self, pieces: Iterable[str]) -> Iterator[EncodedPart]:
+        """A document's ids, part by part; the same as those of the whole text, which may come in pieces of any size.
+
+        What looks like a special token in a document is text: a book that holds "<|im_end|>" cannot end its own turn.
+        """
+        return encode_parts(self._as_text, pieces)
+
+    def special(self, token: int) -> bool:
+        """Whether an id is a special token, such as the end of a turn."""
+        added = self._backend.get_added_tokens_decoder().get(token)
+        return added is not None and added.special
+
+    def _as_text(self, text: str) -> Encoding:
+        self._backend.encode_special_tokens = True
+        try:
+            return self._backend.encode(text, add_special_tokens=False)
+        finally:
+            self._backend.encode_special_tokens = False
 
     def decode(self, ids: NDArray[np.uint32] | list[int]) -> str:
         """The text of whole ids, special tokens left out, free of control characters."""
@@ -73,3 +97,20 @@ class Tokenizer:
     def stream(self) -> Detokenizer:
         """A fresh detokenizer for one answer."""
         return Detokenizer(self._backend)
+
+
+class NoTokenizer(Tokenizer):
+    """Stands in for the tokenizer that a folder lacks: its model gives logits, but reads and writes no text."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.identity = ""
+
+    vocabulary = 0
+
+    @property
+    def _backend(self) -> Backend:  # type: ignore[override]
+        raise ModelError(
+            f"{self._folder.name} has no tokenizer.json, so its model cannot read text.",
+            hint="Convert the checkpoint again with --tokenizer, or copy its tokenizer.json there.",
+        )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from longmamba_mlx.errors import LongMambaError
+from longmamba_mlx.errors import LongMambaError, StoppedError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code: one line and a hint for a user's error, never a traceback."""
-    from longmamba_mlx.cli.app import app
-
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        from longmamba_mlx.cli.app import app
+
         app(args=with_default_command(words), prog_name="longmamba-mlx", standalone_mode=True)
     except LongMambaError as error:
         report(error)
@@ -40,6 +40,9 @@ def report(error: LongMambaError) -> None:
     """The error and its hint on stderr, free of control characters."""
     from longmamba_mlx.documents import one_line
 
+    if isinstance(error, StoppedError):  # as the user wished: one line that says how to go on
+        print(one_line(f"{error} {error.hint or ''}", 500), file=sys.stderr)
+        return
     print(f"Error: {one_line(str(error), 500)}", file=sys.stderr)
     if error.hint:
         print(f"Hint: {one_line(error.hint, 500)}", file=sys.stderr)

@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 from longmamba_mlx.catalogue import DEFAULT
+from longmamba_mlx.cli import models
 from longmamba_mlx.cli import options as o
+from longmamba_mlx.cli.bench import bench
+from longmamba_mlx.cli.evaluating import evaluation
+from longmamba_mlx.cli.fetching import chosen
+from longmamba_mlx.cli.states import states
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,12 +22,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Read long documents with a Mamba model on this machine, once, and ask them questions.",
 )
-states = typer.Typer(no_args_is_help=True, help="What is remembered of documents read before.")
-evaluation = typer.Typer(no_args_is_help=True, help="Measure what a model remembers of long documents.")
 app.add_typer(states, name="states")
 app.add_typer(evaluation, name="eval")
+app.add_typer(bench, name="bench")
 
-COMMANDS = ("ask", "calibrate", "chat", "convert", "demo", "doctor", "eval", "read", "selftest", "states")
+COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
+            "read", "selftest", "states", "use")  # fmt: skip
 
 
 def _version(wanted: bool) -> None:
@@ -57,6 +62,7 @@ def chat(
     """Chat about documents in the terminal. `longmamba-mlx book.txt` does the same."""
     from longmamba_mlx.cli.chatting import chat_about
 
+    model = chosen(model, offline=offline)
     raise typer.Exit(
         chat_about(file or [], model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed,
                    chunk=chunk, offline=offline, save=not no_save)
@@ -65,9 +71,14 @@ def chat(
 
 @app.command()
 def ask(
-    question: Annotated[str | None, typer.Argument(help="The question; quotes around it keep it whole.")] = None,
+    question: Annotated[
+        str | None, typer.Argument(help="The question; quotes keep it whole. - reads questions from standard input.")
+    ] = None,
     file: o.File = None,
     questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Every question goes on from the one before.")] = False,
+    reread: o.Reread = 0,
+    as_of: o.AsOf = None,
     model: o.ModelOrDefault = None,
     filter: o.Filter = "longmamba",
     max_tokens: o.MaxTokens = 64,
@@ -83,12 +94,14 @@ def ask(
     ] = False,
 ) -> None:
     """Ask about documents: the answer on standard output, everything else on standard error."""
-    from longmamba_mlx.cli.asking import ask_about
+    from longmamba_mlx.cli.asking import Way, ask_about, wanted_questions
     from longmamba_mlx.session import Session
 
+    model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
-                      offline=offline, save=not no_save)  # fmt: skip
-    found = ask_about(session, file or [], question, questions, model=model, json=json, stream=not no_stream)
+                      offline=offline, save=not no_save, hold_text=False)  # fmt: skip
+    way = Way(keep=keep, reread=reread, as_of=as_of, json=json, stream=not no_stream)
+    found = ask_about(session, file or [], wanted_questions(question, questions, file or []), way, model=model)
     if fail_if_not_found and not found:
         raise typer.Exit(3)
 
@@ -106,7 +119,8 @@ def read(
     from longmamba_mlx.cli.asking import read_only
     from longmamba_mlx.session import Session
 
-    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline)
+    model = chosen(model, offline=offline)
+    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False)
     read_only(session, file or [], model=model, json=json)
 
 
@@ -121,19 +135,7 @@ def demo(
     demonstrate(model, json=json)
 
 
-@app.command()
-def convert(
-    hf_path: Annotated[str, typer.Option("--hf-path", help="Hub id or folder of the checkpoint.")],
-    mlx_path: Annotated[Path, typer.Option("--mlx-path", help="Folder to write.")],
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.")
-    ] = None,
-    offline: o.Offline = False,
-) -> None:
-    """Convert a Mamba checkpoint to an MLX model folder."""
-    from longmamba_mlx.convert import convert as run
-
-    typer.echo(run(hf_path, mlx_path, dtype, offline=offline))
+models.register(app)
 
 
 @app.command()
@@ -143,35 +145,22 @@ def calibrate(
         Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.")
     ] = None,
     windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.")] = 16,
+    report: Annotated[
+        bool, typer.Option("--report", help="Print what the calibration says; measures only what never was.")
+    ] = False,
+    filter: o.Filter = "longmamba",
+    json: o.Json = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the report into this PNG.")] = None,
 ) -> None:
     """Measure a model's step sizes and store them beside it, for the filter."""
+    if report or plot is not None or json:
+        from longmamba_mlx.cli.calibrating import report_calibration
+
+        report_calibration(model, text, windows, filter=filter, json=json, plot=plot)
+        return
     from longmamba_mlx.cli.managing import calibrate_model
 
     calibrate_model(model, text, windows)
-
-
-@states.command("ls")
-def states_list(json: o.Json = False) -> None:
-    """List what is remembered."""
-    from longmamba_mlx.cli.managing import list_states
-
-    list_states(json=json)
-
-
-@states.command("show")
-def states_show(key: str, json: o.Json = False) -> None:
-    """Show one remembered document; KEY may be the first letters of its key."""
-    from longmamba_mlx.cli.managing import show_state
-
-    show_state(key, json=json)
-
-
-@states.command("rm")
-def states_remove(key: str) -> None:
-    """Forget one remembered document."""
-    from longmamba_mlx.cli.managing import remove_state
-
-    remove_state(key)
 
 
 @app.command()
@@ -188,33 +177,3 @@ def doctor(json: o.Json = False) -> None:
     from longmamba_mlx.cli.managing import examine
 
     examine(json=json)
-
-
-@evaluation.command()
-def niah(
-    model: o.Model = "demo",
-    lengths: Annotated[
-        str,
-        typer.Option(
-            "--lengths", help="Document lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths."
-        ),
-    ] = "1x,4x,16x",
-    filter: Annotated[str, typer.Option("--filter", help="Filters to compare, with commas.")] = "off,longmamba",
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Questions per length and filter.")] = 40,
-    facts: Annotated[int, typer.Option("--facts", min=1, help="Facts per document.")] = 4,
-    split: Annotated[str, typer.Option("--split", help="test, or dev while choosing anything.")] = "test",
-    filler: Annotated[
-        list[Path] | None,
-        typer.Option("--filler", help="Texts to hide the facts in; the sample document by default."),
-    ] = None,
-    absent: Annotated[
-        bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
-    ] = False,
-    seed: o.Seed = 0,
-    json: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")] = None,
-) -> None:
-    """Needles in a haystack: facts hidden in a long text, asked for one by one."""
-    from longmamba_mlx.cli.measuring import measure_niah
-
-    measure_niah(model, lengths, filter.split(","), samples=samples, facts=facts, split=split, filler=filler or [],
-                 absent=absent, seed=seed, json=json)  # fmt: skip

@@ -4,53 +4,86 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longmamba_mlx.catalogue import DEFAULT
-from longmamba_mlx.cli.progress import follow, summary
-from longmamba_mlx.documents import read_document
-from longmamba_mlx.errors import UsageError
+from longmamba_mlx.cli.interrupts import stopping
+from longmamba_mlx.cli.progress import ReadingBar, follow, summary
+from longmamba_mlx.documents import read_document, sanitize
+from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.prompts import PromptForm
 from longmamba_mlx.session import Answer, Answered, Piece, ReadDone, Session
 
 
-def ask_about(
-    session: Session,
-    files: list[str],
-    question: str | None,
-    questions: Path | None,
-    *,
-    model: str | None,
-    json: bool,
-    stream: bool,
-) -> bool:
-    """Read, then answer one question or a file of them; whether every answer was found in the document."""
-    wanted = _questions(question, questions)
-    done = follow(session.open(_sources(files)))
-    print(summary(done), file=sys.stderr)
-    _say_which(model)
-    found = True
-    for text in wanted:
-        answer = _answer(session, text, show=not json and stream)
-        found = found and answer.found
-        if json:
-            print(json_module.dumps(as_json(answer, done, model or DEFAULT), ensure_ascii=False), flush=True)
-        elif not stream:
-            print(answer.text, flush=True)
-        else:
-            print(flush=True)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How questions are asked and answers printed."""
+
+    keep: bool = False
+    reread: int = 0
+    as_of: str | None = None
+    json: bool = False
+    stream: bool = True
+
+
+def ask_about(session: Session, files: list[str], questions: list[str], way: Way, *, model: str | None) -> bool:
+    """Read, then answer every question; whether every answer was found in the document.
+
+    Raises StoppedError for Ctrl-C while reading, KeyboardInterrupt for one after that: what there is of the answer is
+    printed before.
+    """
+    with stopping(session) as interrupts:
+        done = follow(session.open(_sources(files)))
+        print(summary(done), file=sys.stderr)
+        _say_which(model)
+        found = True
+        for question in questions:
+            if interrupts.hit:
+                raise KeyboardInterrupt
+            answer = _answer(session, question, way)
+            found = found and answer.found
+            if way.json:
+                print(json_module.dumps(as_json(answer, done, model or DEFAULT), ensure_ascii=False), flush=True)
+            else:
+                print("" if way.stream else answer.text, flush=True)
+                _say_not_found(answer)
+        if interrupts.hit:
+            raise KeyboardInterrupt
     return found
 
 
 def read_only(session: Session, files: list[str], *, model: str | None, json: bool) -> None:
-    """Read and remember; print what was stored."""
-    done = follow(session.open(_sources(files)))
+    """Read and remember; print what was stored. Leaves with the exit code of DiskError when it was not."""
+    with stopping(session):
+        done = follow(session.open(_sources(files)))
     _say_which(model)
     if json:
         print(json_module.dumps(asdict(done), ensure_ascii=False))
     else:
         print(summary(done))
         print(f"Remembered as {done.stored[:12]}." if done.stored else "Not remembered.")
+    if done.stored is None:
+        sys.exit(DiskError.exit_code)
+
+
+def wanted_questions(question: str | None, file: Path | None, documents: list[str]) -> list[str]:
+    """The questions: from the command line, from a file, or one on each line of standard input for "-"."""
+    piped = question == "-"
+    if piped and (not documents or "-" in documents):
+        raise UsageError("Standard input cannot be the document and the questions.", hint="Name the document: --file F")
+    if not piped and (question is None) == (file is None):
+        hint = 'longmamba-mlx ask --file book.txt "Who is Ahab?"'
+        raise UsageError("Give one question, or --questions FILE, or - and pipe them in.", hint=hint)
+    if piped:
+        given: Iterable[str] = sanitize(sys.stdin.buffer.read().decode("utf-8", "replace")).splitlines()
+    else:
+        given = [question or ""] if file is None else read_document(file).text.splitlines()
+    lines = [line.strip() for line in given if line.strip()]
+    if not lines:
+        raise UsageError("The question is empty.", hint="Ask something.")
+    return lines
 
 
 def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
@@ -79,25 +112,26 @@ def _say_which(model: str | None) -> None:
         print(notice, file=sys.stderr)
 
 
-def _answer(session: Session, question: str, *, show: bool) -> Answer:
-    for event in session.ask(question):
-        if isinstance(event, Piece) and show:
-            print(event.text, end="", flush=True)
-        elif isinstance(event, Answered):
-            return event.answer
+def _say_not_found(answer: Answer) -> None:
+    """A line where the answer itself does not say that the document does not tell."""
+    if answer.found or answer.finish_reason == "stopped" or (answer.text and not PromptForm().found(answer.text)):
+        return
+    reason = "no word of the question or this answer is in it" if answer.text else "the model says nothing"
+    print(f"Note: not found in the document: {reason}.", file=sys.stderr)
+
+
+def _answer(session: Session, question: str, way: Way) -> Answer:
+    show = way.stream and not way.json
+    with ReadingBar() as bar:  # as of a place, a stretch is read first
+        for event in session.ask(question, keep=way.keep, reread=way.reread, as_of=way.as_of):
+            if isinstance(event, Piece) and show:
+                bar.close()
+                print(event.text, end="", flush=True)
+            elif isinstance(event, Answered):
+                return event.answer
+            else:
+                bar.show(event)
     raise RuntimeError("an answer ends with Answered or an error")
-
-
-def _questions(question: str | None, file: Path | None) -> list[str]:
-    if (question is None) == (file is None):
-        raise UsageError(
-            "Give one question, or --questions FILE.", hint='longmamba-mlx ask --file book.txt "Who is Ahab?"'
-        )
-    given = [question or ""] if file is None else read_document(file).text.splitlines()
-    lines = [line.strip() for line in given if line.strip()]
-    if not lines:
-        raise UsageError("The question is empty.", hint="Ask something.")
-    return lines
 
 
 def _sources(files: list[str]) -> list[str]:

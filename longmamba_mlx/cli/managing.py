@@ -1,20 +1,17 @@
-"""`calibrate`, `states` and `doctor`."""
+"""`calibrate` and `doctor`."""
 
 from __future__ import annotations
 
 import json as json_module
 import platform
 import sys
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from longmamba_mlx.cli.progress import megabytes
-from longmamba_mlx.documents import one_line, read_document
+from longmamba_mlx.documents import read_document
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.paths import state_folder
-from longmamba_mlx.store import StateEntry, StateStore
+from longmamba_mlx.store import StateStore
 
 
 def calibrate_model(model: str, text: Path | None, windows: int) -> None:
@@ -37,53 +34,6 @@ def calibrate_model(model: str, text: Path | None, windows: int) -> None:
     shares = "nothing" if plan is None else ", ".join(f"{share:.0%}" for share in plan.global_shares)
     print(f"Stored {loaded.loaded.folder / CALIBRATION}: {calibration.windows} windows of "
           f"{calibration.training_length} tokens; global units by layer: {shares}")  # fmt: skip
-
-
-def list_states(*, json: bool) -> None:
-    entries = StateStore(state_folder()).list()
-    if json:
-        print(json_module.dumps([_as_dict(entry) for entry in entries], ensure_ascii=False))
-        return
-    for entry in entries:
-        print(_line(entry))
-    if not entries:
-        print("Nothing is remembered yet.", file=sys.stderr)
-
-
-def show_state(key: str, *, json: bool) -> None:
-    entry = _as_dict(StateStore(state_folder()).show(key))
-    if json:
-        print(json_module.dumps(entry, ensure_ascii=False))
-        return
-    for name, value in entry.items():
-        for inner, item in value.items() if isinstance(value, dict) else ((name, value),):
-            print(f"{inner:>16}  {one_line(str(item), 300)}")
-
-
-def remove_state(key: str) -> None:
-    print(f"Forgotten: {_line(StateStore(state_folder()).remove(key))}")
-
-
-def _line(entry: StateEntry) -> str:
-    if entry.info is None or entry.key is None:
-        return f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  unusable: {one_line(entry.problem)}"
-    when = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
-    model, kind, title = (one_line(str(entry.info.get(name, "")), 60) for name in ("model", "filter", "title"))
-    size = f"{megabytes(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens"
-    return f"{entry.digest[:12]}  {size}  {model}  {kind}  {title}"
-
-
-def _as_dict(entry: StateEntry) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "key": entry.digest,
-        "path": str(entry.path),
-        "bytes": entry.nbytes,
-        "info": entry.info,
-        "depends_on": None if entry.key is None else asdict(entry.key),
-        "problem": entry.problem,
-    }
 
 
 def examine(*, json: bool) -> None:

@@ -12,13 +12,22 @@ File = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
 ModelOrDefault = Annotated[
-    str | None, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; demo by default.")
+    str | None,
+    typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; what `use` chose by default."),
 ]
-Filter = Annotated[str, typer.Option("--filter", help="off, longmamba, paper, curve or document.")]
+Filter = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        help="off, longmamba, paper, curve, document or decimamba; options follow colons, as in paper:last=64.",
+    ),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
 Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.")]
 Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.")]
 Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Do not remember the document.")]
+Reread = Annotated[int, typer.Option("--reread", min=0, help="Read so many related passages again before answering.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".')]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
@@ -30,7 +30,8 @@ def follow(events: Iterable[Event]) -> ReadDone:
 def summary(done: ReadDone) -> str:
     """One line about a finished reading."""
     how = "Reopened" if done.reopened else "Read"
-    speed = "" if done.reopened or done.seconds <= 0 else f", {done.tokens / done.seconds:,.0f} tokens/s"
+    now = done.tokens - done.before
+    speed = "" if done.reopened or done.seconds <= 0 else f", {now / done.seconds:,.0f} tokens/s"
     return (
         f"{how} {one_line(done.title)}: {done.tokens:,} tokens in {done.seconds:.1f} s{speed}, "
         f"state {megabytes(done.state_bytes)}, filter {done.filter}"
@@ -59,13 +60,15 @@ class ReadingBar:
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar off the screen; nothing happens when it is not there."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -75,12 +78,22 @@ class ReadingBar:
         if self._bar is None:
             return
         if isinstance(event, Loading):
-            self._task = self._bar.add_task(f"Loading {event.name}", total=None, rest="")
-        elif isinstance(event, Counted) and self._task is not None:
-            self._bar.update(self._task, description=f"Reading {one_line(event.title, 40)}", total=event.tokens)
-        elif isinstance(event, ReadProgress) and self._task is not None:
+            self._begin(f"Loading {event.name}")
+        elif isinstance(event, Counted):
+            self._bar.update(
+                self._begin("Reading"), description=f"Reading {one_line(event.title, 40)}", total=event.tokens
+            )
+        elif isinstance(event, ReadProgress):
+            place = f"  {one_line(event.place, 30)}" if event.place else ""
             rest = (
                 f"{event.done:,} of {event.total:,} tokens  {event.tokens_per_second:,.0f} tokens/s  "
-                f"{event.seconds_left:.0f} s left  {megabytes(event.memory)}"
+                f"{event.seconds_left:.0f} s left  {megabytes(event.memory)}{place}"
             )
-            self._bar.update(self._task, completed=event.done, rest=rest)
+            self._bar.update(self._begin("Reading"), completed=event.done, total=event.total, rest=rest)
+
+    def _begin(self, description: str) -> TaskID:
+        """The bar's only line, drawn when there is something to tell."""
+        if self._task is None and self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(description, total=None, rest="")
+        return cast("TaskID", self._task)

@@ -16,6 +16,7 @@ from store_samples import INFO, KEY, key_for, make_state, make_thresholds, same
 from longmamba_mlx import safeio
 from longmamba_mlx.errors import NumericError, StateError
 from longmamba_mlx.models.state import LayerState, ModelState
+from longmamba_mlx.statefile import write_state
 from longmamba_mlx.store import StateKey, StateStore, read_state
 
 
@@ -107,7 +108,7 @@ def test_every_field_of_the_key_counts(shelf: Shelf, name: str) -> None:
 def test_the_digest_is_of_this_version_forever() -> None:
     """A change here makes every stored state unreachable: count FORMAT_VERSION up then."""
     assert KEY.to_json().startswith('{"calibration":"","chunk":512,"config":"ccc')
-    assert KEY.digest() == "6800ab6c7ae9ab9d2306a0370acb24f6efcaa01112176df03373eff1825e0c5b"
+    assert KEY.digest() == "b0dff2d86f475b8492d7e18097068059b671d6617cfe44aa0eb83e01f445b759"
 
 
 def test_a_key_from_json() -> None:
@@ -162,7 +163,7 @@ def test_cuts_and_swaps(shelf: Shelf) -> None:
 
 def rewrite(path: Path, arrays: dict[str, mx.array], **metadata: str) -> None:
     """A file that is sound as a file: its digests are right, its content is not."""
-    good = {"key": KEY.to_json(), "layers": "0", "info": "{}"}
+    good = {"key": KEY.to_json(), "layers": "0", "info": "{}", "done": "40", "ids": ""}
     safeio.save_arrays(path, arrays, {k: v for k, v in {**good, **metadata}.items() if v is not None})
 
 
@@ -171,6 +172,12 @@ def rewrite(path: Path, arrays: dict[str, mx.array], **metadata: str) -> None:
     [
         {"key": None},
         {"layers": None},
+        {"done": None},
+        {"done": "x"},
+        {"done": "39"},
+        {"done": "41"},
+        {"done": "-1"},
+        {"ids": None},
         {"info": None},
         {"key": "{}"},
         {"key": "[" * 50_000},
@@ -310,3 +317,49 @@ def test_a_state_file_of_the_users_own(tmp_path: Path, shelf: Shelf) -> None:
     assert mine.exists()
     with pytest.raises(StateError, match="No such file"):
         read_state(tmp_path / "none")
+
+
+MAP = np.array([[0, 20, 40], [0, 11, 99]], np.int64)
+
+
+def test_kept_counts_and_text_map_come_back(shelf: Shelf) -> None:
+    kept = np.arange(40, dtype=np.uint8)
+    shelf.store.save(KEY, shelf.state, make_thresholds(), {}, kept=kept, text_map=MAP, ids="i" * 64)
+    loaded = shelf.store.load(KEY, like=make_state(9, tokens=0))
+    assert loaded is not None and loaded.ids == "i" * 64
+    np.testing.assert_array_equal(loaded.kept, kept)
+    np.testing.assert_array_equal(loaded.text_map, MAP)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kept": np.zeros(39, np.uint8)},
+        {"kept": np.zeros((40, 1), np.uint8)},
+        {"kept": np.zeros(40, np.int8)},
+        {"text_map": MAP[:1]},
+        {"text_map": MAP[:, :0]},
+        {"text_map": -MAP},
+        {"text_map": MAP[:, ::-1].copy()},
+        {"text_map": MAP.astype(np.int32)},
+    ],
+    ids=range(8),
+)
+def test_impossible_maps_are_refused(shelf: Shelf, wrong: dict[str, np.ndarray]) -> None:
+    rewrite(shelf.path, {**make_state().arrays(), **wrong})  # type: ignore[dict-item]
+    assert shelf.store.load(KEY, like=make_state(tokens=0)) is None
+    assert "cannot be used" in shelf.warnings[0]
+
+
+def test_a_checkpoint_is_no_state(shelf: Shelf) -> None:
+    """A file with fewer tokens than its key tells of is believed only where one is asked for."""
+    part = make_state(tokens=24)
+    path = shelf.store.checkpoint_path(KEY)
+    write_state(path, KEY, part, [], {}, kept=np.zeros(24, np.uint8))
+    assert read_state(path, key=KEY, whole=False).state.tokens == 24
+    with pytest.raises(StateError, match="not from the end"):
+        read_state(path, key=KEY)
+    os.replace(path, shelf.path)
+    assert shelf.store.load(KEY) is None and "not from the end" in shelf.warnings[0]
+    with pytest.raises(ValueError):
+        shelf.store.save(KEY, part, [], {})
