@@ -87,8 +87,8 @@ class Transformers:
 
         torch.set_num_threads(threads)
         self._torch: Any = torch
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        self._model.eval()
+        classes: Any = AutoModelForCausalLM  # without annotations of its own
+        self._model = classes.from_pretrained(folder, dtype=torch.float32).eval()
 
     def prefill(self, ids: Ids) -> Logits:
         return self._run(ids.astype(np.int64), {})
