@@ -35,13 +35,13 @@ float h[R];
 float rate[R];
 for (int i = 0; i < R; ++i) {
     const int n = first + i;
-    rate[i] = A[unit * A_strides[0] + (PER_HEAD ? 0 : n * A_strides[1])];
+    rate[i] = static_cast<float>(A[unit * A_strides[0] + (PER_HEAD ? 0 : n * A_strides[1])]);
     h[i] = state_in[batch * state_in_strides[0] + head * state_in_strides[1] + row * state_in_strides[2]
                     + n * state_in_strides[3]];
 }
-const float bias = dt_bias[unit * dt_bias_strides[0]];
-const float cut = threshold[unit * threshold_strides[0]];
-const float skip = D[unit * D_strides[0]];
+const float bias = static_cast<float>(dt_bias[unit * dt_bias_strides[0]]);
+const float cut = static_cast<float>(threshold[unit * threshold_strides[0]]);
+const float skip = static_cast<float>(D[unit * D_strides[0]]);
 
 // Offsets of the token that is loaded next, and of y's next token; one addition a token, no products.
 const int64_t begin = REVERSE ? length - 1 : 0;

@@ -39,8 +39,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
-    """What does not change with time, float32: A (u, n) or, `per_head`, (u, 1); D, dt_bias, threshold (u,), where a
-    threshold of None filters nothing; bounds of the step size. A unit u is a head, or a row of the only head."""
+    """What does not change with time: A (u, n) or, `per_head`, (u, 1), D and dt_bias (u,), all floating; threshold (u,)
+    float32, where None filters nothing; bounds of the step size. A unit u is a head, or a row of the only head."""
 
     A: mx.array
     D: mx.array
@@ -144,4 +144,5 @@ def _launch(
         template=[*sizes, *flags],
         verbose=verbose,
     )
-    return y, state_out, kept.astype(mx.int32).sum(axis=-1) if return_kept else kept
+    # MLX sums bytes in uint32; to see that as int32 is no launch.
+    return y, state_out, kept.sum(axis=-1).view(mx.int32) if return_kept else kept

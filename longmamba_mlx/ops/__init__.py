@@ -1,6 +1,6 @@
 """The operations of a filtered Mamba layer, and the one place that decides how they run.
 
-`selective_scan` (Mamba-1), `ssd_scan` (Mamba-2), `causal_conv1d` and `gated_rms_norm` mean the same
+`selective_scan` (Mamba-1), `ssd_scan` (Mamba-2), `causal_conv1d`, `gated_rms_norm` and `part_norms` mean the same
 everywhere; `reference` is their specification. The environment variable LONGMAMBA_KERNEL chooses the
 implementation:
 
@@ -20,9 +20,12 @@ import mlx.core as mx
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ops import checks, conv, norm, reference, ssd
+from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
-__all__ = ["causal_conv1d", "gated_rms_norm", "implementation", "numpy_backed", "selective_scan", "ssd_scan"]
+__all__ = [
+    "causal_conv1d", "gated_rms_norm", "implementation", "numpy_backed", "part_norms", "selective_scan", "ssd_scan",
+]  # fmt: skip
 
 _CHOICES = ("auto", "reference", "metal", "cpu")
 _UNBOUNDED: Limit = (0.0, math.inf)
@@ -184,7 +187,7 @@ def gated_rms_norm(
 ) -> mx.array:
     """Mamba-2's gated RMS norm; see `norm.gated_rms_norm`. y, z (b, l, d_inner); weight (d_inner,). Raises ValueError
     naming the argument."""
-    checks.check_norm(y, z, weight, groups)
+    checks.check_norm(y, z, weight, groups, eps)
     how = implementation()
     if how == "cpu":
         from longmamba_mlx.ops import cpu
@@ -196,6 +199,23 @@ def gated_rms_norm(
         if metal.usable(required=_metal_required()):
             return metal.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
     return norm.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
+
+
+def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
+    """The RMS norms of dt, B and C (Falcon-Mamba, Jamba); see `norm.part_norms`. x (b, l, r + n + n), sizes (r, n, n);
+    float32 returned. Raises ValueError naming the argument."""
+    checks.check_part_norms(x, sizes, weights, eps)
+    how = implementation()
+    if how == "cpu":
+        from longmamba_mlx.ops import cpu
+
+        return cpu.part_norms(x, sizes, eps=eps, weights=weights)
+    if how == "metal":
+        from longmamba_mlx.ops import metal
+
+        if metal.usable(required=_metal_required()):
+            return metal.part_norms(x, sizes, eps=eps, weights=weights)
+    return norm.part_norms(x, sizes, eps=eps, weights=weights)
 
 
 def _metal_required() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 import numpy as np
 
@@ -23,6 +25,7 @@ def check_selective_scan(
     op = "selective_scan"
     batch, length, channels = _dimensions(op, "x", x, "b, l, d")
     size = _dimensions(op, "A", A, "d, n")[1]
+    _check_there(op, {"dt": dt, "B": B, "C": C})
     expected = {
         "dt": (dt, (batch, length, channels)),
         "z": (z, (batch, length, channels)),
@@ -52,6 +55,7 @@ def check_ssd_scan(
     groups, size = _dimensions(op, "B", B, "b, l, g, n")[2:]
     if not groups or heads % groups:
         raise ValueError(f"{op}: B has {groups} groups, which does not divide {heads} heads")
+    _check_there(op, {"dt": dt, "A": A, "C": C})
     expected = {
         "dt": (dt, (batch, length, heads)),
         "z": (z, (batch, length, heads, width)),
@@ -69,8 +73,8 @@ def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx
     op = "causal_conv1d"
     batch, length, channels = _dimensions(op, "x", x, "b, l, c")
     taps = _dimensions(op, "weight", weight, "c, k")[1]
-    if not length or not taps:
-        raise ValueError(f"{op}: at least one token and one tap are needed")
+    if 0 in (batch, length, channels, taps):
+        raise ValueError(f"{op}: x of shape {x.shape} and weight of shape {weight.shape} hold nothing")
     _check_shapes(
         op,
         {
@@ -81,13 +85,36 @@ def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx
     )
 
 
-def check_norm(y: mx.array, z: mx.array, weight: mx.array, groups: int) -> None:
+def check_norm(y: mx.array, z: mx.array, weight: mx.array, groups: int, eps: float) -> None:
     """Shapes of `gated_rms_norm`."""
     op = "gated_rms_norm"
     batch, length, width = _dimensions(op, "y", y, "b, l, d")
+    if not y.size:
+        raise ValueError(f"{op}: y of shape {y.shape} holds nothing")
+    _check_there(op, {"z": z, "weight": weight})
     _check_shapes(op, {"z": (z, (batch, length, width)), "weight": (weight, (width,))})
-    if groups < 1 or width % groups:
+    _check_eps(op, eps)
+    if not isinstance(groups, int) or groups < 1 or width % groups:
         raise ValueError(f"{op}: y has {width} channels, which {groups} groups do not divide")
+
+
+def check_part_norms(
+    x: mx.array, sizes: tuple[int, int, int], weights: tuple[mx.array, mx.array, mx.array] | None, eps: float
+) -> None:
+    """Shapes of `part_norms`."""
+    op = "part_norms"
+    width = _dimensions(op, "x", x, "b, l, r + n + n")[2]
+    if not x.size:
+        raise ValueError(f"{op}: x of shape {x.shape} holds nothing")
+    _check_eps(op, eps)
+    if len(sizes) != 3 or any(not isinstance(size, int) or size < 1 for size in sizes) or sum(sizes) != width:
+        raise ValueError(f"{op}: sizes are {sizes}, expected three numbers above 0 that add up to x's {width} channels")
+    if weights is None:
+        return
+    if len(weights) != 3:
+        raise ValueError(f"{op}: {len(weights)} weights, expected 3 or None")
+    named = zip(("dt", "B", "C"), weights, sizes, strict=True)
+    _check_shapes(op, {f"the weight of {name}": (weight, (size,)) for name, weight, size in named})
 
 
 def _dimensions(op: str, name: str, array: mx.array, letters: str) -> tuple[int, ...]:
@@ -95,6 +122,16 @@ def _dimensions(op: str, name: str, array: mx.array, letters: str) -> tuple[int,
     if array.ndim != letters.count(",") + 1:
         raise ValueError(f"{op}: {name} has shape {array.shape}, expected ({letters})")
     return tuple(array.shape)
+
+
+def _check_there(op: str, needed: dict[str, mx.array]) -> None:
+    for name, array in needed.items():
+        _check_float(op, name, array)
+
+
+def _check_eps(op: str, eps: float) -> None:
+    if not isinstance(eps, int | float) or not 0.0 <= eps < math.inf:
+        raise ValueError(f"{op}: eps is {eps}, expected a number of at least 0")
 
 
 def _check_float(op: str, name: str, array: object) -> None:
@@ -125,8 +162,7 @@ def _check_common(
         raise ValueError(f"{op}: x holds no token")
     if 0 in state_shape:
         raise ValueError(f"{op}: x, A and B leave a state of shape {state_shape}, which holds nothing")
-    if len(limit) != 2 or not 0.0 <= limit[0] < limit[1]:
-        raise ValueError(f"{op}: time_step_limit is {limit}, expected 0 <= low < high")
+    _check_limit(op, limit)
     _check_shapes(op, {"initial_state": (state, state_shape)})
     # A threshold rounded to 16 bits would decide ties with the data differently; a 16-bit state forgets
     # nothing.
@@ -135,6 +171,15 @@ def _check_common(
             raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32")
     if threshold is not None and _holds_nan(threshold):
         raise ValueError(f"{op}: threshold holds NaN")
+
+
+def _check_limit(op: str, limit: tuple[float, float]) -> None:
+    try:
+        low, high = map(float, limit)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not 0.0 <= low < high:
+        raise ValueError(f"{op}: time_step_limit is {limit}, expected two numbers, 0 <= low < high")
 
 
 def _holds_nan(array: mx.array) -> bool:

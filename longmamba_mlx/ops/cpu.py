@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
+from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
 
@@ -60,6 +61,14 @@ def gated_rms_norm(
     """As `norm.gated_rms_norm`."""
     inputs = (to_numpy(y), to_numpy(z), to_numpy(weight))
     return to_mlx(arrays.gated_rms_norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype)
+
+
+def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
+    """As `norm.part_norms`."""
+    parts = np.split(to_numpy(x), [sizes[0], sizes[0] + sizes[1]], axis=-1)
+    scales = (None, None, None) if weights is None else tuple(to_numpy(weight) for weight in weights)
+    low, b_in, c_out = (to_mlx(arrays.rms_norm(part, scale, eps)) for part, scale in zip(parts, scales, strict=True))
+    return low, b_in, c_out
 
 
 def selective_scan(

@@ -14,8 +14,10 @@ from longmamba_mlx import metal_kernels
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import norm as norm_kernel
+from longmamba_mlx.metal_kernels import parts as parts_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import conv, norm, reference
+from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
 
@@ -69,9 +71,9 @@ def _difference_from_reference() -> float:
     taps = mx.random.normal((40, 4), key=keys[5])
     grouped: dict[str, Any] = {"groups": 2, "eps": 1e-5}
     mine = [*selective_scan(*channels), *ssd_scan(*heads), *causal_conv1d(x, taps)]
-    mine.append(gated_rms_norm(x, dt, taps[:, 0], **grouped))
+    mine += [gated_rms_norm(x, dt, taps[:, 0], **grouped), *part_norms(x, (8, 16, 16), eps=1e-5)]
     expected = [*reference.selective_scan(*channels), *reference.ssd_scan(*heads), *conv.causal_conv1d(x, taps)]
-    expected.append(norm.gated_rms_norm(x, dt, taps[:, 0], **grouped))
+    expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.part_norms(x, (8, 16, 16), eps=1e-5)]
     differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
     worst = np.asarray(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
@@ -165,6 +167,13 @@ def gated_rms_norm(
     return norm_kernel.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
 
 
+def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
+    """As `norm.part_norms`, in one launch."""
+    if weights is None:
+        weights = (_spread(1.0, (sizes[0],)), _spread(1.0, (sizes[1],)), _spread(1.0, (sizes[2],)))
+    return parts_kernel.part_norms(x, weights, eps)
+
+
 def _spread(value: float, shape: tuple[int, ...]) -> mx.array:
     """One number seen as an array: no memory and no launch, since the kernels read through strides."""
     return mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
@@ -184,8 +193,8 @@ def _coefficients(
     *,
     per_head: bool,
 ) -> scan_kernel.Coefficients:
-    vectors = [_spread(0.0, (units,)) if vector is None else vector.astype(mx.float32) for vector in (D, dt_bias)]
-    return scan_kernel.Coefficients(A.astype(mx.float32), vectors[0], vectors[1], threshold, limit, per_head)
+    skip, bias = (_spread(0.0, (units,)) if vector is None else vector for vector in (D, dt_bias))
+    return scan_kernel.Coefficients(A, skip, bias, threshold, limit, per_head)
 
 
 def _result(

@@ -1,10 +1,12 @@
-"""Mamba-2's gated RMS norm, per group."""
+"""Mamba-2's gated RMS norm, per group, and the norms of dt, B and C in Falcon-Mamba and Jamba."""
 
 from __future__ import annotations
 
 import mlx.core as mx
 
 from longmamba_mlx.ops.reference import silu
+
+Three = tuple[mx.array, mx.array, mx.array]
 
 
 def gated_rms_norm(
@@ -26,3 +28,18 @@ def gated_rms_norm(
         split = value.reshape(*value.shape[:-1], groups, -1)
         normed = mx.fast.rms_norm(split, None, eps).reshape(value.shape) * scale
     return (normed * gate if norm_before_gate else normed).astype(y.dtype)
+
+
+def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
+    """x_proj's output x (b, l, r + n + n), cut into dt (r), B (n) and C (n), each divided by its own root mean square.
+
+    weights (r,), (n,), (n,) multiply the results (Jamba, arXiv 2403.19887); None multiplies with nothing (Falcon-Mamba,
+    arXiv 2410.05355). Returns three float32 arrays: the filter compares numbers made from the first.
+    """
+    low, b_in, c_out = mx.split(x.astype(mx.float32), [sizes[0], sizes[0] + sizes[1]], axis=-1)
+    scales = (None, None, None) if weights is None else tuple(weight.astype(mx.float32) for weight in weights)
+    return (
+        mx.fast.rms_norm(low, scales[0], eps),
+        mx.fast.rms_norm(b_in, scales[1], eps),
+        mx.fast.rms_norm(c_out, scales[2], eps),
+    )

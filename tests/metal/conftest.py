@@ -10,6 +10,7 @@ import pytest
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import norm as norm_kernel
+from longmamba_mlx.metal_kernels import parts as parts_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import metal
 from tests.metal import emulator, host
@@ -17,8 +18,9 @@ from tests.metal import emulator, host
 
 def forget_kernels() -> None:
     """Kernel objects are made once: those of the emulator must not outlive a test, nor real ones enter it."""
-    for remembered in (scan_kernel._kernel, conv_kernel._kernel, norm_kernel._kernel, metal._problem):
-        remembered.cache_clear()
+    for module in (scan_kernel, conv_kernel, norm_kernel, parts_kernel):
+        module._kernel.cache_clear()
+    metal._problem.cache_clear()
 
 
 @pytest.fixture

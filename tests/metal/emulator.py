@@ -59,7 +59,6 @@ class _Run:
     def __init__(self, which: int) -> None:
         self.runtime, self.high, self.count = runtime(), int(which == 0), 0
         ctypes.c_int.in_dll(self.runtime, "emulator_poison").value = _POISON[which]
-        ctypes.c_int.in_dll(self.runtime, "emulator_adversarial").value = options.adversarial
         self.pointers: list[int] = []
 
     def __enter__(self) -> _Run:
@@ -184,7 +183,7 @@ class EmulatedKernel:
                 results.append(run.take(*outputs[names.index(argument.name)], initial))
             else:
                 run.give(_described(argument.name, arrays))
-        run.launch(built(text, which), grid, group)
+        run.launch(built(text, options.adversarial)[which], grid, group)
         for i, argument in enumerate(parts.arguments):
             if argument.name in names and run.runtime.emulator_spilled(i):
                 raise EmulatorError(f"written outside of output {argument.name}")

@@ -53,6 +53,24 @@ FAULTS = (
         "float f = 0;\nif (i > 3) f = a[i];\no[i] = f;",
     ),
     _fault(
+        "uninitialised local that an optimiser fills in",
+        "float f;\nif (i > 3) f = 2;\no[i] = f;",
+        "uninitialised",
+        "float f = 1;\nif (i > 3) f = 2;\no[i] = f;",
+    ),
+    _fault(
+        "uninitialised sum",
+        "float f;\nfor (int k = 0; k < i % 3; ++k) f += a[k];\no[i] = f;",
+        "uninitialised|never written",
+        "float f = 0;\nfor (int k = 0; k < i % 3; ++k) f += a[k];\no[i] = f;",
+    ),
+    _fault(
+        "uninitialised choice",
+        "int k;\nswitch (i) {\ncase 1: k = 5; break;\ncase 2: k = 5; break;\n}\no[i] = float(k);",
+        "uninitialised|never written",
+        "int k = 4;\nswitch (i) {\ncase 1: k = 5; break;\ncase 2: k = 5; break;\n}\no[i] = float(k);",
+    ),
+    _fault(
         "uninitialised local array",
         "float f[4];\nf[i % 3] = a[i];\no[i] = f[0] + f[1] + f[2] + f[3];",
         "uninitialised",
@@ -129,6 +147,17 @@ FAULTS = (
         "two simd operations at once",
         "o[i] = t % 2 ? simd_sum(a[i]) : simd_max(a[i]);",
         "divergent simd",
+    ),
+    _fault(
+        "simd operation where others meet a barrier",
+        "if (t < 40) {\no[i] = simd_sum(a[i]);\n} else {\n" + BARRIER + "o[i] = 0;\n}",
+        "divergent",
+    ),
+    _fault(
+        "simd operation where the last lane has returned",
+        "o[i] = a[i];\nif (t % 32 == 31) return;\no[i] = simd_sum(a[i]);",
+        "divergent.*returned",
+        "o[i] = a[i];\nif (t > 63) return;\no[i] = simd_sum(a[i]);",
     ),
     _fault(
         "shuffle from an absent lane",

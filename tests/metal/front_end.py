@@ -7,10 +7,9 @@ is written differently.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from tests.metal.texts import signature
+from tests.metal.texts import head_and_body, signature, template_values
 
 _HEADER = (Path(__file__).parent / "near_metal.h").read_text(encoding="utf-8")
 _ARGUMENTS = (
@@ -20,29 +19,13 @@ _ARGUMENTS = (
 )
 
 
-def _values(text: str) -> str:
-    """The template arguments as constants and types of the same names."""
-    found = re.search(r"template <([^>]*)>\n\[\[kernel\]\]", text)
-    if found is None:
-        return ""
-    values = re.search(r"<([^>]*)>", signature(text).instance)
-    lines = []
-    for parameter, value in zip(found[1].split(", "), (values[1] if values else "").split(", "), strict=True):
-        kind, name = parameter.split()
-        lines.append(f"using {name} = {value};" if kind == "typename" else f"enum : {kind} {{ {name} = {value} }};")
-    return "\n".join(lines)
-
-
 def as_opencl(text: str) -> str:
     """MLX's kernel text as C++ for OpenCL."""
     parts = signature(text)
-    head, _, body = text.split("\ntemplate [[host_name(")[0].partition("[[kernel]] void")
-    body = body[body.index(") {") + 3 :]
-    head = re.sub(r"template <[^>]*>\n$", "", head)
+    head, body = head_and_body(text)
     parameters, references = [], []
-    outputs = {name for name in re.findall(r"^  device \w+\* (\w+) ", text, re.MULTILINE)}
     for argument in parts.arguments:
-        const = "" if argument.name in outputs else "const "
+        const = "const " if argument.const else ""
         if argument.pointer:
             parameters.append(f"{const}{argument.space} {argument.type}* {argument.name}")
         else:
@@ -54,7 +37,7 @@ def as_opencl(text: str) -> str:
             _HEADER,
             '#line 1 "kernel"',
             head,
-            _values(text),
+            template_values(text),
             f"kernel void checked({', '.join(parameters)}) {{",
             *references,
             body,

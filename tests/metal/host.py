@@ -10,21 +10,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from tests.metal.texts import body_for_host, signature
 
 HERE = Path(__file__).parent
-_FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fsingle-precision-constant", "-ffp-contract=off"]
-# One build for each run. The optimiser takes what is uninitialised for whatever suits it, in spite of the pattern: the
-# second build leaves it out, and both must agree.
+_FLAGS = ["-std=c++17", "-fPIC", "-shared", "-w", "-fsingle-precision-constant", "-ffp-contract=off", "-mno-red-zone"]
+# One build for each run. In spite of the pattern, GCC's full optimisation takes what is uninitialised for whatever
+# suits it (`if (a) f = 2; use(f)` becomes `use(2)`): the second build leaves that out (tree-fre), and both must agree.
 _BUILDS = (
     (
         "-O2", "-g1", "-ftrivial-auto-var-init=pattern", "-fsanitize-undefined-trap-on-error",
         "-fsanitize=bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero",
     ),
-    ("-O0", "-g1", "-ftrivial-auto-var-init=zero"),
+    ("-O1", "-fno-tree-fre", "-g1", "-ftrivial-auto-var-init=zero"),
 )  # fmt: skip
 
 
@@ -87,12 +88,18 @@ def _host_source(text: str) -> str:
 
 
 @cache
-def built(text: str, which: int) -> tuple[ctypes.CDLL, Path]:
+def built(text: str, adversarial: int = 0) -> tuple[tuple[ctypes.CDLL, Path], ...]:
+    """The kernel as a library, in both builds; `adversarial` as in `emulator.Options`."""
     runtime()
     source = _host_source(text)
-    name = hashlib.sha256(f"{source}{which}".encode()).hexdigest()[:20]
-    library = _compile(source, f"kernel-{name}", *_BUILDS[which])
-    return ctypes.CDLL(str(library)), library
+    name = hashlib.sha256(f"{source}{adversarial}".encode()).hexdigest()[:20]
+
+    def build(which: int) -> Path:
+        return _compile(source, f"kernel-{name}-{which}", *_BUILDS[which], f"-DADVERSARIAL={adversarial}")
+
+    with ThreadPoolExecutor(len(_BUILDS)) as pool:
+        libraries = list(pool.map(build, range(len(_BUILDS))))
+    return tuple((ctypes.CDLL(str(library)), library) for library in libraries)
 
 
 def line_of(library: ctypes.CDLL, path: Path, pc: int) -> str:

@@ -8,6 +8,7 @@ import mlx.core as mx
 
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import norm as norm_kernel
+from longmamba_mlx.metal_kernels import parts as parts_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from tests.metal.texts import texts
 from tests.ops.cases import DTYPES
@@ -59,6 +60,16 @@ def norm_launch(dtype: str, width: int, groups: int, before: bool) -> Launch:
     return launch, (mx.zeros((1, 3, width), dtype=low), mx.zeros((1, 3, width), dtype=low), mx.zeros((width,)))
 
 
+def parts_launch(dtype: str, first: int, rest: int) -> Launch:
+    """A verbose launch of the norms of dt, B and C on 3 tokens."""
+    low = DTYPES[dtype]
+
+    def launch(x: mx.array, weight: mx.array, other: mx.array) -> list[mx.array]:
+        return list(parts_kernel.part_norms(x, (weight, other, other), 1e-5, verbose=True))
+
+    return launch, (mx.zeros((1, 3, first + 2 * rest), dtype=low), mx.zeros((first,)), mx.zeros((rest,), dtype=low))
+
+
 def all_launches() -> Iterator[tuple[str, Launch]]:
     """Kernels x dtypes x tiny (arrays of under 8 elements lie in another address space) and normal shapes."""
     for dtype in DTYPES:
@@ -76,6 +87,8 @@ def all_launches() -> Iterator[tuple[str, Launch]]:
             yield f"conv {dtype} {channels}x{taps}", conv_launch(dtype, channels, taps)
         for width, groups, before in ((2, 1, False), (64, 2, True)):
             yield f"norm {dtype} {width}", norm_launch(dtype, width, groups, before)
+        for first, rest in ((1, 2), (40, 16)):
+            yield f"parts {dtype} {first}", parts_launch(dtype, first, rest)
 
 
 def text_of(launch: Launch) -> str:

@@ -1,5 +1,5 @@
-// Runs every thread of a Metal grid as a fiber on one CPU thread, with simdgroups of 32 in lock step at simd
-// operations, and threadgroups at barriers. Buffers lie between inaccessible pages. Linux on x86-64.
+// Runs every thread of a Metal grid as a fiber on one CPU thread. The lanes of a simdgroup hand over to each other at
+// simd operations, in lock step; threadgroups meet at barriers. Buffers lie between inaccessible pages. Linux on x86-64.
 #include "runtime.hpp"
 
 #include <math.h>
@@ -13,16 +13,7 @@
 namespace {
 constexpr size_t kGuard = size_t(1) << 30, kPage = 4096, kStack = 64 << 10;
 constexpr int kThreads = 1024, kLanes = 32, kBuffers = 64, kSharedLimit = 32 << 10;
-enum State { kReady, kAtSimd, kAtSimdBarrier, kAtBarrier, kDone };
 
-struct Fiber {
-  jmp_buf resume;
-  char* stack;
-  State state;
-  int operation, line, parity;
-  bool started;
-  Attributes thread;
-};
 struct Buffer {
   char *region, *base;
   size_t bytes, usable;
@@ -30,105 +21,98 @@ struct Buffer {
 struct Shared {
   void* memory;
   size_t bytes;
-  bool seen;
 };
 
-Fiber fibers[kThreads];
-Slot slots[2][kThreads];
+struct alignas(1024) Group : Simdgroup {};  // the bit that tells its two rows of slots apart lies in their addresses
+
+Fiber fibers[kThreads], scheduler;
+Attributes threads[kThreads];
+char* stacks[kThreads];
+Group simdgroups[kThreads / kLanes];
 Buffer buffers[kBuffers];
 Shared shared[kBuffers];
-int buffer_count, shared_count, count, current;
+int buffer_count, shared_count, count;
 bool backwards;
 char message[1024];
-jmp_buf scheduler;
 sigjmp_buf failure;
-ucontext_t birth;
 Entry entry;
 void** arguments;
 void* fault_pc;
 
 int nth(int i, int n) { return backwards ? n - 1 - i : i; }
 
-void fiber_main() {
-  const int self = current;
-  if (!_setjmp(fibers[self].resume)) _longjmp(scheduler, 1);
-  for (;;) {
-    entry(arguments, fibers[self].thread);
-    fibers[self].state = kDone;
-    if (!_setjmp(fibers[self].resume)) _longjmp(scheduler, 1);
-  }
+// As wait_for_lanes, but after the last lane the scheduler goes on.
+void wait_for_threadgroup(Operation operation, int line) {
+  Fiber* const self = emulator_current;
+  self->group->at[self->lane] = uint(operation) << 24 | uint(line);
+  Fiber* const next = self->next == self->group->leader ? &scheduler : self->next;
+  emulator_current = next;
+  hand_over(self, next);
+  if (self->group->leader == self) emulator_check_lanes(self->group);  // where the last lane waits for something else
 }
 
+void fiber_main() {
+  entry(arguments, *emulator_current->thread);
+  wait_for_threadgroup(kDone, 0);
+}
+
+// Handing over to this fiber for the first time calls fiber_main on a stack of its own.
 void start(int i) {
-  Fiber& fiber = fibers[i];
-  if (!fiber.stack) {
+  if (!stacks[i]) {
     char* at = (char*)mmap(nullptr, kStack + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     mprotect(at, kPage, PROT_NONE);
-    fiber.stack = at + kPage;
+    stacks[i] = at + kPage;
   }
-  getcontext(&birth);
-  birth.uc_stack.ss_sp = fiber.stack;
-  birth.uc_stack.ss_size = kStack;
-  birth.uc_link = nullptr;
-  makecontext(&birth, fiber_main, 0);
-  current = i;
-  if (!_setjmp(scheduler)) setcontext(&birth);
-  fiber.started = true;
+  // Not all at the same place of a page: the lanes of a simdgroup would push each other out of the processor's cache.
+  void** top = (void**)(stacks[i] + kStack - i % kLanes * (kPage / kLanes));
+  *--top = nullptr;  // the return address of fiber_main, which does not return
+  *--top = (void*)fiber_main;
+  fibers[i].stack_pointer = top;
 }
 
-void resume(int i) {
-  current = i;
-  if (!_setjmp(scheduler)) _longjmp(fibers[i].resume, 1);
-}
-
-void block(State state, int operation, int line) {
-  Fiber& fiber = fibers[current];
-  fiber.state = state;
-  fiber.operation = operation;
-  fiber.line = line;
-  if (!_setjmp(fiber.resume)) _longjmp(scheduler, 1);
-}
-
-void diverged(const char* what, int a, int b) {
-  current = a;
+[[noreturn]] void diverged(int a, int b) {
   static char text[200];
-  const Fiber &one = fibers[a], &other = fibers[b];
-  snprintf(text, sizeof text, "%s: thread %d is at line %d%s, thread %d at line %d%s", what, a, one.line,
-           one.state == kDone ? " (returned)" : "", b, other.line, other.state == kDone ? " (returned)" : "");
-  emulator_fail(text, one.state == kDone ? other.line : one.line);
+  const uint at[] = {simdgroups[a / kLanes].at[a % kLanes], simdgroups[b / kLanes].at[b % kLanes]};
+  const bool returned[] = {at[0] >> 24 == kDone, at[1] >> 24 == kDone};
+  const int line[] = {int(at[0] & 0xffffff), int(at[1] & 0xffffff)};
+  const bool meeting = at[0] >> 24 == kBarrier && at[1] >> 24 == kBarrier;
+  snprintf(text, sizeof text, "divergent %s: thread %d is at line %d%s, thread %d at line %d%s",
+           meeting ? "threadgroup barrier" : "simd operation or barrier", a, line[0], returned[0] ? " (returned)" : "", b, line[1],
+           returned[1] ? " (returned)" : "");
+  emulator_current = &fibers[a];
+  emulator_fail(text, returned[0] ? line[1] : line[0]);
 }
 
 // Runs one simdgroup until all its lanes are at a threadgroup barrier or have returned.
-void run_simdgroup(int first, int lanes) {
-  for (;;) {
-    for (int i = 0; i < lanes; ++i) {
-      const int fiber = first + nth(i, lanes);
-      if (fibers[fiber].state == kReady) resume(fiber);
-    }
-    for (int i = 1; i < lanes; ++i) {
-      const Fiber &a = fibers[first], &b = fibers[first + i];
-      const bool same = a.state == b.state && (a.state == kDone || (a.operation == b.operation && a.line == b.line));
-      if (!same) diverged("divergent simd operation or barrier", first, first + i);
-    }
-    if (fibers[first].state == kDone || fibers[first].state == kAtBarrier) return;
-    for (int i = 0; i < lanes; ++i) fibers[first + i].state = kReady;
+void run_simdgroup(Simdgroup& group) {
+  emulator_current = group.leader;
+  hand_over(&scheduler, group.leader);
+  emulator_check_lanes(&group);
+}
+
+// Puts the threads first..first+present-1 into a simdgroup, in running order.
+void link(Simdgroup& group, int first, int present) {
+  group.present = uint(present);
+  group.leader = &fibers[first + nth(0, present)];
+  for (int i = 0; i < present; ++i) {
+    Fiber& fiber = fibers[first + nth(i, present)];
+    fiber.next = &fibers[first + nth((i + 1) % present, present)];
+    fiber.group = &group;
+    fiber.lane = uint(&fiber - fibers - first);
+    fiber.slot = &group.slots[0][fiber.lane];
+    fiber.thread = &threads[&fiber - fibers];
   }
 }
 
 void run_threadgroup() {
   shared_count = 0;
   const int groups = (count + kLanes - 1) / kLanes;
-  for (;;) {
-    for (int i = 0; i < groups; ++i) {
-      const int first = nth(i, groups) * kLanes;
-      run_simdgroup(first, count - first < kLanes ? count - first : kLanes);
-    }
-    for (int i = 1; i < count; ++i)
-      if (fibers[i].state != fibers[0].state || (fibers[i].state != kDone && fibers[i].line != fibers[0].line))
-        diverged("divergent threadgroup barrier", 0, i);
-    if (fibers[0].state == kDone) return;
-    for (int i = 0; i < count; ++i) fibers[i].state = kReady;
-  }
+  for (int i = 0; i < groups; ++i) link(simdgroups[i], i * kLanes, count - i * kLanes < kLanes ? count - i * kLanes : kLanes);
+  do {
+    for (int i = 0; i < groups; ++i) run_simdgroup(simdgroups[nth(i, groups)]);
+    for (int i = 1; i < groups; ++i)
+      if (simdgroups[i].at[0] != simdgroups[0].at[0]) diverged(0, i * kLanes);
+  } while (simdgroups[0].at[0] >> 24 != kDone);
 }
 
 uint min_of(uint a, uint b) { return a < b ? a : b; }
@@ -141,17 +125,14 @@ void prepare(const uint3& group, const uint3& grid, const uint3& size, const uin
   for (uint z = 0; z < here.z; ++z)
     for (uint y = 0; y < here.y; ++y)
       for (uint x = 0; x < here.x; ++x, ++i) {
-        if (!fibers[i].started) start(i);
-        fibers[i].state = kReady;
-        fibers[i].line = 0;
-        fibers[i].parity = 0;
-        fibers[i].thread = {{origin.x + x, origin.y + y, origin.z + z}, {x, y, z}, group, grid, here, groups, size,
-                            uint(i), uint(i % kLanes), uint(i / kLanes), kLanes, uint((count + kLanes - 1) / kLanes)};
+        start(i);
+        threads[i] = {{origin.x + x, origin.y + y, origin.z + z}, {x, y, z}, group, grid, here, groups, size,
+                      uint(i), uint(i % kLanes), uint(i / kLanes), kLanes, uint((count + kLanes - 1) / kLanes)};
       }
 }
 
 void describe(const char* what, int line) {
-  const uint3 at = fibers[current].thread.thread_position_in_grid;
+  const uint3 at = emulator_current->thread->thread_position_in_grid;
   snprintf(message, sizeof message, "%s; thread (%u, %u, %u)%s%d", what, at.x, at.y, at.z, line ? ", kernel line " : "", line);
   if (!line) message[strlen(message) - 1] = 0;
 }
@@ -178,7 +159,7 @@ void on_signal(int number, siginfo_t* info, void* context) {
 }  // namespace
 
 extern "C" {
-int emulator_adversarial = 0;
+Fiber* emulator_current;
 int emulator_poison = 0xff;
 
 void emulator_fail(const char* what, int line) {
@@ -187,17 +168,21 @@ void emulator_fail(const char* what, int line) {
   siglongjmp(failure, 1);
 }
 
-Lanes emulator_simd(const void* value, size_t bytes, int operation, int line) {
-  const int self = current, parity = fibers[self].parity;
-  memcpy(slots[parity][self].bytes, value, bytes);
-  fibers[self].parity ^= 1;
-  block(kAtSimd, operation, line);
-  const int first = self / kLanes * kLanes;
-  const int present = count - first < kLanes ? count - first : kLanes;
-  return {&slots[parity][first], uint(present), uint(self - first)};
+// All lanes must be at the same operation in the same line.
+void emulator_check_lanes(const Simdgroup* group) {
+  uint different = 0;
+  for (uint lane = 1; lane < group->present; ++lane) different |= group->at[lane] ^ group->at[0];
+  if (!different) return;
+  const int first = int((const Group*)group - simdgroups) * kLanes;
+  int other = 0;
+  while (group->at[other] == group->at[0]) ++other;
+  diverged(first, first + other);
 }
 
-void emulator_barrier(bool whole_threadgroup, int line) { block(whole_threadgroup ? kAtBarrier : kAtSimdBarrier, 0, line); }
+void emulator_barrier(bool whole_threadgroup, int line) {
+  if (whole_threadgroup) wait_for_threadgroup(kBarrier, line);
+  else wait_for_lanes(emulator_current, kSimdBarrier, line);
+}
 
 void emulator_threadgroup_memory(void* memory, size_t bytes, int line) {
   size_t total = bytes;
@@ -206,21 +191,8 @@ void emulator_threadgroup_memory(void* memory, size_t bytes, int line) {
     total += shared[i].bytes;
   }
   if (total > kSharedLimit) emulator_fail("more than 32 KiB of threadgroup memory", line);
-  shared[shared_count++] = {memory, bytes, true};
+  shared[shared_count++] = {memory, bytes};
   memset(memory, emulator_poison, bytes);
-}
-
-float emulator_wrong_by(float exact, float ulps) {
-  if (!emulator_adversarial || !(exact > 1e-36f) || exact > 1e38f) return exact;
-  uint bits;
-  memcpy(&bits, &exact, 4);
-  // A function of the value, not of when it is asked for: the same value is always wrong in the same way.
-  const uint noise = bits * 2654435761u;
-  const float share = emulator_adversarial == 2 ? 1.0f : (float(noise >> 8) / 8388608.0f - 1.0f);
-  bits += int(lrintf(share * ulps));
-  float result;
-  memcpy(&result, &bits, 4);
-  return result;
 }
 
 // A buffer of `bytes`, aligned to 16 bytes, against the guard above or below; everything in it is poison.
@@ -241,9 +213,11 @@ void emulator_read_only(int i) { mprotect(buffers[i].region + kGuard, buffers[i]
 // The first byte outside of buffer i, but on its pages, that is no longer poison; 0 if all are.
 int emulator_spilled(int i) {
   const Buffer& b = buffers[i];
-  const char* from = b.region + kGuard;
-  for (const char* at = from; at < from + b.usable; ++at)
-    if ((at < b.base || at >= b.base + b.bytes) && (unsigned char)*at != emulator_poison) return 1;
+  const char *const from = b.region + kGuard, *const to = from + b.usable;
+  for (const char* at = from; at < b.base; ++at)
+    if ((unsigned char)*at != emulator_poison) return 1;
+  for (const char* at = b.base + b.bytes; at < to; ++at)
+    if ((unsigned char)*at != emulator_poison) return 1;
   return 0;
 }
 
@@ -273,7 +247,6 @@ int emulator_run(Entry kernel, void** args, const uint3* grid, const uint3* size
     result = 1;
     snprintf(text, room, "%s", message);
     *pc = fault_pc;
-    for (Fiber& fiber : fibers) fiber.started = false;  // left in the middle of something
   } else {
     const uint total = groups.x * groups.y * groups.z;
     for (uint i = 0; i < total; ++i) {

@@ -78,8 +78,8 @@ inline bool isnan(float x) { return x != x; }
 inline bool isinf(float x) { return __builtin_fabsf(x) == INFINITY; }
 inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline float copysign(float a, float b) { return __builtin_copysignf(a, b); }
-inline float max(float a, float b) { return __builtin_fmaxf(a, b); }
-inline float min(float a, float b) { return __builtin_fminf(a, b); }
+inline float max(float a, float b) { return a > b || b != b ? a : b; }  // a NaN gives way to a number
+inline float min(float a, float b) { return a < b || b != b ? a : b; }
 inline float clamp(float x, float low, float high) { return min(max(x, low), high); }
 #define INTEGERS(T)                                  \
   inline T max(T a, T b) { return a > b ? a : b; }   \
@@ -89,17 +89,66 @@ INTEGERS(uint)
 INTEGERS(long)
 INTEGERS(unsigned long)
 
+constexpr double operator""_d(long double value) { return double(value); }  // literals are single precision here
+constexpr double kLog2 = 0.693147180559945309_d, kRound = 6755399441055744.0_d;  // adding 1.5 * 2^52 rounds to an integer
+constexpr int kRoots = 32;
+
+struct Roots {
+  double of_two[kRoots];  // 2^(i / 32)
+  Roots() {
+    for (int i = 0; i < kRoots; ++i) of_two[i] = __builtin_exp2(double(i) / kRoots);
+  }
+};
+static const Roots roots;
+
+INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+// e^r times the 32nd root of two to the power that the last bits of `shifted` hold: nearly always the float nearest to it.
+// Inline, since a call for every exponential would cost more than all the rest of a kernel.
+INLINE float exponential(double r, double shifted) {
+  uint64_t power, bits;
+  __builtin_memcpy(&power, &shifted, 8);
+  __builtin_memcpy(&bits, roots.of_two + power % kRoots, 8);
+  bits += power / kRoots << 52;
+  double scale;
+  __builtin_memcpy(&scale, &bits, 8);
+  return float(fused(fused(r, 1.0_d / 6, 0.5_d), r * r, 1.0_d + r) * scale);
+}
+INLINE double bounded(float x) { return x < -160 ? -160 : x > 140 ? 140 : x; }  // a NaN stays one
+INLINE float exact_exp2(float x) {
+  const double bound = bounded(x), shifted = bound * kRoots + kRound;
+  return exponential((bound - (shifted - kRound) / kRoots) * kLog2, shifted);
+}
+INLINE float exact_exp(float x) {
+  const double bound = bounded(x), shifted = bound * (kRoots / kLog2) + kRound;
+  return exponential(bound - (shifted - kRound) * (kLog2 / kRoots), shifted);
+}
+
+// Built with ADVERSARIAL, exponentials are wrong by what Metal allows: 1 a pseudo-random part of it, 2 all of it.
+INLINE float wrong_by(float exact, float ulps) {
+  if (!ADVERSARIAL || !(exact > 1e-36f) || exact > 1e38f) return exact;
+  uint bits;
+  __builtin_memcpy(&bits, &exact, 4);
+  // A function of the value, not of when it is asked for: the same value is always wrong in the same way.
+  const uint noise = bits * 2654435761u;
+  const float share = ADVERSARIAL == 2 ? 1.0f : float(noise >> 8) / 8388608.0f - 1.0f;
+  bits += uint(int(__builtin_rintf(share * ulps)));
+  float result;
+  __builtin_memcpy(&result, &bits, 4);
+  return result;
+}
+
 namespace precise {  // within 4 units in the last place
-inline float exp(float x) { return emulator_wrong_by(__builtin_expf(x), 4.0f); }
-inline float exp2(float x) { return emulator_wrong_by(__builtin_exp2f(x), 4.0f); }
+inline float exp(float x) { return wrong_by(exact_exp(x), 4.0f); }
+inline float exp2(float x) { return wrong_by(exact_exp2(x), 4.0f); }
 inline float log(float x) { return __builtin_logf(x); }
 using metal::rsqrt;
 using metal::sqrt;
 using metal::tanh;
 }  // namespace precise
 namespace fast {  // within 3 + |2x| units
-inline float exp(float x) { return emulator_wrong_by(__builtin_expf(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
-inline float exp2(float x) { return emulator_wrong_by(__builtin_exp2f(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
+inline float exp(float x) { return wrong_by(exact_exp(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
+inline float exp2(float x) { return wrong_by(exact_exp2(x), 3.0f + __builtin_floorf(__builtin_fabsf(2.0f * x))); }
 inline float log(float x) { return __builtin_logf(x); }
 using metal::tanh;
 }  // namespace fast
@@ -107,56 +156,65 @@ using precise::exp;
 using precise::exp2;
 using precise::log;
 
-enum { kSum = 1, kMax, kMin, kShuffle, kXor, kDown, kUp, kBroadcast, kAny, kAll };
-
 template <typename T>
-inline T lane(const Lanes& lanes, uint i, int line) {
-  if (i >= lanes.present) emulator_fail("a value is taken from a lane that does not exist", line);
+INLINE T value_of(const Slot* slot) {
   T value;
-  __builtin_memcpy(&value, lanes.slots[i].bytes, sizeof(T));
+  __builtin_memcpy(&value, slot, sizeof(T));
   return value;
 }
 template <typename T>
-inline T lane_or_poison(const Lanes& lanes, uint i, int line) {
+INLINE T lane(const Meeting& all, uint i, int line) {
+  if (i >= all.self->group->present) emulator_fail("a value is taken from a lane that does not exist", line);
+  return value_of<T>(all.lane(i));
+}
+template <typename T>
+inline T lane_or_poison(const Meeting& all, uint i, int line) {
   T value;
   __builtin_memset(&value, emulator_poison, sizeof(T));
-  return i < lanes.present ? lane<T>(lanes, i, line) : value;
+  return i < all.self->group->present ? lane<T>(all, i, line) : value;
 }
 template <typename T>
 inline T simd_sum(T value, LINE) {
-  const Lanes all = emulator_simd(&value, sizeof(T), kSum, line);
-  T parts[32];
-  for (uint i = 0; i < 32; ++i) parts[i] = i < all.present ? lane<T>(all, i, line) : T(0);
-  for (uint width = 1; width < 32; width *= 2)
-    for (uint i = 0; i < 32; i += 2 * width) parts[i] = T(parts[i] + parts[i + width]);
-  return parts[0];
+  const Meeting all = put_forward(&value, sizeof(T), kSum, line);
+  if (all.leads()) {
+    T parts[32];
+    for (uint i = 0; i < 32; ++i) parts[i] = i < all.self->group->present ? lane<T>(all, i, line) : T(0);
+    for (uint width = 1; width < 32; width *= 2)
+      for (uint i = 0; i < 32; i += 2 * width) parts[i] = T(parts[i] + parts[i + width]);
+    __builtin_memcpy(all.result(), parts, sizeof(T));
+  }
+  return value_of<T>(all.result());
 }
-#define REDUCE(name, code, expression)                                   \
-  template <typename T>                                                  \
-  inline T name(T value, LINE) {                                         \
-    const Lanes all = emulator_simd(&value, sizeof(T), code, line);      \
-    T a = lane<T>(all, 0, line);                                         \
-    for (uint i = 1; i < all.present; ++i) {                             \
-      const T b = lane<T>(all, i, line);                                 \
-      a = expression;                                                    \
-    }                                                                    \
-    return a;                                                            \
+#define REDUCE(name, code, expression)                                 \
+  template <typename T>                                                \
+  inline T name(T value, LINE) {                                       \
+    const Meeting all = put_forward(&value, sizeof(T), code, line);    \
+    if (all.leads()) {                                                 \
+      T a = lane<T>(all, 0, line);                                     \
+      for (uint i = 1; i < all.self->group->present; ++i) {            \
+        const T b = lane<T>(all, i, line);                             \
+        a = expression;                                                \
+      }                                                                \
+      __builtin_memcpy(all.result(), &a, sizeof(T));                   \
+    }                                                                  \
+    return value_of<T>(all.result());                                  \
   }
 REDUCE(simd_max, kMax, (b > a ? b : a))
 REDUCE(simd_min, kMin, (b < a ? b : a))
 REDUCE(simd_any, kAny, (a || b))
 REDUCE(simd_all, kAll, (a && b))
-#define TAKE(name, code, take, index)                                    \
-  template <typename T>                                                  \
-  inline T name(T value, ushort which, LINE) {                           \
-    const Lanes all = emulator_simd(&value, sizeof(T), code, line);      \
-    return take<T>(all, index, line);                                    \
+#define TAKE(name, code, take, index)                                  \
+  template <typename T>                                                \
+  inline T name(T value, ushort which, LINE) {                         \
+    const Meeting all = put_forward(&value, sizeof(T), code, line);    \
+    const uint self = all.self->lane;                                  \
+    return take<T>(all, index, line);                                  \
   }
 TAKE(simd_shuffle, kShuffle, lane, which)
 TAKE(simd_broadcast, kBroadcast, lane, which)
-TAKE(simd_shuffle_xor, kXor, lane, all.self ^ which)
-TAKE(simd_shuffle_down, kDown, lane_or_poison, all.self + which)
-TAKE(simd_shuffle_up, kUp, lane_or_poison, all.self - which)
+TAKE(simd_shuffle_xor, kXor, lane, self ^ which)
+TAKE(simd_shuffle_down, kDown, lane_or_poison, self + which)
+TAKE(simd_shuffle_up, kUp, lane_or_poison, self - which)
 
 enum memory_order { memory_order_relaxed };
 template <typename T>

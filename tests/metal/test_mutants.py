@@ -13,6 +13,7 @@ import pytest
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import norm as norm_kernel
+from longmamba_mlx.metal_kernels import parts as parts_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from tests.metal import test_conv_kernel, test_norm_kernel, test_scan_kernel
 from tests.metal.conftest import forget_kernels
@@ -124,6 +125,26 @@ NORM = (
     ("weight[i * weight_strides[0]]", "weight[i]"),
     ("i += crowd", "i += 2 * crowd"),
 )
+PARTS = (
+    ("part == 0 ? 0 : part == 1 ? first : first + second", "part == 0 ? 0 : first"),
+    ("part == 0 ? first : part == 1 ? second : third", "part == 0 ? first : 1"),
+    ("batch * x_strides[0]", "0"),
+    ("token * x_strides[1]", "0"),
+    ("start * x_strides[2]", "start"),
+    ("batch * int64_t(threads_per_grid.y) + token", "token"),
+    ("x_at + i * x_strides[2]", "x_at + i"),
+    ("squares = metal::simd_sum(squares);", ""),
+    ("threadgroup_barrier(metal::mem_flags::mem_threadgroup);", ""),
+    ("total += partial[i];", "total = partial[i];"),
+    ("total / float(size)", "total"),
+    (" + eps", ""),
+    ("metal::precise::rsqrt(", "1.0f / ("),
+    ("low_weight[i * low_weight_strides[0]]", "low_weight[i]"),
+    ("b_weight[i * b_weight_strides[0]]", "low_weight[i * low_weight_strides[0]]"),
+    ("c_weight[i * c_weight_strides[0]]", "b_weight[i * b_weight_strides[0]]"),
+    ("c_out[row * size + i]", "c_out[row * third]"),
+    ("} else if (part == 1) {", "} else if (part > 1) {"),
+)
 # Changes that alter nothing: the same bytes written by several threads.
 HARMLESS = {("live && lane == 0", "lane == 0")}
 
@@ -176,6 +197,15 @@ def norm_checks() -> list[Callable[[], None]]:
     ]
 
 
+def parts_checks() -> list[Callable[[], None]]:
+    norms = test_norm_kernel
+    return [
+        lambda: norms.test_part_norms("float32", 300, 33, True),
+        lambda: norms.test_part_norms("float32", 4, 16, True),
+        norms.test_part_norms_read_in_place,
+    ]
+
+
 def noticed(tests: list[Callable[[], None]]) -> bool:
     for test in tests:
         try:
@@ -185,12 +215,13 @@ def noticed(tests: list[Callable[[], None]]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["scan", "softplus", "conv", "norm"])
+@pytest.mark.parametrize("name", ["scan", "softplus", "conv", "norm", "parts"])
 def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = metal_kernels.source
     body = real(name)
     missed = []
-    mutants: tuple[tuple[str, str], ...] = {"scan": SCAN, "softplus": SOFTPLUS, "conv": CONV, "norm": NORM}[name]
+    all_mutants = {"scan": SCAN, "softplus": SOFTPLUS, "conv": CONV, "norm": NORM, "parts": PARTS}
+    mutants: tuple[tuple[str, str], ...] = all_mutants[name]
     for old, new in mutants:
         assert old in body, old
         changed = body.replace(old, new, 1)
@@ -198,11 +229,11 @@ def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         def source(wanted: str, changed: str = changed) -> str:
             return changed if wanted == name else real(wanted)
 
-        for module in (scan_kernel, norm_kernel, test_scan_kernel):
+        for module in (scan_kernel, norm_kernel, parts_kernel, test_scan_kernel):
             monkeypatch.setattr(module, "source", source)
         monkeypatch.setattr(conv_kernel, "source", source)
         forget_kernels()
-        if not noticed({"conv": conv_checks, "norm": norm_checks}.get(name, checks)()):
+        if not noticed({"conv": conv_checks, "norm": norm_checks, "parts": parts_checks}.get(name, checks)()):
             missed.append((old, new))
         mx.clear_cache()
     real_mutants = [mutant for mutant in mutants if mutant not in HARMLESS]

@@ -1,4 +1,4 @@
-"""The gated norm's kernel, run thread by thread, against float64."""
+"""The kernels of the gated norm and of the norms of dt, B and C, run thread by thread, against float64."""
 
 from __future__ import annotations
 
@@ -50,3 +50,28 @@ def test_inputs_are_read_in_place() -> None:
     y, z = wide[:, :, 10:106:2], wide[:, :, 119:23:-2]
     check(y, z, draw(96, seed=2)[::2], 2, False)
     check(draw(48, 7, 2).transpose(2, 1, 0), z, draw(96, seed=2)[::2], 4, True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rank", "states", "weighted"), [(4, 16, True), (1, 1, False), (300, 33, True), (32, 16, False)]
+)
+def test_part_norms(dtype: str, rank: int, states: int, weighted: bool) -> None:
+    sizes = (rank, states, states)
+    x = draw(2, 5, sum(sizes)).astype(DTYPES[dtype])
+    weights = tuple(draw(size, seed=1 + i).astype(DTYPES[dtype]) for i, size in enumerate(sizes)) if weighted else None
+    got = metal.part_norms(x, sizes, eps=0.1, weights=weights)
+    for part, wanted in zip(got, oracles.part_norms(x, sizes, 0.1, weights), strict=True):
+        assert part.dtype == mx.float32
+        assert error(part, wanted) <= 5e-7
+
+
+def test_part_norms_read_in_place() -> None:
+    x = draw(40, 7, 2).transpose(2, 1, 0)[:, :, 3:33:2]
+    weights = (draw(14, seed=1)[::2], draw(4, seed=2), mx.broadcast_to(mx.array(0.5), (4,)))
+    for part, wanted in zip(
+        metal.part_norms(x, (7, 4, 4), eps=0.1, weights=weights),
+        oracles.part_norms(x, (7, 4, 4), 0.1, weights),
+        strict=True,
+    ):
+        assert error(part, wanted) <= 5e-7

@@ -42,8 +42,9 @@ def texts(function: Callable[..., list[mx.array]], *arrays: mx.array) -> list[st
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of the signature: its address space, its type, whether it is a pointer, its name."""
+    """One argument of the signature: whether it may be written, address space, type, whether it is a pointer, name."""
 
+    const: bool
     space: str
     type: str
     pointer: bool
@@ -59,7 +60,7 @@ class Signature:
     instance: str
 
 
-_ARGUMENT = re.compile(r"^  (?:const )?(device|constant) ([\w<>]+)([*&]) (\w+) \[\[buffer\((\d+)\)\]\]", re.MULTILINE)
+_ARGUMENT = re.compile(r"^  (const )?(device|constant) ([\w<>]+)([*&]) (\w+) \[\[buffer\((\d+)\)\]\]", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^  (\w+) (\w+) \[\[(\w+)\]\]", re.MULTILINE)
 _INSTANCE = re.compile(r"decltype\((custom_kernel_\w+(?:<[^>]*>)?)\)")
 
@@ -69,14 +70,14 @@ def signature(text: str) -> Signature:
     head = text[text.index("[[kernel]] void") :]
     head = head[: head.index(") {")]
     arguments = [match.groups() for match in _ARGUMENT.finditer(head)]
-    if [int(found[4]) for found in arguments] != list(range(len(arguments))):
+    if [int(found[5]) for found in arguments] != list(range(len(arguments))):
         raise AssertionError(f"buffers out of order in:\n{head}")
     instance = _INSTANCE.search(text)
     name = re.search(r"void (custom_kernel_\w+)\(", head)
     if name is None:
         raise AssertionError("no kernel in the text")
     return Signature(
-        tuple(Argument(space, kind, mark == "*", name) for space, kind, mark, name, _ in arguments),
+        tuple(Argument(bool(const), space, kind, mark == "*", name) for const, space, kind, mark, name, _ in arguments),
         tuple((kind, name) for kind, name, attribute in _ATTRIBUTE.findall(head + ")") if name == attribute),
         instance.group(1) if instance else name.group(1),
     )
@@ -90,3 +91,22 @@ def body_for_host(text: str) -> str:
     return re.sub(
         r"\bthreadgroup\s+(?!\w+\s*[*&])([\w:]+)\s+(\w+)\s*((?:\[[^\];]*\]\s*)*);", r"SHARED_ARRAY(\1, \2, \3);", text
     )
+
+
+def template_values(text: str) -> str:
+    """The template arguments as constants and types of the same names."""
+    found = re.search(r"template <([^>]*)>\n\[\[kernel\]\]", text)
+    if found is None:
+        return ""
+    values = re.search(r"<([^>]*)>", signature(text).instance)
+    lines = []
+    for parameter, value in zip(found[1].split(", "), (values[1] if values else "").split(", "), strict=True):
+        kind, name = parameter.split()
+        lines.append(f"using {name} = {value};" if kind == "typename" else f"enum : {kind} {{ {name} = {value} }};")
+    return "\n".join(lines)
+
+
+def head_and_body(text: str) -> tuple[str, str]:
+    """What stands before the kernel, and the kernel's body with its closing brace."""
+    head, _, body = text.split("\ntemplate [[host_name(")[0].partition("[[kernel]] void")
+    return re.sub(r"template <[^>]*>\n$", "", head), body[body.index(") {") + 3 :]

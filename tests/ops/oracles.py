@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import mlx.core as mx
 import numpy as np
@@ -108,3 +109,14 @@ def causal_conv1d(x, weight, bias=None, initial=None):
     for t in range(length):
         y[:, t] = np.einsum("bkc,ck->bc", padded[:, t : t + taps], weight)
     return silu(y if bias is None else y + bias), padded[:, length:]
+
+
+def part_norms(x, sizes, eps, weights=None):
+    x = as64(x)
+    ends = np.cumsum((0, *sizes))
+    parts = [x[..., start:stop] for start, stop in pairwise(ends)]
+    scales = [1.0] * 3 if weights is None else map(as64, weights)
+    return [
+        part / np.sqrt((part**2).mean(-1, keepdims=True) + eps) * scale
+        for part, scale in zip(parts, scales, strict=True)
+    ]

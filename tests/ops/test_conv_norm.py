@@ -1,4 +1,4 @@
-"""The convolution and the gated norm, in both implementations."""
+"""The convolution and the norms, in both implementations."""
 
 from __future__ import annotations
 
@@ -60,3 +60,15 @@ def test_gated_norm_is_per_group(module, groups: int, norm_before_gate: bool) ->
     expected = expected * gate if norm_before_gate else expected
     got = module.gated_rms_norm(y, z, weight, groups=groups, eps=1e-3, norm_before_gate=norm_before_gate)
     assert relative_error(got, expected) < 1e-6
+
+
+@pytest.mark.parametrize("module", [norm, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_part_norms_are_three_norms_in_float32(module, dtype: mx.Dtype, weighted: bool) -> None:
+    x = draw(2, 5, 17).astype(dtype)
+    weights = tuple(draw(size).astype(dtype) for size in (7, 5, 5)) if weighted else None
+    got = module.part_norms(x, (7, 5, 5), eps=1e-3, weights=weights)
+    for part, wanted in zip(got, oracles.part_norms(x, (7, 5, 5), 1e-3, weights), strict=True):
+        assert part.dtype == mx.float32
+        assert relative_error(part, wanted) < 1e-6

@@ -1,0 +1,54 @@
+// Enough of the Metal Shading Language, in CUDA C++, to compile a kernel's body for NVIDIA's GPUs. Every function here runs
+// on the device (NVRTC's -default-device).
+typedef unsigned char uint8_t;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef int int32_t;
+typedef long long int64_t;
+#define MLX_MTL_PRAGMA_UNROLL _Pragma("unroll")
+#define SHARED_ARRAY(type, name, ...) __shared__ type name __VA_ARGS__
+
+struct float16_t {
+  ushort bits;
+  float16_t() = default;
+  explicit float16_t(float value) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  operator float() const {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+  }
+};
+struct bfloat16_t {
+  ushort bits;
+  bfloat16_t() = default;
+  explicit bfloat16_t(float value) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  operator float() const { return __uint_as_float(uint(bits) << 16); }
+};
+
+namespace metal {
+enum class mem_flags { mem_none, mem_device, mem_threadgroup };
+inline void threadgroup_barrier(mem_flags) { __syncthreads(); }
+inline float fabs(float x) { return ::fabsf(x); }
+inline float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
+inline float max(float a, float b) { return ::fmaxf(a, b); }
+inline float min(float a, float b) { return ::fminf(a, b); }
+inline int min(int a, int b) { return a < b ? a : b; }
+namespace precise {
+inline float exp(float x) { return ::expf(x); }
+inline float rsqrt(float x) { return ::rsqrtf(x); }
+}  // namespace precise
+template <typename T>
+inline T simd_shuffle_xor(T value, ushort mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+template <typename T>
+inline T simd_sum(T value) {
+  for (uint mask = 1; mask < 32; mask *= 2) value += simd_shuffle_xor(value, ushort(mask));
+  return value;
+}
+}  // namespace metal
+using metal::mem_flags;
+using metal::threadgroup_barrier;
+
+inline uint3 position(uint3 group, dim3 size, uint3 inside) {
+  return {group.x * size.x + inside.x, group.y * size.y + inside.y, group.z * size.z + inside.z};
+}
+inline uint index_in_group() { return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; }
