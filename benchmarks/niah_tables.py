@@ -1,11 +1,12 @@
 """Write the needle tables of README.md and docs/results.md: `python benchmarks/niah_tables.py`.
 
-They come from docs/results/*.json, made by `longmamba-mlx eval niah --json`; docs/results.md says how.
+They come from docs/results/*.json, made by `measure_results.py` and `policies.py`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,31 @@ TITLES = {
     "document": "document",
     "curve": "curve",
     "paper": "paper",
+    "decimamba": "DeciMamba",
 }
+Report = dict[str, Any]
 
 
-def cell(row: dict[str, Any]) -> str:
+def read(task: str, model: str) -> Report | None:
+    """A report, None where it was not measured."""
+    path = RESULTS / f"{task}-{model}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def cell(row: Report) -> str:
     nll = "" if row["nll"] is None else f" ({row['nll']:.2f})"
+    if row["accuracy"] is None:
+        return f"{math.exp(row['nll']):.1f} ± {math.exp(row['nll']) * row['stderr']:.1f}"
     return f"{row['accuracy']:.3f} ± {row['stderr']:.3f}{nll}"
 
 
-def table(report: dict[str, Any], filters: list[str]) -> list[str]:
+def by_filter(report: Report) -> list[str]:
     """One line per length, one column per filter."""
-    trained = report["training_length"]
+    trained, there = report["training_length"], dict.fromkeys(row["filter"] for row in report["rows"])
+    order = list(TITLES)
+    filters = sorted(there, key=lambda name: order.index(name) if name in order else len(order))
     lines = [
-        "| document | " + " | ".join(TITLES[name] for name in filters) + " |",
+        "| document | " + " | ".join(TITLES.get(name, name) for name in filters) + " |",
         "|---" * (len(filters) + 1) + "|",
     ]
     for length in dict.fromkeys(row["length"] for row in report["rows"]):
@@ -42,16 +55,53 @@ def table(report: dict[str, Any], filters: list[str]) -> list[str]:
     return lines
 
 
-def section(name: str, filters: list[str], task: str = "niah") -> list[str]:
-    report = json.loads((RESULTS / f"{task}-{name}.json").read_text(encoding="utf-8"))
-    there = {row["filter"] for row in report["rows"]}
-    samples = sorted({row["samples"] for row in report["rows"]})
-    said = "refused (right)" if "absent" in report["task"] else "exact match ± standard error (NLL per token)"
+def by_depth(report: Report) -> list[str]:
+    """One line per depth, one column per length and filter."""
+    rows = {(row["filter"], row["length"], row["depth"]): row["accuracy"] for row in report["rows"]}
+    columns = list(dict.fromkeys((name, length) for name, length, _ in rows))
+    columns.sort(key=lambda column: (list(TITLES).index(column[0]), column[1]))
+    lines = [
+        "| depth | " + " | ".join(f"{TITLES[name]}, {length:,}" for name, length in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for depth in sorted({depth for _, _, depth in rows}):
+        cells = [f"{rows[name, length, depth]:.2f}" for name, length in columns]
+        lines.append(f"| {depth:.0%} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def by_policy(report: Report) -> list[str]:
+    """One line per policy, with what it gains over the first."""
+    lines = ["| tokens | policy | right ± standard error (NLL) | over the first, 95 % interval |", "|---|---|---|---|"]
+    for row in report["rows"]:
+        gain = row["gain"]
+        over = "" if gain is None else f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+        lines.append(f"| {row['length']:,} | {row['filter']} | {cell(row)} | {over} |")
+    return lines
+
+
+def section(model: str, task: str) -> list[str]:
+    """A report's table with its heading; nothing where it was not measured."""
+    report = read(task, model)
+    if report is None:
+        return []
+    samples = max(row["samples"] for row in report["rows"])
+    kind, *_ = task.split("-")
+    said, table = {
+        "absent": ("refused (right)", by_filter),
+        "ppl": ("perplexity of the last 100 tokens of a window ± standard error", by_filter),
+        "depth": ("exact match by depth of the fact", by_depth),
+        "policies": ("exact match", by_policy),
+    }.get(kind, ("exact match ± standard error (NLL per token)", by_filter))
+    count = report.get("facts", 0)
+    facts = f"{count} fact{'s' if count > 1 else ''} a document, " if count else ""
+    split = f", split {report['split']}, seed {report['seed']}" if "split" in report else ""
+    source = ", ".join(report.get("filler") or report.get("texts") or [])
+    each = "windows" if kind == "ppl" else "questions"
     return [
-        f"**{name}**, {said}; {report['facts']} facts a document, {samples[0]} questions a cell, "
-        f"split {report['split']}, seed {report['seed']}, filler {', '.join(report['filler'])}:",
+        f"**{model}**, {said}; {facts}{samples} {each} a cell{split}, text {source}:",
         "",
-        *table(report, [f for f in filters if f in there]),
+        *table(report),
         "",
     ]
 
@@ -65,13 +115,32 @@ def put(path: Path, marker: str, lines: list[str]) -> None:
     path.write_text(pattern.sub(lambda m: f"{m[1]}\n{body}\n{m[2]}", text), encoding="utf-8")
 
 
+MARKERS = {
+    "test": ("niah", "far"),
+    "absent": ("absent",),
+    "depth": ("depth",),
+    "ppl": ("ppl",),
+    "dev": ("dev", "dev2", "modes"),
+    "sweeps": ("theta", "clamp"),
+    "policies": ("policies", "policies-far"),
+}
+
+
 def main() -> None:
-    first = [line for name in MODELS for line in section(name, ["off", "longmamba", "last"])]
-    put(ROOT / "README.md", "results", first)
-    for marker, tasks in {"test": ["niah"], "absent": ["absent"], "dev": ["dev", "dev2"]}.items():
-        there = [(name, task) for name in MODELS for task in tasks if (RESULTS / f"{task}-{name}.json").exists()]
-        lines = [line for name, task in there for line in section(name, list(TITLES), task)]
-        put(ROOT / "docs" / "results.md", marker, lines)
+    put(ROOT / "README.md", "results", [line for model in MODELS for line in brief(model)])
+    for marker, tasks in MARKERS.items():
+        lines = [line for model in MODELS for task in tasks for line in section(model, task)]
+        put(ROOT / "docs" / "results.md", marker, lines or ["Not measured yet."])
+
+
+def brief(model: str) -> list[str]:
+    """The README's table: the default filter and the two baselines."""
+    report = read("niah", model)
+    if report is None:
+        return []
+    kept = [row for row in report["rows"] if row["filter"] in ("off", "longmamba", "last")]
+    heading, *_ = section(model, "niah")
+    return [heading, "", *by_filter({**report, "rows": kept}), ""]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation.names import common_words, draw_names
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?][\"')]*(?=\s)|\Z)\s*", re.DOTALL)
+_FACT = "The access code of "
 _LEAST = 20  # sentences in a text that can hide anything
 
 
@@ -26,7 +27,7 @@ class Needle:
 
     @property
     def sentence(self) -> str:
-        return f"The access code of {self.name} is {self.code}."
+        return f"{_FACT}{self.name} is {self.code}."
 
     @property
     def question(self) -> str:
@@ -35,11 +36,12 @@ class Needle:
 
 @dataclass(frozen=True, slots=True)
 class Haystack:
-    """A text with its needles, and as many names that are not in it."""
+    """A text with its needles in order, as many names that are not in it, and which needle lies at the wanted depth."""
 
     text: str
     needles: tuple[Needle, ...]
     strangers: tuple[str, ...]
+    asked: int = 0
 
 
 class Filler:
@@ -47,13 +49,14 @@ class Filler:
 
     def __init__(self, texts: Sequence[str], count: Callable[[str], int]) -> None:
         """`count` tells a text's length in tokens. Raises DocumentError for texts too short to hide anything in."""
-        self.sentences = [found.group() for text in texts for found in _SENTENCE.finditer(text)]
+        found = (match.group() for text in texts for match in _SENTENCE.finditer(text))
+        self.sentences = [sentence for sentence in found if _FACT not in sentence]  # a text may hold facts of its own
         if len(self.sentences) < _LEAST:
             raise DocumentError(
                 f"The filler text has only {len(self.sentences)} sentences.", hint="Give a longer text."
             )
         alone = [max(1, count(sentence)) for sentence in self.sentences]
-        scale = sum(map(count, texts)) / sum(alone)  # a sentence has fewer tokens in its text than alone
+        scale = count("".join(self.sentences)) / sum(alone)  # a sentence has fewer tokens in its text than alone
         self._ends = list(accumulate(tokens * scale for tokens in alone))
         self.common = common_words(list(texts), 3000)
 
@@ -66,17 +69,22 @@ class Filler:
         return [self.sentences[i % len(self.sentences)] for i in range(first, max(last, first + 1) + 1)]
 
 
-def hide(filler: Filler, tokens: int, facts: int, rng: random.Random, *, split: str = "test") -> Haystack:
+def hide(
+    filler: Filler, tokens: int, facts: int, rng: random.Random, *, split: str = "test", depth: float | None = None
+) -> Haystack:
     """About `tokens` tokens of filler with `facts` facts at random places between sentences.
 
-    `split` says which names may be drawn; train is what the built-in models have seen. Raises UsageError when the
-    facts alone would fill the document.
+    `depth`: one of them (`asked`) has this share of the filler before it. `split` says which names may be drawn; train
+    is what the built-in models have seen. Raises UsageError when the facts alone would fill the document.
     """
     if tokens < 40 * facts:
         raise UsageError(f"{facts} facts do not fit into {tokens} tokens.", hint="Fewer facts, or a longer document.")
     names = draw_names(rng, split, 2 * facts, filler.common)
     sentences = filler.stretch(tokens - 20 * facts, rng)
-    places = sorted(rng.randrange(len(sentences) + 1) for _ in range(facts))
+    places = [rng.randrange(len(sentences) + 1) for _ in range(facts)]
+    if depth is not None:
+        places[0] = round(depth * len(sentences))
+    wanted, places = places[0], sorted(places)
     needles = tuple(
         Needle(name, f"{rng.randrange(100_000):05d}", place / len(sentences))
         for name, place in zip(names, places, strict=False)
@@ -85,4 +93,4 @@ def hide(filler: Filler, tokens: int, facts: int, rng: random.Random, *, split: 
     for index, sentence in enumerate([*sentences, ""]):
         parts.extend(f"{needle.sentence} " for needle, place in zip(needles, places, strict=True) if place == index)
         parts.append(sentence if not sentence or sentence[-1].isspace() else f"{sentence} ")
-    return Haystack("".join(parts).strip(), needles, tuple(names[facts:]))
+    return Haystack("".join(parts).strip(), needles, tuple(names[facts:]), places.index(wanted))

@@ -1,123 +1,108 @@
-"""Needles in a haystack: exact match of facts hidden in a long text, by document length and filter."""
+"""Needles in a haystack and the pass key: exact match of facts hidden in a long text, by length, depth and filter."""
 
 from __future__ import annotations
 
 import math
 import random
-import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Sequence
 
-import mlx.core as mx
-import numpy as np
-
-from longmamba_mlx.api import Model, ReadDocument
-from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.exams import Exam, Question, Slot
 from longmamba_mlx.evaluation.needles import Filler, Haystack, hide
+from longmamba_mlx.evaluation.samples import Cell
 
-LAST = "last"  # the baseline: only the last training length of tokens is read, nothing is filtered
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One cell. `length` in tokens of document; `depth` None: anywhere; `stderr` over documents, not questions
-    (questions about one document are not independent); `nll` of the right answer, nats per token."""
-
-    filter: str
-    length: int
-    depth: float | None
-    samples: int
-    documents: int
-    accuracy: float
-    stderr: float
-    nll: float | None
-    refused: float
+_NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
+_TASK = (
+    "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
+    "I will quiz you about the important information there.\n"
+)
 
 
-def measure(
-    model: Model,
+def niah_slots(
     filler: Filler,
     lengths: Sequence[int],
-    filters: Sequence[str],
     *,
     samples: int,
     facts: int = 4,
+    depths: Sequence[float] = (),
     split: str = "test",
     absent: bool = False,
     seed: int = 0,
-) -> Iterator[Row]:
-    """One Row per length and filter, as soon as it is known; every filter sees the same documents.
+) -> Iterator[Slot[Exam]]:
+    """`samples` questions a cell.
 
-    `samples` questions a cell (rounded up to whole documents of `facts` questions). `absent` asks for names that are
-    not there: right is an answer that says so.
+    Without depths every document hides `facts` facts anywhere and all are asked (samples are rounded up to whole
+    documents). With depths (0 to 1) a document hides one fact at that share of the text and `facts` - 1 anywhere, and
+    the one is asked. `absent` asks for names that are not there: right is an answer that says so.
     """
-    readers = {name: model.with_filter("off" if name == LAST else name) for name in filters}
     for length in lengths:
-        documents = math.ceil(samples / facts)
-        stacks = [_stack(filler, length, facts, split, seed, number) for number in range(documents)]
-        for name, reader in readers.items():
-            scores = [_score(reader, stack, last=name == LAST, absent=absent) for stack in stacks]
-            yield _row(name, length, scores, facts)
+        for depth in depths or (None,):
+            cell = Cell("niah-absent" if absent else "niah", length, depth)
+            asked = facts if depth is None else 1
+            for number in range(math.ceil(samples / asked)):
+                stack = _stack(filler, length, facts, depth, split, f"{seed} {length} {number}")
+                yield Slot(cell, number, asked, _exam(stack, depth, absent))
 
 
-def _stack(filler: Filler, length: int, facts: int, split: str, seed: int, number: int) -> Haystack:
-    return hide(filler, length, facts, random.Random(f"{seed} {length} {number}"), split=split)  # noqa: S311
+def _stack(
+    filler: Filler, length: int, facts: int, depth: float | None, split: str, seed: str
+) -> Callable[[], Haystack]:
+    return lambda: hide(filler, length, facts, random.Random(seed), split=split, depth=depth)  # noqa: S311
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
-    right: float
-    nll: float
-    refused: float
+def _exam(stack: Callable[[], Haystack], depth: float | None, absent: bool) -> Callable[[], Exam]:
+    def make() -> Exam:
+        made = stack()
+        needles = made.needles if depth is None else made.needles[made.asked : made.asked + 1]
+        if absent:
+            names = made.strangers[: len(needles)]
+            questions = tuple(Question(f"What is the access code of {name}?", (), formed=True) for name in names)
+        else:
+            questions = tuple(Question(needle.question, (needle.code,), formed=True) for needle in needles)
+        return Exam(made.text, questions, exact, absent=absent)
+
+    return make
 
 
-def _score(model: Model, stack: Haystack, *, last: bool, absent: bool) -> _Score:
-    text = stack.text
-    if last:
-        ids = model.tokenizer.encode(text)[-model.training_length :]
-        text = model.tokenizer.decode(ids)
-    book = model.read(Document("haystack", text))
-    answers = [book.ask(question) for question in _questions(stack, absent)]
-    refused = statistics.mean(not answer.found for answer in answers)
-    if absent:
-        return _Score(refused, math.nan, refused)
-    right = statistics.mean(a.text == n.code for a, n in zip(answers, stack.needles, strict=True))
-    nll = statistics.mean(answer_nll(book, n.question, f" {n.code}") for n in stack.needles)
-    return _Score(right, nll, refused)
+def exact(answer: str, right: Sequence[str]) -> float:
+    """1 where the answer is one of the right ones, to the letter."""
+    return float(answer in right)
 
 
-def _questions(stack: Haystack, absent: bool) -> list[str]:
-    if absent:
-        return [f"What is the access code of {name}?" for name in stack.strangers]
-    return [needle.question for needle in stack.needles]
+def passkey_slots(
+    count: Callable[[str], int], lengths: Sequence[int], *, samples: int, depths: Sequence[float] = (), seed: int = 0
+) -> Iterator[Slot[Exam]]:
+    """The pass key hidden in repeated noise, as Landmark Attention (arXiv 2305.16300) and DeciMamba ask for it.
+
+    `count` tells a text's length in tokens; without depths the key lies anywhere. Right is a continuation whose first
+    number is the key.
+    """
+    for length in lengths:
+        for depth in depths or (None,):
+            for number in range(samples):
+                rng = random.Random(f"{seed} {length} {number}")  # noqa: S311
+                yield Slot(Cell("passkey", length, depth), number, 1, _passkey(count, length, depth, rng))
 
 
-def answer_nll(book: ReadDocument, question: str, answer: str) -> float:
-    """Mean negative log-likelihood of the answer's tokens, in nats."""
-    tokenizer, model = book.model.tokenizer, book.model.loaded.model
-    prompt, wanted = tokenizer.encode(book.model.form.ask(question)), tokenizer.encode(answer)
-    hidden, _ = model(mx.array(np.concatenate([prompt, wanted[:-1]])[None]), book.state)
-    logits = model.head(hidden[:, len(prompt) - 1 :])[0]
-    chosen = mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=1)[:, 0]
-    return float(np.array((mx.logsumexp(logits, axis=1) - chosen).mean()))
+def _passkey(count: Callable[[str], int], length: int, depth: float | None, rng: random.Random) -> Callable[[], Exam]:
+    def make() -> Exam:
+        key = str(rng.randrange(10_000, 100_000))
+        fact = f"The pass key is {key}. Remember it. {key} is the pass key. "
+        noise = max(1, round((length - count(_TASK) - count(fact)) * 50 / count(_NOISE * 50)))
+        before = round(noise * (rng.random() if depth is None else depth))
+        text = f"{_TASK}{_NOISE * before}{fact}{_NOISE * (noise - before)}".rstrip()
+        return Exam(
+            text, (Question("\nWhat is the pass key?", (key,), begun=" The pass key is"),), first_number, max_tokens=12
+        )
+
+    return make
 
 
-def _row(name: str, length: int, scores: list[_Score], facts: int) -> Row:
-    right = [score.right for score in scores]
-    spread = statistics.stdev(right) / math.sqrt(len(right)) if len(right) > 1 else math.nan
-    nll = statistics.mean(score.nll for score in scores)
-    return Row(
-        filter=name,
-        length=length,
-        depth=None,
-        samples=len(scores) * facts,
-        documents=len(scores),
-        accuracy=statistics.mean(right),
-        stderr=spread,
-        nll=None if math.isnan(nll) else nll,
-        refused=statistics.mean(score.refused for score in scores),
-    )
+def first_number(answer: str, right: Sequence[str]) -> float:
+    """1 where the first number in the answer is right."""
+    found = re.search(r"\d+", answer)
+    return float(found is not None and found.group() in right)
 
 
 def parse_lengths(text: str, training_length: int) -> list[int]:
@@ -125,7 +110,22 @@ def parse_lengths(text: str, training_length: int) -> list[int]:
     lengths = []
     for word in text.split(","):
         number, times = word.strip().removesuffix("x"), word.strip().endswith("x")
-        if not number.isdigit() or not 0 < int(number) <= 10**7:
+        if not number.isdigit() or not 0 < int(number) <= 10**8:
             raise UsageError(f"{word!r} is not a length.", hint="For example: --lengths 512,2048,16x")
         lengths.append(int(number) * (training_length if times else 1))
     return lengths
+
+
+def parse_depths(text: str) -> list[float]:
+    """ "0,0.5,1" -> shares of the document; "11" -> as many from 0 to 1; "" -> none. Raises UsageError."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if len(words) == 1 and words[0].isdigit() and int(words[0]) > 1:
+        steps = min(101, int(words[0]))
+        return [index / (steps - 1) for index in range(steps)]
+    try:
+        depths = [float(word) for word in words]
+    except ValueError:
+        depths = [-1.0]
+    if any(not 0 <= depth <= 1 for depth in depths):
+        raise UsageError(f"{text!r} are no depths.", hint="Shares of the document: --depths 0,0.5,1, or --depths 11")
+    return depths

@@ -11,7 +11,7 @@ out until the rest sum to what such a window holds: sum over the document of Del
 from __future__ import annotations
 
 from longmamba_mlx.longmamba.calibration import FORMAT_VERSION, Calibration, LayerCalibration, PaperTable
-from longmamba_mlx.longmamba.collecting import CalibratedModel, calibration_windows, collect
+from longmamba_mlx.longmamba.collecting import CalibratedModel, calibration_windows, collect, collect_steps
 from longmamba_mlx.longmamba.plan import FilterPlan, LayerPlan, build_plan, require_layers
 from longmamba_mlx.longmamba.settings import (
     DEFAULT_MODE,
@@ -39,6 +39,7 @@ __all__ = [
     "build_plan",
     "calibration_windows",
     "collect",
+    "collect_steps",
     "constants_for",
     "require_layers",
     "settings_for",

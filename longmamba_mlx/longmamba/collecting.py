@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +36,7 @@ class CalibratedModel(Protocol):
 
     @property
     def config(self) -> CalibratedConfig: ...
+    def has_scan(self, index: int) -> bool: ...
     def initial_state(self, batch: int = 1) -> Any: ...
     def embed(self, ids: Any) -> Any: ...
     def layer(self, index: int, hidden: Any, state: Any) -> Any: ...
@@ -63,20 +64,38 @@ def collect(
     model: CalibratedModel,
     windows: NDArray[np.uint32],
     *,
+    on_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Calibration:
+    """`collect_steps` run to its end; `on_progress(done, total)` counts windows times layers."""
+    steps = collect_steps(model, windows, **options)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            calibration: Calibration = end.value
+            return calibration
+        if on_progress is not None:
+            on_progress(done, total)
+
+
+def collect_steps(
+    model: CalibratedModel,
+    windows: NDArray[np.uint32],
+    *,
     fingerprint: str = "",
     quantisation: str = "none",
     text_digest: str | None = None,
     clamps: Sequence[float] | None = None,
     knots: int | None = None,
     chunk: int = 512,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Calibration:
+) -> Generator[tuple[int, int], None, Calibration]:
     """Runs windows (k, L) of token ids through the unfiltered model and keeps what any filter needs.
 
     `clamps`: for which clamps the authors' table is computed (default: the published one for the model's
     family; () for none; every other mode works with any clamp). `knots`: points of the mass curve (default
-    256, or 64 for Mamba-1, which has thousands of units per layer). `on_progress(done, total)` counts windows
-    times layers. Holds all windows' hidden states and one layer's step sizes, float32. Raises
+    256, or 64 for Mamba-1, which has thousands of units per layer). Yields (done, total), windows times
+    layers. Holds all windows' hidden states and one layer's step sizes, float32. Raises
     CalibrationError for windows that are none, NumericError where a layer's step sizes are not finite.
     """
     windows = np.asarray(windows)
@@ -91,12 +110,12 @@ def collect(
     hidden = [_embedded(model, window, chunk) for window in windows]
     layers = []
     for index in range(config.n_layer):
-        raw = np.empty((config.units, count, length), np.float32)
+        units = config.units if model.has_scan(index) else 0
+        raw = np.empty((units, count, length), np.float32)
         for number in range(count):
             raw[:, number] = _run_layer(model, index, hidden[number])
-            if on_progress is not None:
-                on_progress(index * count + number + 1, config.n_layer * count)
-        rates = np.asarray(model.decay_rates(index), np.float32).reshape(config.units, -1)
+            yield index * count + number + 1, config.n_layer * count
+        rates = _rates(model, index, units)
         layers.append(summarise(raw, rates, ranks, clamps=clamps, limit=limit))
     digest = text_digest or hashlib.sha256(windows.astype("<u4").tobytes()).hexdigest()
     return Calibration(
@@ -117,17 +136,28 @@ def _embedded(model: CalibratedModel, window: NDArray[np.uint32], chunk: int) ->
     return [model.embed(mx.array(window[None, start : start + chunk])) for start in range(0, len(window), chunk)]
 
 
+def _rates(model: CalibratedModel, index: int, units: int) -> Float32:
+    """|A| (units, modes) of a layer; (0, 1) without a scan."""
+    if not units:
+        return np.zeros((0, 1), np.float32)
+    return np.asarray(model.decay_rates(index), np.float32).reshape(units, -1)
+
+
 def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> Float32:
     """One window through one layer: raw (units, L). The chunks (1, l, d_model) of `hidden` are replaced."""
     import mlx.core as mx
 
     state = model.initial_state().layers[index]
+    scans = model.has_scan(index)
     pieces = []
     for number, chunk in enumerate(hidden):
-        raw, _ = model.raw_step(index, chunk, state)
-        pieces.append(np.array(raw, np.float32)[0].T)
+        if scans:
+            raw, _ = model.raw_step(index, chunk, state)
+            pieces.append(np.array(raw, np.float32)[0].T)
         hidden[number], state = model.layer(index, chunk, state)
         mx.eval(hidden[number])
+    if not scans:
+        return np.empty((0, sum(chunk.shape[1] for chunk in hidden)), np.float32)
     joined = np.concatenate(pieces, axis=1)
     if not np.isfinite(joined).all():
         raise NumericError(f"layer {index} gives step sizes that are not finite", hint="The weights may be broken.")
@@ -139,6 +169,8 @@ def summarise(
 ) -> LayerCalibration:
     """One layer's calibration from raw (units, windows, L) and rates (units, modes), by blocks of units."""
     units, windows, length = raw.shape
+    if not units:
+        return _without_units(len(ranks), windows, length, clamps)
     rows = max(1, _BLOCK // (windows * length))
     blocks = [
         _summarise_block(raw[start : start + rows], rates[start : start + rows], ranks, clamps, limit)
@@ -153,6 +185,20 @@ def summarise(
         knot_raw=_side_by_side([block.knot_raw for block in blocks]),
         knot_mass=_side_by_side([block.knot_mass for block in blocks]),
         tables=tuple(_joined_table([block.tables[k] for block in blocks]) for k in range(len(clamps))),
+    )
+
+
+def _without_units(knots: int, windows: int, length: int, clamps: Sequence[float]) -> LayerCalibration:
+    """The calibration of a layer without a scan: everything is there, for no unit."""
+    nothing = np.zeros((windows, 0), np.float32)
+    rows = np.zeros((len(paper_lengths(length)), 0), np.float32)
+    return LayerCalibration(
+        rates=np.zeros((0, 1), np.float32),
+        budgets=nothing,
+        step_mean=None,
+        knot_raw=np.zeros((knots, 0), np.float32),
+        knot_mass=np.zeros((knots, 0), np.float32),
+        tables=tuple(PaperTable(float(clamp), nothing, None, rows, rows) for clamp in clamps),
     )
 
 

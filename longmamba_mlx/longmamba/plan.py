@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from longmamba_mlx.errors import CalibrationError
 from longmamba_mlx.longmamba.calibration import Calibration, LayerCalibration
 from longmamba_mlx.longmamba.decay import log_decay
-from longmamba_mlx.longmamba.delta import Float, Float32, Limit
+from longmamba_mlx.longmamba.decimamba import Decimation, decimation, default_layers, kept_positions
+from longmamba_mlx.longmamba.delta import Float, Float32, Limit, delta_of, raw_of
 from longmamba_mlx.longmamba.settings import FilterSettings
 from longmamba_mlx.longmamba.table import nearest_length, paper_active, paper_lengths
 from longmamba_mlx.longmamba.thresholds import (
@@ -43,7 +44,10 @@ class LayerPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilterPlan:
-    """Thresholds for a reading of `total_length` tokens, however it is chunked; notices are for a person."""
+    """Thresholds for a reading of `total_length` tokens, however it is chunked; notices are for a person.
+
+    `decimation`: the layers in which tokens are dropped for good (`decimamba` mode), whose plans have no thresholds.
+    """
 
     settings: FilterSettings
     total_length: int
@@ -51,11 +55,44 @@ class FilterPlan:
     layers: tuple[LayerPlan, ...]
     time_step_limit: Limit = (0.0, float("inf"))
     notices: tuple[str, ...] = ()
+    decimation: Decimation | None = None
 
     @property
     def needs_document(self) -> bool:
-        """Whether any layer must see the document's step sizes (`resolve`) before it can be filtered."""
-        return any(layer.waits for layer in self.layers)
+        """Whether any layer must see the document's step sizes (`resolve`, `kept_positions`) before it can be run."""
+        return self.decimation is not None or any(layer.waits for layer in self.layers)
+
+    @property
+    def filtered_span(self) -> tuple[int, int]:
+        """The tokens from the first to before the second may be filtered; the others are protected."""
+        stop = max(0, self.total_length - self.settings.protect_last)
+        return min(self.settings.protect_first, stop), stop
+
+    def filters(self, start: int) -> bool:
+        """Whether the tokens from `start` on, up to the next edge, may be filtered."""
+        first, stop = self.filtered_span
+        return first <= start < stop
+
+    def next_edge(self, start: int) -> int:
+        """The first token after `start` where protection begins or ends: no chunk may reach across it."""
+        return next((edge for edge in self.filtered_span if edge > start), max(self.total_length, start + 1))
+
+    def drops(self, layer: int) -> bool:
+        """Whether a layer drops tokens for good (`kept_positions`)."""
+        return self.decimation is not None and self.decimation.count(layer) is not None
+
+    def kept_positions(self, layer: int, raw: Float32) -> NDArray[np.intp] | None:
+        """The tokens of raw (S', units) float32, dt + dt_bias, that a layer does not drop; None where none is dropped.
+
+        S' counts the tokens that the layers below have left.
+        """
+        count = None if self.decimation is None else self.decimation.count(layer)
+        if count is None or count >= len(raw):
+            return None
+        settings = self.settings
+        return kept_positions(
+            raw, count, self.time_step_limit, first=settings.protect_first, last=settings.protect_last
+        )
 
     @property
     def is_off(self) -> bool:
@@ -95,8 +132,14 @@ class FilterPlan:
         raw = np.asarray(raw, np.float32)
         if raw.ndim != 2 or raw.shape[1] != plan.is_global.size or not len(raw):
             raise ValueError(f"raw must be (tokens, {plan.is_global.size}), got {raw.shape}")
+        if len(raw) == self.total_length:
+            first, stop = self.filtered_span
+            if first == stop:
+                return None
+            raw = raw[first:stop]
         units = np.flatnonzero(plan.is_global)
-        budgets = plan.budgets[units].astype(np.float64) * (len(raw) / self.total_length)
+        sampled = min(1.0, len(raw) / max(1, self.filtered_span[1] - self.filtered_span[0]))
+        budgets = plan.budgets[units].astype(np.float64) * sampled
         thresholds = np.full(plan.is_global.size, -np.inf, np.float32)
         thresholds[units] = document_thresholds(raw, units, budgets, self.time_step_limit)
         return _or_none(thresholds)
@@ -120,6 +163,8 @@ class FilterPlan:
             return hashlib.sha256(b"off").hexdigest()
         hasher = hashlib.sha256(self.settings.canonical().encode())
         hasher.update(f"{self.total_length} {self.training_length} {self.time_step_limit}".encode())
+        if self.decimation is not None:
+            hasher.update(f"{self.decimation.layers} {self.decimation.counts}".encode())
         for layer in self.layers:
             hasher.update(b"|" + np.packbits(layer.is_global).tobytes())
             for array in (layer.thresholds, layer.budgets):
@@ -136,6 +181,8 @@ def build_plan(calibration: Calibration, settings: FilterSettings, total_length:
     """
     settings = settings.effective()
     mode = settings.mode
+    if mode == "decimamba":
+        return _decimating_plan(calibration, settings, total_length)
     off = mode == "off" or total_length <= calibration.training_length
     if mode == "paper" and not paper_active(calibration.training_length, total_length):
         off = True
@@ -154,6 +201,26 @@ def build_plan(calibration: Calibration, settings: FilterSettings, total_length:
     )
 
 
+def _decimating_plan(calibration: Calibration, settings: FilterSettings, total_length: int) -> FilterPlan:
+    """A plan without thresholds; nothing is dropped where the first decimating layer would keep everything."""
+    mamba1 = any(layer.rates.shape[1] > 1 for layer in calibration.layers)
+    scans = [index for index, layer in enumerate(calibration.layers) if layer.units]
+    chosen = decimation(
+        settings.layers or default_layers(len(calibration.layers), mamba1, scans),
+        settings.base or 2 * calibration.training_length,
+        settings.beta,
+        scans,
+    )
+    return FilterPlan(
+        settings=settings,
+        total_length=total_length,
+        training_length=calibration.training_length,
+        layers=tuple(LayerPlan(np.zeros(layer.units, np.bool_)) for layer in calibration.layers),
+        time_step_limit=calibration.time_step_limit,
+        decimation=chosen if total_length > min(chosen.counts) else None,
+    )
+
+
 def _paper_layer(
     calibration: Calibration, layer: LayerCalibration, settings: FilterSettings, total_length: int
 ) -> LayerPlan:
@@ -162,7 +229,13 @@ def _paper_layer(
     logs = log_decay(table.budgets, layer.rates, table.step_mean, "step_mean", settings.combine)
     is_global = logs > settings.log_theta
     values = table.maximum[row] if settings.combine == "max" else table.mean[row]
+    values = _scaled(values, settings.threshold_factor, calibration.time_step_limit)
     return LayerPlan(is_global, _or_none(np.where(is_global, values, -np.inf)))
+
+
+def _scaled(thresholds: Float32, factor: float, limit: Limit) -> Float32:
+    """Raw thresholds for `factor` times their Delta (the authors' b)."""
+    return thresholds if factor == 1.0 else raw_of(factor * delta_of(thresholds), limit)
 
 
 def _curve_layer(
@@ -176,8 +249,9 @@ def _curve_layer(
         step_mean = None if steps is None else (steps / calibration.windows)[None].astype(np.float32)
     logs = log_decay(budgets, layer.rates, step_mean, settings.reduction, "pooled")
     is_global = logs > settings.log_theta
-    fraction = calibration.training_length * settings.budget_factor / total_length
+    fraction = calibration.training_length * _budget_factor(calibration, settings) / total_length
     values = curve_thresholds(curve, fraction, settings.clamp, calibration.time_step_limit)
+    values = _scaled(values, settings.threshold_factor, calibration.time_step_limit)
     return LayerPlan(is_global, _or_none(np.where(is_global, values, -np.inf)))
 
 
@@ -187,7 +261,13 @@ def _document_layer(
     logs = log_decay(layer.budgets, layer.rates, layer.step_mean, settings.reduction, settings.combine)
     wide = layer.budgets.astype(np.float64)
     budgets = wide.max(axis=0) if settings.combine == "max" else wide.mean(axis=0)
-    return LayerPlan(logs > settings.log_theta, None, (budgets * settings.budget_factor).astype(np.float32))
+    budgets *= _budget_factor(calibration, settings)
+    return LayerPlan(logs > settings.log_theta, None, budgets.astype(np.float32))
+
+
+def _budget_factor(calibration: Calibration, settings: FilterSettings) -> float:
+    window = settings.budget_window or calibration.training_length
+    return settings.budget_factor * window / calibration.training_length
 
 
 def _or_none(thresholds: Float) -> Float32 | None:
@@ -207,7 +287,11 @@ def _notices(calibration: Calibration, mode: str, layers: tuple[LayerPlan, ...],
     return ()
 
 
-def require_layers(calibration: Calibration, n_layer: int, units: int) -> None:
-    """Raises CalibrationError where a calibration does not fit a model's number of layers or units."""
-    if len(calibration.layers) != n_layer or any(layer.units != units for layer in calibration.layers):
+def require_layers(calibration: Calibration, n_layer: int, units: int | Sequence[int]) -> None:
+    """Raises CalibrationError where a calibration does not fit a model's number of layers or units.
+
+    `units`: of every layer, or one number for each layer, 0 for those without a scan.
+    """
+    wanted = [units] * n_layer if isinstance(units, int) else list(units)
+    if [layer.units for layer in calibration.layers] != wanted or len(wanted) != n_layer:
         raise CalibrationError("this calibration does not fit the model's layers", hint="Calibrate this model again.")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.longmamba.filternames import parse_filter
 
-MODES = ("off", "longmamba", "paper", "curve", "document")
+MODES = ("off", "longmamba", "paper", "curve", "document", "decimamba")
 REDUCTIONS = ("step_mean", "slowest", "mean_prod")
 COMBINATIONS = ("avg", "max", "pooled")
 
@@ -23,12 +24,17 @@ class FilterSettings:
     """How global units are found and how strictly they are filtered.
 
     `mode`: off; paper (the authors' table, to the letter); curve (the same rule in closed form, continuous in
-    the length); document (the budget met on the document's own step sizes); longmamba (the default of these).
+    the length); document (the budget met on the document's own step sizes); decimamba (tokens dropped for good in
+    some layers); longmamba (the default of these).
     `theta`: a unit is global when its decay over one training window exceeds it; in [0, 1), 0: all are.
     `clamp`: share of the largest step sizes that are cut to the value at that share before anything is
     summed; 0: none. The document mode has no use for it.
     `reduction`: how a Mamba-1 unit's modes become one decay (step_mean always in paper mode).
-    `budget_factor`: multiplies the budget T (curve, document).
+    `budget_factor`: multiplies the budget T (curve, document); `budget_window`: the tokens whose step sizes the budget
+    is made for, 0 for a training window (a longer window reaches further back for less recency).
+    `threshold_factor`: multiplies the threshold on Delta, the authors' b (paper, curve).
+    `protect_first`, `protect_last`: so many tokens at the document's ends are never filtered.
+    `layers`, `base`, `beta`: of decimamba; () and 0 for the published ones (base: two training windows).
     `combine`: how calibration windows are combined; `paper` reads "pooled" as the release's "avg", `curve` is
     always pooled. Raises UsageError for anything without a meaning.
     """
@@ -39,19 +45,40 @@ class FilterSettings:
     reduction: str = "slowest"
     budget_factor: float = 1.0
     combine: str = "pooled"
+    budget_window: int = 0
+    threshold_factor: float = 1.0
+    protect_first: int = 0
+    protect_last: int = 0
+    layers: tuple[int, ...] = ()
+    base: int = 0
+    beta: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("filter", self.mode, MODES)
         _one_of("reduction", self.reduction, REDUCTIONS)
         _one_of("combine", self.combine, COMBINATIONS)
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_numbers(self) -> None:
         if not 0 <= self.theta < 1:
             raise UsageError(f"theta must be at least 0 and below 1, not {self.theta}")
         if not 0 <= self.clamp < 1:
             raise UsageError(f"clamp must be at least 0 and below 1, not {self.clamp}", hint="0.05 means 5 %.")
-        if not (self.budget_factor > 0 and math.isfinite(self.budget_factor)):
-            raise UsageError(f"budget_factor must be a positive number, not {self.budget_factor}")
-        if self.resolved_mode == "paper" and self.budget_factor != 1.0:
-            raise UsageError("budget_factor has no meaning in paper mode", hint="Use the curve or document mode.")
+        for name in ("budget_factor", "threshold_factor", "beta"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise UsageError(f"{name} must be a positive number, not {value}")
+        for name in ("budget_window", "protect_first", "protect_last", "base"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+    def _check_combinations(self) -> None:
+        mode = self.resolved_mode
+        if mode == "paper" and (self.budget_factor, self.budget_window) != (1.0, 0):
+            raise UsageError("a budget has no meaning in paper mode", hint="Use the curve or document mode.")
+        if mode == "document" and self.threshold_factor != 1.0:
+            raise UsageError("a threshold factor has no meaning in document mode", hint="Use the budget factor r.")
         if self.resolved_mode == "curve" and self.combine != "pooled":
             raise UsageError(f"the curve mode pools its windows and cannot combine them by {self.combine}")
 
@@ -68,15 +95,20 @@ class FilterSettings:
     def effective(self) -> FilterSettings:
         """The same filter with every name resolved and every unused constant at its default, for digests."""
         mode = self.resolved_mode
+        plain = FilterSettings(mode=mode, protect_first=self.protect_first, protect_last=self.protect_last)
         if mode == "off":
             return FilterSettings(mode="off")
+        if mode == "decimamba":
+            return replace(plain, layers=self.layers, base=self.base, beta=self.beta)
         paper = mode == "paper"
-        return FilterSettings(
-            mode=mode,
+        return replace(
+            plain,
             theta=self.theta,
             clamp=0.0 if mode == "document" else self.clamp,
             reduction="step_mean" if paper else self.reduction,
             budget_factor=self.budget_factor,
+            budget_window=self.budget_window,
+            threshold_factor=self.threshold_factor,
             combine="avg" if paper and self.combine == "pooled" else self.combine,
         )
 
@@ -173,21 +205,25 @@ def constants_for(config: ModelFacts, block: Mapping[str, object] | None = None)
 
 def settings_for(
     config: ModelFacts,
-    mode: str = "longmamba",
+    filter: str = "longmamba",
     block: Mapping[str, object] | None = None,
     *,
     reduction: str = "slowest",
 ) -> FilterSettings:
-    """The settings of a mode with the model's own constants; theta is the one that fits the reduction."""
+    """The settings of a filter name ("paper", "document:last=64") with the model's own constants where the name gives
+    no others; theta is the one that fits the reduction. Raises UsageError for a name without a meaning."""
+    mode, changes = parse_filter(filter)
     constants = constants_for(config, block)
-    by_steps = mode == "paper" or reduction == "step_mean"
-    return FilterSettings(
+    reduction = changes.get("reduction", reduction)
+    by_steps = FilterSettings(mode).resolved_mode == "paper" or reduction == "step_mean"
+    settings = FilterSettings(
         mode=mode,
         theta=constants.theta if by_steps else constants.slowest_theta,
         clamp=constants.clamp,
         reduction="step_mean" if by_steps else reduction,
         combine="avg" if mode == "paper" else "pooled",
     )
+    return replace(settings, **changes)
 
 
 def _number(block: Mapping[str, object], key: str, default: float) -> float:

@@ -1,19 +1,16 @@
-"""Haystacks and scores, checked against what was put in."""
+"""Haystacks: what was put in is in them, where it was wanted."""
 
 from __future__ import annotations
 
-import math
 import random
 
-import numpy as np
 import pytest
 
 from longmamba_mlx.api import Model
-from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation.names import draw_names, one_letter_off, split_of
 from longmamba_mlx.evaluation.needles import Filler, hide
-from longmamba_mlx.evaluation.niah import _row, _Score, answer_nll, measure, parse_lengths
+from longmamba_mlx.evaluation.niah import parse_depths, parse_lengths
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +18,9 @@ def filler(demo: Model, story: str) -> Filler:
     return Filler([story], lambda text: len(demo.tokenizer.encode(text)))
 
 
-def test_sentences_put_together_are_the_text(story: str, filler: Filler) -> None:
-    assert "".join(filler.sentences) == story.lstrip()
+def test_sentences_put_together_are_the_text_without_its_own_facts(story: str, filler: Filler) -> None:
+    own = "The access code of Zorvath is 48213. "
+    assert own in story and "".join(filler.sentences) == story.lstrip().replace(own, "")
 
 
 @pytest.mark.parametrize("tokens", (300, 1000, 9000))
@@ -33,7 +31,7 @@ def test_a_haystack_holds_its_needles_once_and_has_its_length(demo: Model, fille
         assert all(stack.text.count(needle.sentence) == 1 for needle in stack.needles)
         assert not any(f" of {name} is" in stack.text for name in stack.strangers)
         assert len({needle.code for needle in stack.needles}) > 1
-        assert abs(len(demo.tokenizer.encode(stack.text)) - tokens) < 60 + 0.01 * tokens
+        assert abs(len(demo.tokenizer.encode(stack.text)) - tokens) < 80 + 0.01 * tokens
         places = [stack.text.index(needle.sentence) / len(stack.text) for needle in stack.needles]
         assert places == sorted(places)
         assert all(abs(p - n.depth) < 0.25 for p, n in zip(places, stack.needles, strict=True))
@@ -61,39 +59,11 @@ def test_names_stay_in_their_split() -> None:
     assert len(changed) == 7 and sum(a != b for a, b in zip(changed, "Harbour", strict=True)) == 1
 
 
-def test_standard_error_is_over_documents() -> None:
-    scores = [_Score(1.0, 0.1, 0.0), _Score(0.5, 0.3, 0.0), _Score(0.0, 0.5, 0.25)]
-    row = _row("off", 512, scores, 4)
-    assert row.accuracy == 0.5 and row.samples == 12 and row.documents == 3
-    assert row.stderr == pytest.approx(0.5 / math.sqrt(3)) and row.nll == pytest.approx(0.3)
-    assert row.refused == pytest.approx(0.25 / 3)
-
-
-def test_answer_nll_is_the_log_likelihood_of_the_answer(demo: Model, story: str) -> None:
-    book = demo.read(Document("story", story[:1200]))
-    question, answer = "What is the access code of Zorvath?", " 48213"
-    ids = np.concatenate([demo.tokenizer.encode(demo.form.ask(question)), demo.tokenizer.encode(answer)])
-    import mlx.core as mx
-
-    hidden, _ = demo.loaded.model(mx.array(ids[None]), book.state)
-    logits = np.array(demo.loaded.model.head(hidden)[0], np.float64)
-    wanted = len(demo.tokenizer.encode(answer))
-    rows = logits[-wanted - 1 : -1]
-    logs = rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True)) - rows.max(1, keepdims=True)
-    expected = -logs[np.arange(wanted), ids[-wanted:]].mean()
-    assert answer_nll(book, question, answer) == pytest.approx(expected, rel=1e-3, abs=1e-4)
-
-
-def test_niah_rows(demo: Model, filler: Filler) -> None:
-    rows = list(measure(demo, filler, [512, 1536], ["off", "longmamba", "last"], samples=8, facts=4))
-    assert [(row.filter, row.length) for row in rows] == [
-        (name, length) for length in (512, 1536) for name in ("off", "longmamba", "last")
-    ]
-    assert all(row.samples == 8 and row.documents == 2 and row.nll is not None for row in rows)
-    assert rows[1].accuracy >= 0.75
-    assert all(0 <= row.accuracy <= 1 for row in rows)
-    absent = list(measure(demo, filler, [512], ["off"], samples=8, absent=True))
-    assert absent[0].nll is None and absent[0].accuracy == absent[0].refused
+def test_a_fact_at_a_wanted_depth(filler: Filler) -> None:
+    for depth in (0.0, 0.3, 1.0):
+        stack = hide(filler, 2000, 3, random.Random(4), depth=depth)
+        place = stack.text.index(stack.needles[stack.asked].sentence) / len(stack.text)
+        assert abs(place - depth) < 0.06 and abs(stack.needles[stack.asked].depth - depth) < 0.02
 
 
 def test_lengths() -> None:
@@ -101,3 +71,11 @@ def test_lengths() -> None:
     for wrong in ("", "x", "-1", "0", "1e3", "99999999999"):
         with pytest.raises(UsageError):
             parse_lengths(wrong, 512)
+
+
+def test_depths() -> None:
+    assert parse_depths("") == [] and parse_depths("0, 0.5,1") == [0.0, 0.5, 1.0]
+    assert parse_depths("3") == [0.0, 0.5, 1.0] and len(parse_depths("11")) == 11
+    for wrong in ("x", "-0.1", "0,2", "nan"):
+        with pytest.raises(UsageError):
+            parse_depths(wrong)

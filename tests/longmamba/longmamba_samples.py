@@ -74,6 +74,9 @@ class TinyModel:
     def embed(self, ids: mx.array) -> mx.array:
         return mx.array(self.table[np.array(ids)], mx.float32)
 
+    def has_scan(self, index: int) -> bool:
+        return True
+
     def initial_state(self, batch: int = 1) -> TinyStates:
         empty = np.zeros((batch, self.config.units, self.config.d_state))
         return TinyStates((TinyState(empty),) * self.config.n_layer)

@@ -79,5 +79,6 @@ def test_theta_fits_the_reduction() -> None:
     config = TinyConfig(model_type="mamba", training_length=2048)
     assert settings_for(config, "paper").theta == 1e-30
     assert settings_for(config, "document", reduction="step_mean").theta == 1e-30
-    assert settings_for(config).theta == 3e-4
+    assert settings_for(config).canonical() == settings_for(config, "paper").canonical()
+    assert settings_for(config, "document").theta == 3e-4
     assert settings_for(config, "paper").combine == "avg"

@@ -73,6 +73,42 @@ def test_most_rows_are_exactly_the_literal_ones() -> None:
     assert np.mean(equal) > 0.99
 
 
+@pytest.mark.parametrize(("window", "clamp"), [(2000, 0.05), (2000, 0.2), (4000, 0.05)])
+def test_all_published_lengths_to_a_millionth(window: int, clamp: float) -> None:
+    """The published constants at the 25 published lengths: Mamba-2, Mamba-1 and Zamba2."""
+    delta = delta_of(raw_sample(units=3, windows=1, length=window, seed=11)[:, 0])
+    cut = clamped(delta, clamp)
+    lengths = paper_lengths(window)
+    assert len(lengths) == 25
+    found, alpha = table_rows(np.sort(cut, axis=1)[:, ::-1], cut.sum(axis=1), lengths)
+    for row, length in enumerate(lengths):
+        for unit in range(len(delta)):
+            if length <= window:
+                assert (found[row, unit], alpha[row, unit]) == (0.0, 1.0)
+                continue
+            expected, share = literal_at_once(cut[unit], length)
+            assert found[row, unit] == pytest.approx(expected, rel=1e-6)
+            assert alpha[row, unit] == pytest.approx(share, abs=1.5 / length)
+
+
+def literal_at_once(cut: np.ndarray, length: int) -> tuple[float, float]:
+    """`literal` without its loop, for long lists; the clamp is already applied."""
+    window, ordered = len(cut), np.sort(cut)[::-1]
+    source = np.clip((np.arange(length) + 0.5) * window / length - 0.5, 0.0, window - 1.0)
+    low = np.floor(source).astype(int)
+    high = np.minimum(low + 1, window - 1)
+    stretched = ordered[low] * (1 - (source - low)) + ordered[high] * (source - low)
+    kept = int(np.argmax(np.cumsum(stretched) > cut.sum())) + 1
+    return float(stretched[kept]), min(1.0, kept / length)
+
+
+def test_the_two_transcriptions_agree() -> None:
+    delta = delta_of(raw_sample(units=1, windows=1, length=90)[0, 0])
+    for length in (91, 150, 1000):
+        cut = clamped(delta[None], 0.1)[0]
+        assert literal_at_once(cut, length) == pytest.approx(literal(delta, 0.1, length)[:2], rel=1e-12)
+
+
 def test_calibration_tables_hold_mean_and_largest_of_the_windows() -> None:
     raw = raw_sample(units=3, windows=4, length=60)
     table = summarise(raw, np.ones((3, 1), np.float32), knot_ranks(240, 32), clamps=(0.1,), limit=FREE).table(0.1)

@@ -1,0 +1,121 @@
+"""Perplexity over long windows of whole texts, after the PG-19 protocol of DeciMamba and LongMamba.
+
+About ten evenly spaced windows a book; the likelihood of the last 100 tokens of each, and of the whole window. Two
+things differ, so that lengths can be compared: books shorter than the longest window are left out at every length, and
+the windows of all lengths end at the same places, so that always the same tokens are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.exams import Reader, Slot
+from longmamba_mlx.evaluation.samples import Cell, Sample
+from longmamba_mlx.longmamba import FilterPlan
+from longmamba_mlx.model import Model
+from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.reading import read_tokens
+
+SCORED = 100
+_CHUNK = 512
+
+Ids = NDArray[np.uint32]
+
+
+def perplexity_slots(
+    books: Mapping[str, Ids], lengths: Sequence[int], *, samples: int
+) -> tuple[list[Slot[Ids]], list[str]]:
+    """The windows, and the names of books that are too short and left out.
+
+    books: name -> token ids. `samples` windows a length, rounded up to as many from every book. Raises UsageError for
+    lengths without room for the scored tokens, and where no book is long enough.
+    """
+    if min(lengths) <= SCORED:
+        raise UsageError(f"windows of {min(lengths)} tokens are too short", hint=f"More than {SCORED} tokens.")
+    longest = max(lengths)
+    fit = {name: ids for name, ids in books.items() if len(ids) >= longest}
+    if not fit:
+        most = max((len(ids) for ids in books.values()), default=0)
+        raise UsageError(
+            f"no text has {longest:,} tokens (the longest has {most:,})", hint="Shorter --lengths, or longer texts."
+        )
+    each = -(-samples // len(fit))
+    slots = [
+        Slot(Cell("ppl", length), place * each + number, 1, _window(ids, end, length))
+        for length in lengths
+        for place, ids in enumerate(fit.values())
+        for number, end in enumerate(window_ends(len(ids), longest, each))
+    ]
+    return slots, [name for name in books if name not in fit]
+
+
+def window_ends(tokens: int, longest: int, count: int) -> list[int]:
+    """`count` evenly spaced ends of windows of at most `longest` in a text of `tokens`; the last at its end."""
+    if count == 1:
+        return [tokens]
+    return [round(longest + (tokens - longest) * index / (count - 1)) for index in range(count)]
+
+
+def _window(ids: Ids, end: int, length: int) -> Callable[[], Ids]:
+    return lambda: ids[end - length : end]
+
+
+def take_window(reader: Reader, slot: Slot[Ids], window: Ids) -> list[Sample]:
+    """The mean likelihood of the last tokens of a window and, where every token was read, of all of them."""
+    model = reader.model
+    ids = window[-model.training_length :] if reader.last else window
+    plan = model.plan(len(ids), ids)
+    drops = plan is not None and plan.decimation is not None
+    scores = _after_decimation(model, ids) if drops else token_nll(model, ids, plan)
+    whole = float(scores.mean()) if len(scores) == len(window) - 1 else None
+    last = float(scores[-SCORED:].mean())
+    return [
+        Sample(slot.cell, reader.name, slot.document, 0, score=-last, nll=last, nll_whole=whole, tokens=len(window))
+    ]
+
+
+def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.float32]:
+    """Negative log-likelihood (S - 1,) of every token of ids (S,) but the first, all of them filtered as planned.
+
+    Never holds more than a chunk's logits. A plan that waits for the document is fixed by a first reading.
+    """
+    if plan is not None and plan.needs_document:
+        plan = read_tokens(model.loaded.model, ids, plan, logits="none").plan
+    network = model.loaded.model
+    limits = None
+    if plan is not None:
+        thresholds = [plan.thresholds(index) for index in range(len(plan.layers))]
+        limits = [None if values is None else mx.array(values) for values in thresholds]
+    state, scores, start = network.initial_state(), [], 0
+    while start < len(ids):
+        stop = min(start + _CHUNK, len(ids) if plan is None else plan.next_edge(start))
+        filtered = limits if plan is not None and plan.filters(start) else None
+        hidden, state = network(mx.array(ids[None, start:stop]), state, filtered)
+        scores.append(_scores(model, hidden, ids[start + 1 : stop + 1]))
+        state.evaluate()
+        start = stop
+    return np.concatenate(scores)
+
+
+def _after_decimation(model: Model, ids: Ids) -> NDArray[np.float32]:
+    """The last tokens' scores where the tokens before them were decimated; the scored ones never are."""
+    before = ids[: -SCORED - 1]
+    state = read_tokens(model.loaded.model, before, model.plan(len(before), before), logits="none").state
+    return _continued(model, ids[-SCORED - 1 :], state)
+
+
+def _continued(model: Model, ids: Ids, state: ModelState) -> NDArray[np.float32]:
+    hidden, _ = model.loaded.model(mx.array(ids[None, :-1]), state)
+    return _scores(model, hidden, ids[1:])
+
+
+def _scores(model: Model, hidden: mx.array, targets: Ids) -> NDArray[np.float32]:
+    """-log p of targets (n,) from hidden (1, l, d), l >= n."""
+    logits = model.loaded.model.head(hidden[:, : len(targets)])[0]
+    chosen = mx.take_along_axis(logits, mx.array(targets.astype(np.int32))[:, None], axis=1)[:, 0]
+    return np.array(mx.logsumexp(logits, axis=1) - chosen, np.float32)

@@ -1,0 +1,83 @@
+"""Samples to rows: means, standard errors, and what a filter gains over the first one."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from longmamba_mlx.evaluation.samples import Cell, Sample
+from longmamba_mlx.evaluation.statistics import Gain, estimate, paired_gain
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cell with one filter. `length` in tokens of document (their mean where documents have their own); `depth`
+    None: anywhere; `accuracy` the mean score, None where only the likelihood is measured, whose standard error
+    `stderr` then is; `stderr` over documents, not questions; `nll` of the right answer (or the scored text), nats per
+    token; `nll_whole` over a whole window; `refused` the share of answers that say the document does not tell."""
+
+    task: str
+    group: str
+    filter: str
+    length: int
+    depth: float | None
+    samples: int
+    documents: int
+    accuracy: float | None
+    stderr: float
+    nll: float | None
+    nll_whole: float | None
+    refused: float
+    gain: Gain | None
+
+
+def rows(samples: Iterable[Sample], *, likelihood: bool = False) -> list[Row]:
+    """One row per cell and filter, in the order they first come.
+
+    The gain is over the first filter of a cell. `likelihood`: what is compared is the negative log-likelihood (lower is
+    better, gains are drops), and there is no accuracy.
+    """
+    grouped: dict[tuple[Cell, str], list[Sample]] = {}
+    for sample in samples:
+        grouped.setdefault((sample.cell, sample.filter), []).append(sample)
+    first: dict[Cell, str] = {}
+    for cell, name in grouped:
+        first.setdefault(cell, name)
+    return [_row(cell, name, grouped, first[cell], likelihood) for cell, name in grouped]
+
+
+def _row(cell: Cell, name: str, grouped: dict[tuple[Cell, str], list[Sample]], over: str, likelihood: bool) -> Row:
+    samples = grouped[cell, name]
+    scores = by_document(samples, likelihood)
+    mean = estimate(list(scores.values()))
+    gain = None if name == over else paired_gain(scores, by_document(grouped[cell, over], likelihood), over)
+    return Row(
+        task=cell.task,
+        group=cell.group,
+        filter=name,
+        length=cell.length or round(statistics.mean(sample.tokens for sample in samples)),
+        depth=cell.depth,
+        samples=len(samples),
+        documents=mean.documents,
+        accuracy=None if likelihood else mean.mean,
+        stderr=mean.stderr,
+        nll=_mean([sample.nll for sample in samples]),
+        nll_whole=_mean([sample.nll_whole for sample in samples]),
+        refused=float(statistics.mean(not sample.found for sample in samples)),
+        gain=gain,
+    )
+
+
+def by_document(samples: Sequence[Sample], likelihood: bool = False) -> dict[str, float]:
+    """Document -> the mean of its samples' scores; with `likelihood`, of the log-likelihood (higher is better)."""
+    values: dict[str, list[float]] = {}
+    for sample in samples:
+        score = -(sample.nll or 0.0) if likelihood else sample.score
+        values.setdefault(str(sample.document), []).append(score)
+    return {document: statistics.mean(scores) for document, scores in values.items()}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.mean(there) if there else None
