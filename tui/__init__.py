@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,17 +18,21 @@ _JOIN_SECONDS = 10.0
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 
 
-def run_chat(session_factory: SessionFactory, paths: Sequence[str]) -> int:
+def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True) -> int:
     """Chat about `paths` until the user leaves; returns the exit code.
 
-    `session_factory` is called on the engine's thread, after the first frame. 0: left; 75: left in the middle
-    of a reading, which the same command starts again; 1: the chat broke (Textual has shown the traceback).
+    `session_factory` is called on the engine's thread, after the first frame. `save`: keep the talk and the choice
+    of colours. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
+    (Textual has shown the traceback).
     """
+    from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
+    from longmamba_mlx.tui.talks import TalkStore
 
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    app = ChatApp(session_factory, paths)
+    files = [str(Path(path).expanduser().absolute()) for path in paths]  # a talk is found again from any folder
+    app = ChatApp(session_factory, files, store=TalkStore(talk_file()) if save else None)
     try:
         result = app.run()
     finally:
@@ -35,7 +40,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str]) -> int:
         ended = app.engine.join(_JOIN_SECONDS)
     code = app.return_code or result or 0
     if code == STOPPED_READING:
-        print("Stopped in the middle of the reading. The same command reads it again.", file=sys.stderr)
+        print(f"Stopped in the middle of the reading. {app.engine.hint}".rstrip(), file=sys.stderr)
     if not ended:
         _leave_at_once(code)
     return code

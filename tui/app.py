@@ -14,12 +14,14 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import TextArea
 
+from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.tui import commands
 from longmamba_mlx.tui.chat_screen import ChatScreen
 from longmamba_mlx.tui.clipboard import copy_to_system
 from longmamba_mlx.tui.engine import Engine
 from longmamba_mlx.tui.protocol import SessionFactory
-from longmamba_mlx.tui.themes import MAMBA
+from longmamba_mlx.tui.talks import TalkStore
+from longmamba_mlx.tui.themes import THEMES
 
 TWICE_SECONDS = 1.0
 CLOSE_SECONDS = 10.0
@@ -32,6 +34,8 @@ class ChatApp(App[int]):
     TITLE = "longmamba-mlx"
     CSS_PATH = [  # noqa: RUF012 - Textual's own declaration
         "title_bar.tcss",
+        "memory_map.tcss",
+        "text_pane.tcss",
         "note.tcss",
         "exchange_view.tcss",
         "passage_view.tcss",
@@ -46,10 +50,16 @@ class ChatApp(App[int]):
     ]
 
     def __init__(
-        self, factory: SessionFactory, paths: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+        self,
+        factory: SessionFactory,
+        paths: Sequence[str],
+        *,
+        store: TalkStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.engine = Engine(factory)
+        self.store = store
         self.chat = ChatScreen()
         self._paths = tuple(paths)
         self._clock = clock
@@ -58,16 +68,28 @@ class ChatApp(App[int]):
         self._exit_code = 0
 
     def on_mount(self) -> None:
-        self.register_theme(MAMBA)
-        self.theme = MAMBA.name
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = self._kept_theme() or THEMES[0].name
         self.push_screen(self.chat)
         # The first frame must not wait for the model: the engine's thread starts after it.
         self.call_after_refresh(self._begin)
         self._quit_on_signals()
 
-    def _begin(self) -> None:
-        if self._paths:
-            self.chat.read(self._paths)
+    async def _begin(self) -> None:
+        await self.chat.greet(self._paths)
+
+    def _kept_theme(self) -> str | None:
+        """The colours chosen the last time."""
+        with contextlib.suppress(LongMambaError):
+            name = self.store.setting("theme") if self.store else None
+            return name if name in self.available_themes else None
+        return None
+
+    def watch_theme(self, name: str) -> None:
+        if self.store is not None and self.is_running and self.chat.is_mounted:
+            with contextlib.suppress(LongMambaError):
+                self.store.set("theme", name)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The menu: the chat's own commands, then the themes."""
@@ -76,10 +98,10 @@ class ChatApp(App[int]):
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
     async def _choose(self, command: commands.Command) -> None:
-        if command.argument:
+        if command.needs_argument:
             self.chat.prompt.put(f"/{command.name} ")
         else:
-            self.chat.post_message(self.chat.prompt.Submitted(f"/{command.name}"))
+            self.chat.command(f"/{command.name}")
 
     async def copy(self, text: str) -> None:
         """To the desktop's clipboard, and to the terminal's for those that know OSC 52 (ssh)."""
@@ -98,8 +120,7 @@ class ChatApp(App[int]):
             self.leave()
             return
         self._interrupted = now
-        if self.chat.busy:
-            self.chat.stop()
+        if self.chat.conductor.stop():
             self.chat.status.flash("Stopping… Ctrl+C again leaves")
         else:
             self.chat.status.flash("Ctrl+C again leaves")
@@ -124,10 +145,11 @@ class ChatApp(App[int]):
         if self._leave_by is not None:
             self.exit_now()
             return
-        self._exit_code = STOPPED_READING if self.chat.desk.reading else 0
+        self._exit_code = STOPPED_READING if self.chat.conductor.desk.reading else 0
         self._leave_by = self._clock() + CLOSE_SECONDS
         self.engine.close()
-        self.chat.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if self.chat.desk.reading else "")
+        reading = self.chat.conductor.desk.reading
+        self.chat.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if reading else "")
 
     def leaving_is_over(self) -> bool:
         """Whether there is nothing left to wait for; False when nobody asked to leave."""

@@ -1,15 +1,24 @@
-"""The conversation: follows what is new while it is at its bottom, and stays where the reader scrolled."""
+"""The conversation: follows what is new while it is at its bottom, and stays where the reader scrolled.
+
+However long a talk is, only its newest exchanges are widgets; the earlier ones are brought back when somebody
+scrolls up to them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from longmamba_mlx.tui import plain
-from longmamba_mlx.tui.exchange_view import ExchangeView, Stage
+from longmamba_mlx.tui import plain, words
+from longmamba_mlx.tui.answer_view import is_long
+from longmamba_mlx.tui.exchange import Exchange, Stage
+from longmamba_mlx.tui.exchange_view import ExchangeView
 from longmamba_mlx.tui.note import ErrorNote, Note
 
 _WELCOME = Content.assemble(
@@ -17,44 +26,152 @@ _WELCOME = Content.assemble(
     ("Questions asked meanwhile wait their turn. Nothing leaves this machine.\n", plain.DIM),
     ("A small model can be wrong: look at the passages under an answer.", plain.DIM),
 )
+# How much of a talk is widgets, in lines (`weight`): every one costs time at every change of the layout. When it is
+# more than MOST, what is oldest goes until it is less than ENOUGH, which is a few screens full.
+MOST, ENOUGH = 300, 150
+
+
+def weight(exchange: Exchange) -> int:
+    """How many lines of widgets an exchange takes, roughly."""
+    lines = [reply.text.count("\n") // (40 if is_long(reply.text) else 1) for reply in exchange.replies]
+    passages = sum(len(reply.answer.passages) for reply in exchange.replies if reply.answer)
+    return 4 + sum(lines) + 3 * passages
+
+
+class Earlier(Static):
+    """Stands for the exchanges that are not widgets now."""
+
+    def show(self, count: int) -> None:
+        """How many there are; nothing is said of none."""
+        self.display = count > 0
+        self.update(Content(f"↑ {words.count(count)} earlier · Page Up or a click brings them back"))
 
 
 class ChatLog(VerticalScroll, can_focus=False):
     """Notes and exchanges, in the order they came."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[Exchange] = []
+        self._earlier = 0  # so many records, from the front, have no widget
+        self._bringing = False
+
     def compose(self) -> ComposeResult:
         # As high as the log at least: an anchored scroll view shifts content that is shorter than itself.
         with Vertical(id="items"):
             yield Static(_WELCOME, id="welcome", markup=False)
+            yield Earlier("", id="earlier", markup=False)
 
     def on_mount(self) -> None:
+        self.query_one(Earlier).show(0)
         self.anchor()
 
     @property
     def exchanges(self) -> list[ExchangeView]:
-        """All exchanges, oldest first."""
+        """The exchanges that are widgets, oldest first."""
         return list(self.query(ExchangeView))
 
     @property
     def _items(self) -> Vertical:
         return self.query_one("#items", Vertical)
 
-    async def add(self, widget: Widget, *, follow: bool = False) -> None:
-        """Put a widget at the end. `follow`: go there even when the reader has scrolled up."""
-        await self._items.mount(widget)
-        if follow:
-            self.anchor()
+    async def ask(self, exchange: Exchange) -> ExchangeView:
+        """Put a question at the end and go there."""
+        self.records.append(exchange)
+        view = ExchangeView(exchange)
+        await self._add(view, follow=True)
+        return view
+
+    async def withdraw(self, view: ExchangeView) -> None:
+        """Take a question away that was not asked."""
+        self.records.remove(view.exchange)
+        await view.remove()
+
+    async def offer(self, widget: Widget) -> None:
+        """Show what there is to do, at the top."""
+        await self._items.mount(widget, after=self.query_one("#welcome"))
 
     async def note(self, text: str) -> None:
         """Say something worth knowing; it stands before the questions that have not had their turn."""
-        waiting = next((view for view in self.exchanges if view.stage is Stage.WAITING), None)
+        waiting = next((view for view in self.exchanges if view.exchange.stage is Stage.WAITING), None)
         await self._items.mount(Note(text), before=waiting)
 
     async def error(self, message: str, hint: str | None) -> None:
         """Say what went wrong."""
-        await self.add(ErrorNote(message, hint), follow=True)
+        await self._add(ErrorNote(message, hint), follow=True)
+
+    async def show_talk(self, exchanges: Sequence[Exchange]) -> None:
+        """Show an earlier talk, its end first; what was here is gone."""
+        await self.clear()
+        await self._items.remove_children("StartMenu")
+        self.records = list(exchanges)
+        self._earlier = self._first_of(len(self.records))
+        self.query_one(Earlier).show(self._earlier)
+        await self._items.mount_all([ExchangeView(exchange) for exchange in self.records[self._earlier :]])
+        self.anchor()
 
     async def clear(self) -> None:
         """Take away all that is over; what waits or runs stays."""
-        over = [view for view in self.exchanges if view.stage is Stage.DONE]
+        over = [view for view in self.exchanges if view.exchange.stage is Stage.DONE]
         await self._items.remove_children([*over, *self.query(Note), *self.query(ErrorNote)])
+        self.records = [record for record in self.records if record.stage is not Stage.DONE]
+        self._earlier = 0
+        self.query_one(Earlier).show(0)
+
+    async def _add(self, widget: Widget, *, follow: bool) -> None:
+        if follow:
+            self.anchor()
+            await self._shed()
+        await self._items.mount(widget)
+
+    async def _shed(self) -> None:
+        """Let go of the oldest widgets; the reader is at the bottom and sees none of them."""
+        items = [child for child in self._items.children if isinstance(child, ExchangeView | Note | ErrorNote)]
+        weights = [weight(child.exchange) if isinstance(child, ExchangeView) else 2 for child in items]
+        if (left := sum(weights)) <= MOST:
+            return
+        old = []
+        for child, own in zip(items, weights, strict=True):
+            running = isinstance(child, ExchangeView) and child.exchange.stage is not Stage.DONE
+            if left <= ENOUGH or running or child is items[-1]:
+                break
+            self._earlier += isinstance(child, ExchangeView)
+            old.append(child)
+            left -= own
+        await self._items.remove_children(old)
+        self.query_one(Earlier).show(self._earlier)
+
+    def _first_of(self, end: int) -> int:
+        """The first of the records before `end` that are enough to be shown with it."""
+        first, left = end, ENOUGH
+        while first > 0 and left > 0:
+            first -= 1
+            left -= weight(self.records[first])
+        return first
+
+    async def bring_back(self) -> None:
+        """Make widgets of the exchanges before the first one, and leave on the screen what is on it."""
+        if self._bringing or not self._earlier:
+            return
+        self._bringing = True
+        first = self._first_of(self._earlier)
+        views = [ExchangeView(exchange) for exchange in self.records[first : self._earlier]]
+        height, place = self.virtual_size.height, self.scroll_y
+        await self._items.mount_all(views, after=self.query_one(Earlier))
+        self._earlier = first
+        self.query_one(Earlier).show(first)
+
+        def keep_place() -> None:
+            self.scroll_to(y=place + self.virtual_size.height - height, animate=False, force=True)
+            self._bringing = False
+
+        self.call_after_refresh(keep_place)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        if new_value < 1 <= old_value and self._earlier:
+            self.run_worker(self.bring_back(), group="earlier")
+
+    async def on_click(self, event: events.Click) -> None:
+        if isinstance(event.widget, Earlier):
+            await self.bring_back()

@@ -1,72 +1,78 @@
-"""The chat: takes what is typed, gives the engine its jobs one by one, shows what it reports."""
+"""The chat: its parts, its keys, and who is told about what is typed, clicked and chosen."""
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
-from time import monotonic
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.content import Content
+from textual.reactive import var
 from textual.screen import Screen
 from textual.widgets import Markdown, Static, TextArea
 
-from longmamba_mlx.errors import LongMambaError, UsageError
-from longmamba_mlx.session import (
-    Answered,
-    Counted,
-    Failed,
-    Loaded,
-    Loading,
-    Notice,
-    Piece,
-    ReadDone,
-    ReadProgress,
-)
-from longmamba_mlx.tui import commands, words
+from longmamba_mlx.errors import LongMambaError
+from longmamba_mlx.tui import commands
+from longmamba_mlx.tui.actions import Actions
 from longmamba_mlx.tui.chat_log import ChatLog
 from longmamba_mlx.tui.command_hints import CommandHints
-from longmamba_mlx.tui.desk import Desk, Task
-from longmamba_mlx.tui.engine import Ask, Ended, Open, Report, merge
-from longmamba_mlx.tui.exchange_view import ExchangeView, Stage
+from longmamba_mlx.tui.conductor import Conductor
+from longmamba_mlx.tui.confirm_screen import ConfirmScreen
+from longmamba_mlx.tui.diary import Diary
+from longmamba_mlx.tui.exchange import Exchange
 from longmamba_mlx.tui.help_screen import HelpScreen
+from longmamba_mlx.tui.library import Library
+from longmamba_mlx.tui.memory_map import MemoryMap
+from longmamba_mlx.tui.models_screen import ModelsScreen
+from longmamba_mlx.tui.passage_view import PassageView
 from longmamba_mlx.tui.prompt import Prompt
+from longmamba_mlx.tui.reader import Reader
 from longmamba_mlx.tui.reading_bar import ReadingBar
+from longmamba_mlx.tui.sessions_screen import SessionsScreen
+from longmamba_mlx.tui.start_menu import StartMenu
 from longmamba_mlx.tui.status_line import StatusLine
+from longmamba_mlx.tui.talks import Talk
+from longmamba_mlx.tui.text_pane import TextPane
 from longmamba_mlx.tui.title_bar import TitleBar
-from longmamba_mlx.tui.transcript import to_markdown, write_new
 
 if TYPE_CHECKING:
     from longmamba_mlx.tui.app import ChatApp
-
-_FRAME_SECONDS = 1 / 30
-_PROGRESS_SECONDS = 1 / 5
 
 
 class ChatScreen(Screen[None]):
     """One conversation about what is open."""
 
     CSS_PATH = "chat_screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal")]  # noqa: RUF012 - Textual's own declaration
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (110, "-roomy")]  # noqa: RUF012 - Textual's own
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
         Binding("f1", "help", "Help", show=False),
+        Binding("f2", "command('text')", "The text", show=False),
+        Binding("f3", "command('map')", "The memory map", show=False),
+        Binding("f4", "command('sessions')", "Earlier talks", show=False),
+        Binding("ctrl+r", "resume", "Go on with the last talk", show=False),
     ]
 
     app: ChatApp  # type: ignore[assignment]
+    diary: Diary
+    keeping: var[bool] = var(False, init=False)  # whether every question goes on from the talk
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk: Desk[ExchangeView] = Desk()
-        self._progress: ReadProgress | None = None
-        self._progress_shown = 0.0
+        self.conductor = Conductor(self)
+        self.library = Library(self)
+        self.actions = Actions(self)
 
     def compose(self) -> ComposeResult:
         yield TitleBar()
-        yield ChatLog()
+        yield MemoryMap()
+        with Horizontal(id="body"):
+            yield ChatLog()
+            yield Reader()
         yield ReadingBar()
         yield CommandHints(markup=False)
         with Horizontal(id="ask"):
@@ -74,9 +80,27 @@ class ChatScreen(Screen[None]):
             yield Prompt()
         yield StatusLine()
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
+        self.diary = Diary(self.app.store, self.log_view)
         self.prompt.focus()
-        self.run_worker(self._pump(), group="reports")
+        self.run_worker(self.conductor.pump(), group="reports")
+
+    async def greet(self, paths: tuple[str, ...]) -> None:
+        """After the first frame: read what was named, or offer what there is to do."""
+        if paths:
+            self.actions.read(paths)
+        for question in await self.diary.questions():
+            self.prompt.asked.add(question)
+        if not paths:
+            menu = StartMenu(await self.diary.talks(limit=5))
+            await self.log_view.offer(menu)
+            if not self.prompt.text:
+                menu.focus()
+        elif (talk := await self.diary.latest_about(paths)) is not None:
+            count = f"{talk.exchanges} question{'s' * (talk.exchanges != 1)}"
+            await self.log_view.note(f"You asked {count} of this before: Ctrl+R goes on with that talk")
+
+    # Its parts.
 
     @property
     def log_view(self) -> ChatLog:
@@ -95,221 +119,171 @@ class ChatScreen(Screen[None]):
         return self.query_one(ReadingBar)
 
     @property
-    def busy(self) -> bool:
-        """Whether something runs that can be stopped."""
-        return self.desk.running is not None
+    def title_bar(self) -> TitleBar:
+        return self.query_one(TitleBar)
 
-    # What the user does.
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files of the document that is open; () when it is not known which they are."""
+        return self.conductor.desk.paths
+
+    # What is typed.
 
     @on(Prompt.Submitted)
     async def take_prompt(self, message: Prompt.Submitted) -> None:
         """A command or a question was entered."""
         self.status.flash("")
-        if not message.text.startswith("/"):
-            await self.ask(message.text.strip())
-            return
+        if message.text.startswith("/"):
+            self.command(message.text)
+        else:
+            await self.actions.ask(message.text.strip())
+
+    def command(self, line: str) -> None:
+        """Do what a line that begins with / says, or say why not. What asks the user something goes on meanwhile."""
+        self.run_worker(self._command(line), group="commands")
+
+    async def _command(self, line: str) -> None:
         try:
-            command, argument = commands.parse(message.text)
-            pending = command.run(self, argument)
-            if pending is not None:
+            command, argument = commands.parse(line)
+            pending = command.run(self.actions, argument)
+            if inspect.isawaitable(pending):
                 await pending
         except LongMambaError as error:
             await self.log_view.error(str(error), error.hint)
 
+    def action_command(self, name: str) -> None:
+        """A key that does the same as a command."""
+        self.command(f"/{name}")
+
     @on(Prompt.Scrolled)
-    def scroll_log(self, message: Prompt.Scrolled) -> None:
-        """Page keys move the conversation while the prompt keeps the focus."""
+    def scroll_what_is_seen(self, message: Prompt.Scrolled) -> None:
+        """Page keys move the conversation, or the text that lies over it, while the prompt keeps the focus."""
+        over = self.has_class("-over") and not self.library.beside
+        seen = self.query_one(TextPane) if over else self.log_view
         if message.pages < 0:
-            self.log_view.scroll_page_up()
+            seen.scroll_page_up()
         else:
-            self.log_view.scroll_page_down()
+            seen.scroll_page_down()
+
+    @on(Prompt.Left)
+    def go_to_passages(self) -> None:
+        """To the passages of the last answer that has some, else to whatever comes next."""
+        for view in reversed(self.log_view.exchanges):
+            if passages := view.query(PassageView):
+                passages.first().focus()
+                return
+        self.focus_next()
 
     @on(TextArea.Changed)
     def hint_commands(self, message: TextArea.Changed) -> None:
         """Show what a command being typed may become."""
         self.query_one(CommandHints).show(message.text_area.text)
 
+    async def action_stop(self) -> None:
+        await self.actions.stop()
+
+    def action_help(self) -> None:
+        self.app.push_screen(HelpScreen())
+
+    async def action_resume(self) -> None:
+        """Go on with the last talk about what is open, or the last of all."""
+        paths = self.paths or self.conductor.desk.last_paths
+        talks = [await self.diary.latest_about(paths)] if paths else await self.diary.talks(limit=1)
+        if talks and talks[0] is not None:
+            await self.actions.resume(talks[0])
+
+    def watch_keeping(self, keeping: bool) -> None:
+        self.query_one("#ask").border_subtitle = (
+            Content("every question goes on from the talk · /keep ends it") if keeping else ""
+        )
+
+    # What is clicked and chosen.
+
+    @on(PassageView.Chosen)
+    async def show_passage(self, message: PassageView.Chosen) -> None:
+        """Go to a passage in the text."""
+        await self._try_showing(lambda: self.library.follow(message))
+
+    @on(MemoryMap.Chosen)
+    async def show_stretch(self, message: MemoryMap.Chosen) -> None:
+        """Go to a stretch of the text."""
+        await self._try_showing(lambda: self.library.jump(message.offset))
+
+    @on(TextPane.Step)
+    async def show_match(self, message: TextPane.Step) -> None:
+        """The next match in the text."""
+        await self._try_showing(lambda: self.library.step(message.step))
+
+    @on(TextPane.Moved)
+    def mark_in_map(self, message: TextPane.Moved) -> None:
+        """The map shows which part of the text is on the screen."""
+        self.query_one(MemoryMap).see(message.start, message.end)
+
+    @on(MemoryMap.Pointed)
+    def name_stretch(self, message: MemoryMap.Pointed) -> None:
+        """Say what the map's cursor is on."""
+        self.status.flash(message.text)
+
+    @on(TextPane.FindWanted)
+    def type_find(self) -> None:
+        """Let the words be typed where everything is typed."""
+        self.prompt.put("/find ")
+        self.prompt.focus()
+
+    @on(TextPane.Left)
+    @on(MemoryMap.Left)
+    def action_back(self) -> None:
+        """Back to the prompt."""
+        self.library.leave()
+
     @on(Markdown.LinkClicked)
     def show_link(self, message: Markdown.LinkClicked) -> None:
         """A link in an answer was made up by a model: show where it leads, do not go there."""
         self.status.flash(f"Not opened: {message.href}")
 
-    async def ask(self, question: str) -> None:
-        """Show a question and put it at the end of the row."""
-        view = ExchangeView(question)
-        await self.log_view.add(view, follow=True)
-        self.desk.add(Task(Ask(question), view))
-        self._start_next()
+    @on(StartMenu.Resumed)
+    async def resume_chosen(self, message: StartMenu.Resumed) -> None:
+        """Go on with an earlier talk."""
+        await self.actions.resume(message.talk)
 
-    def open_documents(self, argument: str) -> None:
-        """Read what `argument` names: one path as it stands, else several as a shell splits them."""
-        paths = commands.split_paths(argument) if argument else self.desk.last_paths
-        if not paths:
-            raise UsageError("/open needs a file", hint="For example: /open book.txt")
-        self.read(paths)
+    @on(StartMenu.Wanted)
+    def run_chosen(self, message: StartMenu.Wanted) -> None:
+        """Do what the first screen offers."""
+        self.prompt.focus()
+        self.command(message.line)
 
-    def read(self, paths: tuple[str, ...]) -> None:
-        """Put a reading into the row."""
-        self.desk.add(Task(Open(paths)))
-        if self.busy:
-            self.status.flash("It will be opened next; Esc stops what runs now")
-        self._start_next()
+    @on(StartMenu.Typed)
+    def type_into_prompt(self, message: StartMenu.Typed) -> None:
+        """Whatever is typed on the first screen is typed into the prompt."""
+        self.set_focus(self.prompt)
+        self.prompt.insert(message.text)
+        if message.entered:
+            self.prompt.submit()
 
-    def stop(self) -> None:
-        """End what runs; when nothing runs take back the last queued question."""
-        if self.busy:
-            self.app.engine.stop()
-            self.status.flash("Stopping…")
-        elif (view := self.desk.withdraw()) is not None:
-            if not self.prompt.text:
-                self.prompt.put(view.question)
-            view.remove()
+    async def _try_showing(self, show: Callable[[], None]) -> None:
+        try:
+            show()
+        except LongMambaError as error:
+            self.status.flash(f"{error}. {error.hint or ''}")
 
-    action_stop = stop
+    # Questions to the user, and keeping what was said.
 
-    def show_help(self) -> None:
-        """Keys and commands."""
-        self.app.push_screen(HelpScreen())
+    async def confirm(self, question: str, yes: str) -> bool:
+        """Ask before something is lost."""
+        agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes))
+        return bool(agreed)
 
-    action_help = show_help
+    async def choose_model(self) -> str | None:
+        """Let a model be chosen from those that fit this machine."""
+        return await self.app.push_screen_wait(ModelsScreen(self.conductor.model))
 
-    async def copy_answer(self) -> None:
-        """Copy the newest answer, also while it comes."""
-        for view in reversed(self.log_view.exchanges):
-            if view.text.strip():
-                await self.app.copy(view.text.strip())
-                self.status.flash("Answer copied")
-                return
-        raise UsageError("There is no answer to copy yet")
+    async def choose_talk(self, search: str) -> Talk | None:
+        """Let an earlier talk be chosen."""
+        if self.diary.store is None:
+            raise LongMambaError("Talks are not kept", hint="The chat was started with --no-save.")
+        return await self.app.push_screen_wait(SessionsScreen(self.diary, search))
 
-    def export(self, argument: str) -> None:
-        """Save all questions and answers."""
-        if not argument:
-            raise UsageError("/export needs a file name", hint="For example: /export notes.md")
-        turns = [view.turn for view in self.log_view.exchanges if view.stage is not Stage.WAITING]
-        if not turns:
-            raise UsageError("There is nothing to export yet")
-        path = Path(argument).expanduser()
-        write_new(path, to_markdown(self.desk.document.title if self.desk.document else "", turns))
-        self.status.flash(f"Saved {path}")
-
-    async def clear(self) -> None:
-        """Clear the screen; what waits or runs stays."""
-        await self.log_view.clear()
-
-    def leave(self) -> None:
-        """Quit as Ctrl+Q does."""
-        self.app.leave()
-
-    # What the engine reports.
-
-    async def _pump(self) -> None:
-        while True:
-            for report in merge(self.app.engine.drain()):
-                await self._take(report)
-            if monotonic() - self._progress_shown >= _PROGRESS_SECONDS:
-                self._show_progress()
-            if self.app.leaving_is_over():
-                self.app.exit_now()
-                return
-            await asyncio.sleep(_FRAME_SECONDS)
-
-    async def _take(self, report: Report) -> None:
-        match report:
-            case Piece(text):
-                if view := self._asked():
-                    await view.write(text)
-            case Answered(answer):
-                if view := self._asked():
-                    await view.finish(answer)
-                    self.status.answered(answer)
-            case Failed(message, hint, _):
-                await self._fail(message, hint)
-            case Notice(text):
-                await self.log_view.note(text)
-            case ReadDone():
-                await self._read_done(report)
-            case Ended(stopped):
-                await self._end(stopped)
-            case _:
-                self._show_reading(report)
-
-    def _show_reading(self, report: Loading | Loaded | Counted | ReadProgress) -> None:
-        if isinstance(report, ReadProgress):
-            self._progress = report
-            return
-        self.bar.report(report)
-        if isinstance(report, Counted):
-            self._title(f"reading {report.title}")
-
-    def _show_progress(self) -> None:
-        """The newest numbers, a few times a second: drawing takes the interpreter away from the reading."""
-        if self._progress is not None:
-            self.bar.report(self._progress)
-            self.status.memory(self._progress.memory)
-            self._progress, self._progress_shown = None, monotonic()
-
-    async def _read_done(self, done: ReadDone) -> None:
-        self.desk.read_done(done)
-        self.status.read_done(done)
-        self.prompt.invite(done.title)
-        self._title(done.title)
-        how = "Reopened" if done.reopened else "Read"
-        again = ": nothing had to be read again" if done.reopened else ""
-        await self.log_view.note(
-            f"{how} {done.title} · {words.count(done.tokens)} tokens in {words.duration(done.seconds)}"
-            f" · the state is {words.size(done.state_bytes)}{again}"
-        )
-
-    async def _fail(self, message: str, hint: str | None) -> None:
-        if view := self._asked():
-            await view.fail(message, hint)
-        else:
-            await self.log_view.error(message, hint)
-
-    async def _end(self, stopped: bool) -> None:
-        self._show_progress()
-        task, dropped = self.desk.finish()
-        self.status.flash("")
-        self.bar.end()
-        if task is not None and task.view is not None and task.view.stage is not Stage.DONE:
-            await task.view.close("stopped" if stopped else "no answer")
-        if task is not None and isinstance(task.job, Open):
-            if stopped:
-                await self._note_stopped_reading()
-            self._title(self.desk.document.title if self.desk.document else "")
-        for view in dropped:
-            await view.close("not asked: the document it was meant for was not read to its end")
-        self._start_next()
-
-    async def _note_stopped_reading(self) -> None:
-        at = f" at {self.bar.fraction:.0%}" if self.bar.fraction else ""
-        await self.log_view.note(
-            f"Stopped reading {self.bar.title}{at}. /open reads it again, so does the same command later."
-        )
-
-    def _start_next(self) -> None:
-        task = self.desk.start_next()
-        if task is not None:
-            if task.view is not None:
-                task.view.begin()
-            elif isinstance(task.job, Open):
-                self.bar.begin(", ".join(Path(path).name for path in task.job.paths))
-            self.app.engine.submit(task.job)
-        self.status.busy(self.busy)
-        for waiting in self.desk.waiting:
-            if waiting.view is not None:
-                waiting.view.wait_for(self._reason())
-
-    def _reason(self) -> str:
-        if self.desk.reading:
-            return "will be asked when the document is read"
-        if self.busy:
-            return "will be asked after the answer above"
-        return "no document is open: /open FILE (Esc takes the question back)"
-
-    def _asked(self) -> ExchangeView | None:
-        return self.desk.running.view if self.desk.running else None
-
-    def _title(self, title: str) -> None:
-        self.query_one(TitleBar).show(title)
+    async def keep(self, exchange: Exchange) -> None:
+        """An exchange is over: into the file with it."""
+        document = self.conductor.desk.document
+        await self.diary.keep(exchange, document.title if document else "", self.paths, self.conductor.model)

@@ -7,18 +7,25 @@ from textual.widgets import Static
 
 from longmamba_mlx.tui import commands, plain
 
+_ROWS = 8
+
 
 class CommandHints(Static):
-    """One line per matching command; not there while a question is typed."""
+    """One line per matching command, at most eight; not there while a question is typed."""
 
     def show(self, line: str) -> None:
         """Show the commands that `line` may become."""
         found = commands.matching(line)
         self.set_class(bool(found), "-shown")
-        if found:
-            width = max(len(command.usage) for command in found) + 2
-            lines = [
-                Content.assemble((command.usage.ljust(width), "bold $primary"), (command.summary, plain.DIM))
-                for command in found
-            ]
-            self.update(Content("\n").join(lines))
+        if not found:
+            return
+        shown = found if len(found) <= _ROWS else found[: _ROWS - 1]
+        width = max(len(command.usage) for command in shown) + 2
+        lines = [
+            Content.assemble((command.usage.ljust(width), "bold $primary"), (command.summary, plain.DIM))
+            for command in shown
+        ]
+        if len(shown) < len(found):
+            others = " ".join(f"/{command.name}" for command in found[len(shown) :])
+            lines.append(Content.assemble(("and ", plain.DIM), others))
+        self.update(Content("\n").join(lines))

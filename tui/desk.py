@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from longmamba_mlx.session import ReadDone
-from longmamba_mlx.tui.engine import Ask, Job, Open
+from longmamba_mlx.tui.jobs import Ask, Job, Open, UseModel
 
 View = TypeVar("View")
 
@@ -27,13 +27,14 @@ class Desk(Generic[View]):
         self.document: ReadDone | None = None
         self.running: Task[View] | None = None
         self.waiting: deque[Task[View]] = deque()
-        self.last_paths: tuple[str, ...] = ()
+        self.paths: tuple[str, ...] = ()  # of the open document
+        self.last_paths: tuple[str, ...] = ()  # of the one that was begun last
         self._read_now = False
 
     @property
     def reading(self) -> bool:
-        """Whether a document is being opened now."""
-        return self.running is not None and isinstance(self.running.job, Open)
+        """Whether documents are being read now, so that questions have to wait for it."""
+        return self.running is not None and isinstance(self.running.job, Open | UseModel)
 
     def add(self, task: Task[View]) -> None:
         """Put a task at the end of the row."""
@@ -44,7 +45,7 @@ class Desk(Generic[View]):
         if self.running is not None:
             return None
         for task in self.waiting:
-            if isinstance(task.job, Open) or self.document is not None:
+            if not isinstance(task.job, Ask) or self.document is not None:
                 self.waiting.remove(task)
                 self.running = task
                 if isinstance(task.job, Open):
@@ -55,6 +56,8 @@ class Desk(Generic[View]):
     def read_done(self, event: ReadDone) -> None:
         """The running task's document is ready for questions."""
         self.document, self._read_now = event, True
+        if self.running is not None and isinstance(self.running.job, Open):
+            self.paths = self.running.job.paths
 
     def finish(self) -> tuple[Task[View] | None, list[View]]:
         """The running task has ended: returns it, and the questions that lost their document.
@@ -63,7 +66,7 @@ class Desk(Generic[View]):
         its end they are dropped, never asked of the document that is still open. With none open they wait.
         """
         task, self.running = self.running, None
-        if task is None or isinstance(task.job, Ask) or self._read_now or self.document is None:
+        if task is None or not isinstance(task.job, Open) or self._read_now or self.document is None:
             return task, []
         return task, self.drop_questions()
 

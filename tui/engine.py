@@ -14,25 +14,11 @@ from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from longmamba_mlx.errors import LongMambaError, StoppedError
-from longmamba_mlx.session import Event, Failed, Piece, ReadProgress
+from longmamba_mlx.session import Event, Failed, Notice, Piece, ReadProgress
+from longmamba_mlx.tui.book import Book
+from longmamba_mlx.tui.fetching import Fetching, FetchReport
+from longmamba_mlx.tui.jobs import Ask, Forget, Job, Open, Switch, UseModel
 from longmamba_mlx.tui.protocol import SessionFactory, SessionLike
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Read these documents, or reopen them when they are remembered."""
-
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Answer a question from what was read."""
-
-    question: str
-
-
-Job: TypeAlias = Open | Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +28,15 @@ class Ended:
     stopped: bool
 
 
-Report: TypeAlias = Event | Ended
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The books that are read, and which of them is questioned."""
+
+    books: tuple[Book, ...]
+    current: int
+
+
+Report: TypeAlias = Event | Ended | Shelf | Fetching
 
 
 class Engine:
@@ -51,10 +45,13 @@ class Engine:
     def __init__(self, factory: SessionFactory) -> None:
         self._factory = factory
         self._session: SessionLike | None = None
+        self._books: dict[int, tuple[object, Book]] = {}
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._reports: SimpleQueue[Report] = SimpleQueue()
         self._stop = threading.Event()
         self._closing = False
+        self.hint = ""
+        """What can be done about the last stop, in the session's words."""
         self._thread = threading.Thread(target=self._live, name="longmamba-engine", daemon=True)
 
     @property
@@ -67,6 +64,7 @@ class Engine:
         if self._closing:
             return
         self._stop.clear()
+        self.hint = ""
         if self._thread.ident is None:
             self._thread.start()
         self._jobs.put(job)
@@ -100,17 +98,22 @@ class Engine:
 
     def _live(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._reports.put(Ended(stopped=self._run(job)))
+            stopped = self._run(job)
+            if not isinstance(job, Ask):
+                self._report_shelf()
+            self._reports.put(Ended(stopped))
 
     def _run(self, job: Job) -> bool:
         """Run a job to its end; True when it was asked to stop."""
         try:
-            for event in self._begin(job):
+            session = self._begin()
+            for event in _events(session, job):
                 self._reports.put(event)
-                if self._stop.is_set() and self._session is not None:
+                if self._stop.is_set():
                     # A stop that came before the session began may have been cleared by it: say it again.
-                    self._session.stop()
-        except StoppedError:
+                    session.stop()
+        except StoppedError as stop:
+            self.hint = stop.hint or ""
             return True
         except LongMambaError as error:
             self._reports.put(Failed(str(error), error.hint, error.exit_code))
@@ -118,14 +121,43 @@ class Engine:
             self._reports.put(_fault(error))
         return self._stop.is_set()
 
-    def _begin(self, job: Job) -> Iterator[Event]:
-        if self._stop.is_set():
-            return iter(())
+    def _begin(self) -> SessionLike:
         if self._session is None:
             self._session = self._factory()
-        if isinstance(job, Open):
-            return self._session.open(job.paths)
-        return self._session.ask(job.question)
+            self._session.report = FetchReport(self._reports.put, self._stop.is_set)
+        return self._session
+
+    def _report_shelf(self) -> None:
+        """Snapshots of the books; of one that is still there no second one is made."""
+        if self._session is None:
+            return
+        known, self._books = self._books, {}
+        for read in self._session.books:
+            kept = known.get(id(read))
+            self._books[id(read)] = kept if kept is not None else (read, Book.of(read))
+        books = tuple(book for _, book in self._books.values())
+        self._reports.put(Shelf(books, self._session.current))
+
+
+def _events(session: SessionLike, job: Job) -> Iterator[Event]:
+    """What a job yields; Session's methods are called when the iteration begins, on the engine's thread."""
+    match job:
+        case Open(paths):
+            yield from session.open(paths)
+        case Ask(question, how) if how.compare:
+            yield from session.compare(question)
+        case Ask(question, how):
+            yield from session.ask(question, keep=how.keep, reread=how.reread, as_of=how.as_of or None)
+        case UseModel(name, filter):
+            yield from session.use_model(name, filter)
+        case Switch(index):
+            session.switch(index)
+        case Forget():
+            key = session.forget()
+            yield Notice("Forgotten: its state is deleted" if key else "There was nothing remembered of it")
+        case _:
+            session.reset_talk()
+            yield Notice("The talk begins afresh: the next /keep question starts from the document alone")
 
 
 def merge(reports: list[Report]) -> list[Report]:
@@ -135,7 +167,7 @@ def merge(reports: list[Report]) -> list[Report]:
         last = merged[-1] if merged else None
         if isinstance(report, Piece) and isinstance(last, Piece):
             merged[-1] = Piece(last.text + report.text)
-        elif isinstance(report, ReadProgress) and isinstance(last, ReadProgress):
+        elif isinstance(report, ReadProgress | Fetching) and type(report) is type(last):
             merged[-1] = report
         else:
             merged.append(report)

@@ -1,116 +1,89 @@
-"""A question and its answer: waiting, streaming, done."""
+"""A question and its answer, or its two answers side by side: waiting, streaming, done."""
 
 from __future__ import annotations
 
-from enum import Enum
-
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Container, Vertical
 from textual.content import Content
-from textual.widgets import Label, Markdown, Static
-from textual.widgets.markdown import MarkdownStream
+from textual.widgets import Static
 
 from longmamba_mlx.session import Answer
-from longmamba_mlx.tui import plain, words
-from longmamba_mlx.tui.note import error_text
-from longmamba_mlx.tui.passage_view import PassageView
-from longmamba_mlx.tui.transcript import Turn
-
-
-class Stage(Enum):
-    """Where an exchange stands."""
-
-    WAITING = "waiting"
-    ANSWERING = "answering"
-    DONE = "done"
+from longmamba_mlx.tui import plain
+from longmamba_mlx.tui.answer_view import AnswerView
+from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
 
 
 class ExchangeView(Vertical):
     """Shows a question at once and its answer as it comes."""
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         super().__init__()
-        self.question = question
-        self.stage = Stage.WAITING
-        self.answer: Answer | None = None
-        self.mark = ""
-        self._pieces: list[str] = []
-        self._stream: MarkdownStream | None = None
+        self.exchange = exchange
 
     def compose(self) -> ComposeResult:
-        yield Static(plain.literal(self.question), classes="question", markup=False)
-        yield Markdown(open_links=False, classes="answer")
-        yield Static("", classes="state", markup=False)
+        how = plain.one_line(self.exchange.how.label)
+        question = plain.literal(self.exchange.question)
+        if how:
+            question = Content.assemble(question, (f"\n{how}", "dim not bold"))
+        yield Static(question, classes="question", markup=False)
+        with Container(classes="replies"):
+            for reply in self.exchange.replies:
+                yield AnswerView(self.exchange, reply)
+
+    def on_mount(self) -> None:
+        self.set_class(len(self.exchange.replies) > 1, "-compared")
 
     @property
-    def text(self) -> str:
-        """The answer as far as it has come."""
-        return "".join(self._pieces)
+    def answers(self) -> list[AnswerView]:
+        """One view, or two when filters are compared."""
+        return list(self.query(AnswerView))
 
     @property
-    def turn(self) -> Turn:
-        """This exchange as a record for copying and exporting."""
-        return Turn(self.question, self.text, self.mark, self.answer)
+    def _current(self) -> AnswerView:
+        return self.answers[-1]
 
     def wait_for(self, reason: str) -> None:
         """Not asked yet, and why."""
-        self._state(Content(f"queued · {reason}"))
+        self._current.say(Content(f"queued · {reason}"))
 
     def begin(self) -> None:
         """The question has been put to the model."""
-        self.stage = Stage.ANSWERING
-        self.add_class("-answering")
-        self._stream = Markdown.get_stream(self.query_one(Markdown))
-        self._state(Content("answering…"))
+        self.exchange.stage = Stage.ANSWERING
+        if not self.exchange.how.compare:
+            self._current.begin()
+        else:
+            self._current.say(Content("comparing…"))
+
+    async def begin_reply(self, name: str) -> None:
+        """The answer that comes now is the one with this filter."""
+        if self.exchange.replies[-1].name:
+            reply = Reply(name)
+            self.exchange.replies.append(reply)
+            await self.query_one(".replies").mount(AnswerView(self.exchange, reply))
+        else:
+            reply = self.exchange.replies[-1]
+            reply.name = name
+            await self._current.recompose()
+        self.set_class(len(self.exchange.replies) > 1, "-compared")
+        self._current.begin()
 
     async def write(self, piece: str) -> None:
         """More of the answer."""
-        clean = plain.markdown(piece)
-        self._pieces.append(clean)
-        if self._stream is not None:
-            await self._stream.write(clean)
+        await self._current.write(piece)
 
     async def finish(self, answer: Answer) -> None:
-        """The whole answer is there: say how it ended and show what belongs to it."""
-        self.answer = answer
-        if not self.text and answer.text:
-            await self.write(answer.text)
-        ends = {"stopped": "stopped", "length": f"cut off after {words.count(answer.tokens)} tokens"}
-        self.mark = ends.get(answer.finish_reason, "" if answer.found else "not found in the document")
-        rate = words.rate(answer.tokens / answer.seconds) if answer.seconds > 0 else ""
-        tokens = f"{words.count(answer.tokens)} token{'s' * (answer.tokens != 1)}"
-        detail = " · ".join(part for part in ("" if self.text else "no answer", tokens, rate) if part)
-        await self._end(Content.assemble((f"{self.mark} · " if self.mark else "", "$text-warning"), detail))
-        await self._show_passages(answer)
+        """An answer is complete."""
+        await self._current.finish(answer)
+        if not self.exchange.how.compare:
+            self.exchange.stage = Stage.DONE
 
-    async def close(self, mark: str) -> None:
-        """It ended without a whole answer: stopped, or never asked."""
-        self.mark = mark
-        await self._end(Content.styled(mark, "$text-warning"))
+    async def close(self, mark: str = "") -> None:
+        """Nothing more comes. `mark`: why there is no whole answer."""
+        if mark and self._current.reply.answer is None:
+            await self._current.close(mark)
+        self.exchange.stage = Stage.DONE
 
     async def fail(self, message: str, hint: str | None) -> None:
         """It went wrong; what had come stays."""
-        self.mark = plain.one_line(message)
-        await self._end(error_text(message, hint))
-
-    async def _end(self, state: Content) -> None:
-        self.stage = Stage.DONE
-        self.remove_class("-answering")
-        self._state(state)
-        stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        try:
-            await stream.stop()
-        except Exception:  # a text that the Markdown widget cannot show must not end the chat
-            await self.query_one(Markdown).remove()
-            await self.mount(Static(plain.literal(self.text), classes="answer", markup=False), after=0)
-
-    async def _show_passages(self, answer: Answer) -> None:
-        if answer.passages:
-            heading = Label("related passages", classes="heading", markup=False)
-            views = [PassageView(answer, index) for index in range(len(answer.passages))]
-            await self.mount_all([heading, *views])
-
-    def _state(self, content: Content) -> None:
-        self.query_one(".state", Static).update(content)
+        await self._current.fail(message, hint)
+        self.exchange.stage = Stage.DONE

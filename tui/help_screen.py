@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from longmamba_mlx.tui.commands import COMMANDS
+from longmamba_mlx.tui.commands import COMMANDS, Command
 
 _KEYS = (
     ("Enter", "Ask"),
@@ -21,14 +22,19 @@ _KEYS = (
     ("Page Up, Down", "Scroll; new text is followed from the bottom only"),
     ("Esc", "Stop; when nothing runs, take back a queued question"),
     ("Ctrl+C", "Copy what is selected, else stop; twice: leave"),
-    ("Tab", "Complete a command; or go to a passage, Enter opens it"),
+    ("Tab", "Complete a command; or go to a passage: Enter shows it in the text, Space all of it here"),
+    ("F2", "The text: Page Up and Down, [ and ] for chapters, / to find, n and N for matches, Esc goes back"),
+    ("F3", "The memory map: left and right walk along it, Enter goes there"),
+    ("F4, Ctrl+R", "Earlier talks; go on with the last one"),
     ("Ctrl+P", "Menu, with the themes"),
     ("Ctrl+Q", "Leave"),
 )
 
 _ABOUT = (
     "The document is read once and kept as a state of constant size. Every question starts from that state, "
-    "so an answer does not know the question before it. A small model can be wrong: related passages are "
+    "so an answer does not know the question before it, unless you ask with /keep. The memory map shows how much of "
+    "each stretch the filter let into the long memory, not what the model knows. A small model can be wrong: "
+    "related passages are "
     "found by searching the text after the answer. Only where it says ✓ quote does the answer stand in the "
     "document word for word."
 )
@@ -46,10 +52,15 @@ class HelpScreen(ModalScreen[None]):
             box.border_subtitle = "Esc closes"
             yield Static("Keys", classes="part", markup=False)
             yield from _table(_KEYS)
-            yield Static("Commands", classes="part", markup=False)
-            yield from _table((command.usage, command.summary) for command in COMMANDS)
+            for part, own in groupby(COMMANDS, key=lambda command: command.part):
+                yield Static(part, classes="part", markup=False)
+                yield from _table((command.usage, _summary(command)) for command in own)
             yield Static("What the answers are", classes="part", markup=False)
             yield Static(_ABOUT, markup=False)
+
+
+def _summary(command: Command) -> str:
+    return f"{command.summary} ({command.key})" if command.key else command.summary
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> ComposeResult:

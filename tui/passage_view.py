@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from longmamba_mlx.tui import plain, words
+from longmamba_mlx.tui.transcript import place_of
 
 if TYPE_CHECKING:
+    from longmamba_mlx.passages import Passage
     from longmamba_mlx.session import Answer
 
 _EXCERPT = 160
@@ -18,21 +22,46 @@ _QUOTED_STYLE = "bold $text-success"
 
 
 class PassageView(Static, can_focus=True):
-    """Place and excerpt, "✓ quote" where the answer stands in it word for word; Enter or a click opens it."""
+    """Place and excerpt, "✓ quote" where the answer stands in it word for word; Enter or a click goes there.
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "unfold", "Show all of it", show=False)]
+    `short`: only the place, until somebody asks for all of it.
+    """
 
-    def __init__(self, answer: Answer, index: int) -> None:
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Go to it in the text", show=False),
+        Binding("escape", "screen.back", "Back to the prompt", show=False),
+        Binding("space", "unfold", "Show all of it here", show=False),
+        Binding("down,j", "app.focus_next", show=False),
+        Binding("up,k", "app.focus_previous", show=False),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """The passage is wanted in the text; `quote` is the answer's place within it, if it stands there."""
+
+        book: str
+        passage: tuple[int, int]
+        quote: tuple[int, int] | None
+
+    def __init__(self, answer: Answer, index: int, book: str, *, short: bool = False) -> None:
         super().__init__(markup=False)
         self._passage = answer.passages[index]
         self._answer = plain.one_line(answer.text).strip(" .!?\"'“”")
+        self._book = book
+        self._short = short
         self._whole = False
 
     def on_mount(self) -> None:
         self._show()
 
     def on_click(self) -> None:
-        self.action_unfold()
+        self.action_choose()
+
+    def action_choose(self) -> None:
+        """Ask for it in the text."""
+        passage = self._passage
+        quote = find_words(passage, self._answer) if passage.quoted else None
+        self.post_message(self.Chosen(self._book, (passage.start, passage.end), quote))
 
     def action_unfold(self) -> None:
         """Switch between the excerpt and the whole passage."""
@@ -41,11 +70,11 @@ class PassageView(Static, can_focus=True):
 
     def _show(self) -> None:
         passage = self._passage
-        place = [f"¶ {words.count(passage.number)}", plain.one_line(passage.heading or "")]
+        place = [f"¶ {words.count(passage.number)}", place_of(passage)]
         head = Content.assemble(
             ("✓ quote  " if passage.quoted else "", _QUOTED_STYLE), (words.fit(place, 60), plain.DIM)
         )
-        self.update(Content("\n").join([head, self._body()]))
+        self.update(head if self._short and not self._whole else Content("\n").join([head, self._body()]))
 
     def _body(self) -> Content:
         text = plain.one_line(self._passage.text)
@@ -64,6 +93,12 @@ class PassageView(Static, can_focus=True):
             (text[place:stop], _QUOTED_STYLE),
             _ellipses(text, stop, end, head=False),
         )
+
+
+def find_words(passage: Passage, answer: str) -> tuple[int, int] | None:
+    """Where the words of an answer stand in a passage, in characters of the document; line ends count as blanks."""
+    match = words.pattern(answer).search(passage.text) if answer else None
+    return None if match is None else (passage.start + match.start(), passage.start + match.end())
 
 
 def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:

@@ -22,6 +22,14 @@ def literal(text: str, style: str = "") -> Content:
     return Content.styled(clean, style) if style else Content(clean)
 
 
+def one_for_one(text: str) -> str:
+    """Safe text in which every character has kept its place: offsets into the document go on counting."""
+    text = text.replace("\t", " ")
+    clean = sanitize(text)
+    # A document was sanitised when it was read; whatever else comes here must not shift the places either.
+    return clean if len(clean) == len(text) else "".join(sanitize(character) or " " for character in text)
+
+
 def one_line(text: str) -> str:
     """Sanitised, with every run of white space as one space: for titles, names, errors."""
     return sanitize(" ".join(text.split()))

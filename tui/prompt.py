@@ -39,6 +39,9 @@ class Prompt(TextArea):
 
         pages: int
 
+    class Left(Message):
+        """Tab was pressed: the passages are wanted."""
+
     def __init__(self) -> None:
         super().__init__(
             show_line_numbers=False,
@@ -62,11 +65,14 @@ class Prompt(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
-            self._submit()
+            self.submit()
         elif event.key in _NEW_LINE:
             self.insert("\n")
             self.scroll_cursor_visible()
-        elif not (event.key == "tab" and self._complete()):
+        elif event.key == "tab":
+            if not self._complete():
+                self.post_message(self.Left())
+        else:
             return  # an ordinary key: TextArea's own handler comes next
         event.stop()
         event.prevent_default()
@@ -92,7 +98,8 @@ class Prompt(TextArea):
         """Scroll the conversation without leaving the prompt."""
         self.post_message(self.Scrolled(pages))
 
-    def _submit(self) -> None:
+    def submit(self) -> None:
+        """Ask what is typed."""
         if text := self.text.strip():
             # A leading space is what tells a question that begins with "/" from a command.
             leading = " " if self.text.startswith(" ") else ""

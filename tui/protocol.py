@@ -1,4 +1,4 @@
-"""What the chat needs of a session: three methods and the events they yield."""
+"""What the chat needs of a session: methods on one thread, the events they yield, and a way to stop them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,39 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from longmamba_mlx.session import Event
+from longmamba_mlx.tui.book import ReadDocumentLike
+from longmamba_mlx.tui.fetching import FetchReportLike
 
 
 class SessionLike(Protocol):
     """`longmamba_mlx.session.Session`, or a stand-in in tests.
 
-    `open` and `ask` are iterated on one thread for life; `stop` may be called from any thread.
+    All is called on one thread for life, but for `stop`, which any thread may call.
     """
 
-    def open(self, paths: Sequence[str]) -> Iterator[Event]: ...
+    report: FetchReportLike | None
 
-    def ask(self, question: str) -> Iterator[Event]: ...
+    @property
+    def books(self) -> Sequence[ReadDocumentLike]: ...
+
+    @property
+    def current(self) -> int: ...
+
+    def open(self, source: Sequence[str]) -> Iterator[Event]: ...
+
+    def ask(
+        self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None
+    ) -> Iterator[Event]: ...
+
+    def compare(self, question: str) -> Iterator[Event]: ...
+
+    def switch(self, index: int) -> None: ...
+
+    def reset_talk(self) -> None: ...
+
+    def forget(self) -> str | None: ...
+
+    def use_model(self, name: str, filter: str | None = None) -> Iterator[Event]: ...
 
     def stop(self) -> None: ...
 

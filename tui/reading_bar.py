@@ -8,6 +8,7 @@ from textual.widgets import ProgressBar, Static
 
 from longmamba_mlx.session import Counted, Loaded, Loading, ReadProgress
 from longmamba_mlx.tui import plain, words
+from longmamba_mlx.tui.fetching import Fetching
 
 
 class ReadingBar(Vertical):
@@ -36,9 +37,12 @@ class ReadingBar(Vertical):
         """Nothing to wait for."""
         self.remove_class("-shown")
 
-    def report(self, event: Loading | Loaded | Counted | ReadProgress) -> None:
+    def report(self, event: Loading | Loaded | Counted | ReadProgress | Fetching) -> None:
         """Show one of the events that come before `ReadDone`."""
         match event:
+            case Fetching(what, done, total):
+                parts = [f"{words.size(done)} of {words.size(total)}", plain.one_line(what)]
+                self._show("Getting", parts, min(done / total, 1.0) if total > 0 else None)
             case Loading(name):
                 self._show("Loading", [plain.one_line(name)], None)
             case Loaded(name, parameters, seconds):
@@ -51,12 +55,13 @@ class ReadingBar(Vertical):
             case Counted(title, tokens):
                 self.title = title
                 self._show("Reading", [f"{words.count(tokens)} tokens", plain.one_line(title)], None)
-            case ReadProgress(done, total, rate, left, memory):
+            case ReadProgress(done, total, rate, left, memory, place):
                 self.fraction = min(done / total, 1.0) if total > 0 else 0.0
                 parts = [
                     f"{words.count(done)} of {words.count(total)} tokens",
                     f"{words.duration(left)} left",
                     words.rate(rate),
+                    words.shorten(plain.one_line(place), 40),
                     f"memory {words.size(memory)}",
                 ]
                 self._show("Reading", parts, self.fraction)

@@ -13,6 +13,7 @@ _KEYS = {False: "F1 help  ^P menu  ^Q quit", True: "Esc stop  F1 help  ^Q quit"}
 _FEW_KEYS = {False: "F1 help", True: "Esc stop"}
 _WIDE, _NARROW = 100, 60
 _PADDING = 4
+_ENOUGH_LOOKS = 12  # at the memory, before anything is said about it
 
 
 class StatusLine(Horizontal):
@@ -21,7 +22,7 @@ class StatusLine(Horizontal):
     def __init__(self) -> None:
         super().__init__()
         self._done: ReadDone | None = None
-        self._memory = 0
+        self._memory: list[int] = []
         self._rate = ""
         self._busy = False
         self._flash = ""
@@ -40,7 +41,7 @@ class StatusLine(Horizontal):
         """A document is open."""
         self._done = event
         if event.seconds > 0 and not event.reopened:
-            self._rate = words.rate(event.tokens / event.seconds)
+            self._rate = words.rate((event.tokens - event.before) / event.seconds)
         self._show()
 
     def answered(self, answer: Answer) -> None:
@@ -50,9 +51,13 @@ class StatusLine(Horizontal):
         self._show()
 
     def memory(self, size: int) -> None:
-        """The process's memory in bytes."""
-        self._memory = size
+        """The process's memory in bytes, now: told again and again while a document is read."""
+        self._memory.append(size)
         self._show()
+
+    def forget_memory(self) -> None:
+        """Another reading begins."""
+        self._memory.clear()
 
     def busy(self, busy: bool) -> None:
         """Whether Esc has something to stop."""
@@ -71,11 +76,19 @@ class StatusLine(Horizontal):
         return [
             f"{words.count(done.tokens)} tokens read",
             f"state {words.size(done.state_bytes)}",
-            f"memory {words.size(self._memory)}" if self._memory else "",
+            self._memory_words(),
             self._rate,
             f"filter {plain.one_line(done.filter)}",
             plain.one_line(done.title),
         ]
+
+    def _memory_words(self) -> str:
+        """ "flat" only where it was seen to be: not more than 5 % apart since the first quarter of the reading."""
+        if not self._memory:
+            return ""
+        late = self._memory[len(self._memory) // 4 :]
+        flat = len(self._memory) >= _ENOUGH_LOOKS and max(late) <= 1.05 * min(late)
+        return f"memory {words.size(self._memory[-1])}{' flat' if flat else ''}"
 
     def _show(self) -> None:
         if not self.is_mounted:

@@ -1,10 +1,10 @@
-"""The chat's own colours. All of Textual's themes stay in the command palette."""
+"""The chat's own colours, dark and light. All of Textual's themes stay in the command palette."""
 
 from __future__ import annotations
 
 from textual.theme import Theme
 
-MAMBA = Theme(
+_DARK = Theme(
     name="mamba",
     primary="#7fc8a9",
     secondary="#8ab4d8",
@@ -18,3 +18,20 @@ MAMBA = Theme(
     error="#e5786d",
     dark=True,
 )
+
+_LIGHT = Theme(
+    name="mamba-light",
+    primary="#1f7a55",
+    secondary="#2d6391",
+    accent="#9a5b00",
+    foreground="#1c2420",
+    background="#f6f7f4",
+    surface="#eceee9",
+    panel="#dfe3dc",
+    success="#2f7a1f",
+    warning="#8a5a00",
+    error="#b3362a",
+    dark=False,
+)
+
+THEMES = (_DARK, _LIGHT)  # the first one is what the chat begins with

@@ -1,44 +1,66 @@
-"""A conversation as Markdown, and writing it to a file that is never half there."""
+"""A conversation as Markdown or JSON, and writing it to a file that is never half there."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from longmamba_mlx.documents.sanitize import sanitize
+from longmamba_mlx.documents import sanitize
 from longmamba_mlx.errors import DiskError, UsageError
-from longmamba_mlx.session import Answer
+from longmamba_mlx.passages import Passage
+from longmamba_mlx.tui.exchange import Exchange, Reply
+from longmamba_mlx.tui.plain import one_line
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A question and what came of it. `mark` says what the reader should know: "stopped", an error, or ""."""
-
-    question: str
-    text: str
-    mark: str
-    answer: Answer | None
+def export(path: Path, title: str, exchanges: Sequence[Exchange]) -> None:
+    """Write a new file: JSON when it is called .json, else Markdown. Raises UsageError, DiskError."""
+    form = to_json if path.suffix.lower() == ".json" else to_markdown
+    write_new(path, form(title, exchanges))
 
 
-def to_markdown(title: str, turns: list[Turn]) -> str:
+def to_json(title: str, exchanges: Sequence[Exchange]) -> str:
+    """The whole conversation with every passage's place in the document."""
+    data = {"document": one_line(title), "exchanges": [exchange.as_json() for exchange in exchanges]}
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def to_markdown(title: str, exchanges: Sequence[Exchange]) -> str:
     """The whole conversation, sanitised: questions as headings, passages as quotes."""
-    parts = [f"# {_line(title) or 'longmamba-mlx'}"]
-    for turn in turns:
-        parts.append(f"## {_line(turn.question)}")
-        parts.append(sanitize(turn.text).strip() or "(no answer)")
-        if turn.mark:
-            parts.append(f"*{_line(turn.mark)}*")
-        passages = turn.answer.passages if turn.answer else ()
-        if passages:
-            parts.append("Related passages:")
-        for passage in passages:
-            place = f"¶ {passage.number}" + (f", {_line(passage.heading)}" if passage.heading else "")
-            label = f"**{place}**" + (" ✓ quote" if passage.quoted else "")
-            parts.append("\n".join(f"> {line}".rstrip() for line in [label, "", *sanitize(passage.text).split("\n")]))
+    parts = [f"# {one_line(title) or 'longmamba-mlx'}"]
+    for exchange in exchanges:
+        parts.append(f"## {one_line(exchange.question)}")
+        if exchange.how.label:
+            parts.append(f"*{one_line(exchange.how.label)}*")
+        for reply in exchange.replies:
+            parts.extend(_answer(reply))
     return "\n\n".join(parts) + "\n"
+
+
+def _answer(reply: Reply) -> list[str]:
+    parts = [f"### filter {one_line(reply.name)}"] if reply.name else []
+    parts.append(sanitize(reply.text).strip() or "(no answer)")
+    if reply.mark:
+        parts.append(f"*{one_line(reply.mark)}*")
+    passages = reply.answer.passages if reply.answer else ()
+    if passages:
+        parts.append("Related passages:")
+    parts.extend(_passage(passage) for passage in passages)
+    return parts
+
+
+def _passage(passage: Passage) -> str:
+    place = ", ".join(part for part in (f"¶ {passage.number}", place_of(passage)) if part)
+    label = f"**{place}**" + (" ✓ quote" if passage.quoted else "")
+    return "\n".join(f"> {line}".rstrip() for line in [label, "", *sanitize(passage.text).split("\n")])
+
+
+def place_of(passage: Passage) -> str:
+    """The page or chapter of a passage, "" when the document has none."""
+    return one_line(passage.place or passage.heading or "")
 
 
 def write_new(path: Path, text: str) -> None:
@@ -63,7 +85,3 @@ def write_new(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise DiskError(f"{path}: {error.strerror or error}", hint="Choose another folder.") from error
-
-
-def _line(text: str) -> str:
-    return sanitize(" ".join(text.split()))

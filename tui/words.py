@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def count(number: int) -> str:
@@ -60,3 +61,17 @@ def fit(parts: list[str], width: int, *, joint: str = " · ") -> str:
     while len(kept) > 1 and len(joint.join(kept)) > width:
         kept.pop()
     return shorten(joint.join(kept), width)
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """Finds `text` whatever its case and however its lines are broken."""
+    return re.compile(r"\s+".join(re.escape(word) for word in text.split()), re.I)
+
+
+def ago(seconds: float) -> str:
+    """How long ago, for a list: 40 -> "just now", 7200 -> "2 h ago", 200000 -> "2 days ago"."""
+    for limit, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= limit:
+            number = int(seconds // limit)
+            return f"{number} {unit}{'s' * (unit == 'day' and number != 1)} ago"
+    return "just now"

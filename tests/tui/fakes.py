@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import StoppedError
 from longmamba_mlx.passages import Passage
 from longmamba_mlx.session import (
@@ -18,9 +19,35 @@ from longmamba_mlx.session import (
     Piece,
     ReadDone,
     ReadProgress,
+    Side,
 )
+from longmamba_mlx.textmap import Region
 
 GATE_SECONDS = 20.0
+BOOK = "\n\n".join(
+    f"CHAPTER {chapter}\n\n" + "\n".join(f"Line {line} of chapter {chapter}, about the whale." for line in range(40))
+    for chapter in range(1, 13)
+)
+
+
+@dataclass(eq=False)
+class FakeBook:
+    """A read document with a map of as many stretches as `kept` has."""
+
+    document: Document
+    tokens: int
+    kept: Sequence[float] = ()
+
+    @property
+    def title(self) -> str:
+        return self.document.title
+
+    def regions(self, count: int) -> tuple[Region, ...]:
+        length, cut = len(self.document.text), len(self.kept)
+        return tuple(
+            Region(n * length // cut, (n + 1) * length // cut, share, self.document.place_at(n * length // cut))
+            for n, share in enumerate(self.kept)
+        )
 
 
 @dataclass
@@ -28,6 +55,8 @@ class FakeSession:
     """Each reading chunk and each answer piece waits for a permit: `let(n)` gives n, `free()` endless."""
 
     title: str = "moby.txt"
+    text: str = BOOK
+    kept: Sequence[float] = ()
     chunks: int = 4
     chunk_tokens: int = 1000
     pieces: Sequence[str] = ("It ", "is ", "Ahab.")
@@ -41,9 +70,17 @@ class FakeSession:
     gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stops: int = 0
     asked: list[str] = field(default_factory=list)
+    ways: list[dict[str, object]] = field(default_factory=list)
     opened: list[tuple[str, ...]] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     saved: bool = False
+    books: list[FakeBook] = field(default_factory=list)
+    current: int = -1
+    model: str = "demo"
+    filter: str = "longmamba"
+    report: object = None
+    download: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _free: threading.Event = field(default_factory=threading.Event)
 
@@ -61,27 +98,52 @@ class FakeSession:
         self._stop.set()
         self.gate.release()
 
-    def open(self, paths: Sequence[str]) -> Iterator[Event]:
+    def open(self, source: Sequence[str]) -> Iterator[Event]:
         self._begin()
-        self.opened.append(tuple(paths))
-        yield Loading("demo")
-        yield Loaded("demo", 1_340_000, 0.2)
+        self.opened.append(tuple(source))
+        yield from self._read(self.model, self.title)
+        book = FakeBook(Document(self.title, self.text), self.chunks * self.chunk_tokens, self.kept)
+        titles = [other.title for other in self.books]
+        if book.title in titles:
+            self.current = titles.index(book.title)
+            self.books[self.current] = book
+        else:
+            self.books.append(book)
+            self.current = len(self.books) - 1
+
+    def _read(self, model: str, title: str) -> Iterator[Event]:
+        yield Loading(model)
+        yield Loaded(model, 1_340_000, 0.2)
         if self.open_error is not None:
             raise self.open_error
         total = self.chunks * self.chunk_tokens
-        yield Counted(self.title, total)
+        yield Counted(title, total)
         yield from self.extra
         for chunk in range(1, self.chunks + 1):
             if self._wait():
                 self.saved = True
                 raise StoppedError("stopped", hint="The same command reads it again.")
             left = (self.chunks - chunk) * self.chunk_tokens / 5214
-            yield ReadProgress(chunk * self.chunk_tokens, total, 5214.0, left, 1_900_000_000)
-        yield ReadDone(self.title, total, total / 5214, 12_600_000, self.reopened, "0abc", "longmamba")
+            yield ReadProgress(chunk * self.chunk_tokens, total, 5214.0, left, 1_900_000_000, f"chapter {chunk}")
+        yield ReadDone(title, total, total / 5214, 12_600_000, self.reopened, "0abc", self.filter)
 
-    def ask(self, question: str) -> Iterator[Event]:
+    def ask(self, question: str, **way: object) -> Iterator[Event]:
         self._begin()
         self.asked.append(question)
+        self.ways.append({name: value for name, value in way.items() if value})
+        yield from self._answer(question)
+
+    def compare(self, question: str) -> Iterator[Event]:
+        self._begin()
+        self.asked.append(question)
+        self.ways.append({"compare": True})
+        for name in ("off", self.filter):
+            yield Side(name)
+            yield from self._answer(question)
+            if self._stop.is_set():
+                return
+
+    def _answer(self, question: str) -> Iterator[Event]:
         said: list[str] = []
         reason = "stop"
         for piece in self.answers.get(question, self.pieces):
@@ -94,6 +156,26 @@ class FakeSession:
             raise self.ask_error
         text = "".join(said)
         yield Answered(Answer(question, text, self.found, self.passages, len(said), 0.1, reason))
+
+    def switch(self, index: int) -> None:
+        self.current = index
+
+    def reset_talk(self) -> None:
+        self.done.append("reset")
+
+    def forget(self) -> str | None:
+        self.done.append("forget")
+        return "0abc"
+
+    def use_model(self, name: str, filter: str | None = None) -> Iterator[Event]:
+        self._begin()
+        for step in range(self.download):
+            self._wait()
+            self.report.progress(f"{name} weights", step * 10**9, self.download * 10**9)  # type: ignore[attr-defined]
+        for book in self.books:
+            yield from self._read(name, book.title)
+        self.model, self.filter = name, filter or self.filter
+        self.done.append(f"{name} {self.filter}")
 
     def _begin(self) -> None:
         self._stop.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import unicodedata
 from collections.abc import Callable
@@ -38,7 +39,7 @@ async def wait_until(pilot: Pilot[Any], condition: Callable[[], object], what: s
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"never came: {what or condition}"
-        await pilot.pause(0.01)
+        await asyncio.sleep(0.01)
     await pilot.pause()
 
 
@@ -46,11 +47,16 @@ async def ready(pilot: Pilot[Any], session: FakeSession) -> None:
     """Let the reading come to its end."""
     session.let(session.chunks)
     app = chat_app(pilot)
-    await wait_until(pilot, lambda: app.chat.desk.document is not None and not app.chat.busy, "the document is read")
+    await wait_until(
+        pilot,
+        lambda: app.chat.conductor.desk.document is not None and not app.chat.conductor.busy,
+        "the document is read",
+    )
 
 
 async def type_line(pilot: Pilot[Any], text: str) -> None:
     """Put text into the prompt and press Enter (keys one by one are tested on their own)."""
+    chat_app(pilot).chat.prompt.focus()
     chat_app(pilot).chat.prompt.put(text)
     await pilot.press("enter")
     await pilot.pause()

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from longmamba_mlx.tui import run_chat
+from longmamba_mlx.tui.status_line import StatusLine
 from longmamba_mlx.tui.terminal import reattach_keyboard, why_no_chat
 from tests.tui.fakes import FakeSession
 
@@ -20,6 +21,10 @@ PAYLOADS = [
 ]
 
 
+def crash(line: StatusLine, answer: object) -> None:
+    raise RuntimeError("a fault of the program")
+
+
 def main() -> None:
     title = "book.txt"
     if sys.argv[1] == "piped":
@@ -27,6 +32,8 @@ def main() -> None:
         sys.stdin.close()
     if not reattach_keyboard() or (reason := why_no_chat()):
         sys.exit(f"no terminal: {reason}")
+    if sys.argv[1] == "crash":
+        StatusLine.answered = crash  # type: ignore[method-assign,assignment]
     session = FakeSession(title=title + PAYLOADS[1], pieces=["It is ", "Ahab.", *PAYLOADS])
     if sys.argv[1] != "reading":
         session.free()

@@ -10,7 +10,8 @@ import pytest
 
 from longmamba_mlx.errors import DocumentError
 from longmamba_mlx.session import Answered, Event, Failed, Loading, Piece, ReadDone
-from longmamba_mlx.tui.engine import Ask, Ended, Engine, Open, Report
+from longmamba_mlx.tui.engine import Ended, Engine, Report
+from longmamba_mlx.tui.jobs import Ask, Open
 from tests.tui.fakes import FakeSession
 
 
@@ -48,7 +49,7 @@ def test_events_come_in_order_from_one_thread(start: Callable[[FakeSession], Eng
     assert not engine.alive
     engine.submit(Open(("a", "b")))
     reports = collect(engine, ended)
-    assert reports[0] == Loading("demo") and isinstance(reports[-2], ReadDone) and reports[-1] == Ended(False)
+    assert reports[0] == Loading("demo") and isinstance(reports[-3], ReadDone) and reports[-1] == Ended(False)
     engine.submit(Ask("who?"))
     reports = collect(engine, ended)
     assert [report.text for report in reports if isinstance(report, Piece)] == list(session.pieces)
@@ -67,7 +68,7 @@ def test_a_stopped_reading_ends_and_the_next_job_runs(start: Callable[[FakeSessi
     assert reports[-1] == Ended(True) and not any(isinstance(report, Failed) for report in reports)
     session.free()
     engine.submit(Open(("a",)))
-    assert isinstance(collect(engine, ended)[-2], ReadDone)
+    assert isinstance(collect(engine, ended)[-3], ReadDone)
 
 
 def test_a_stop_that_the_session_has_not_heard_is_repeated() -> None:
@@ -103,7 +104,7 @@ def test_errors_are_reported_and_the_thread_lives_on(start: Callable[[FakeSessio
     assert fault.message == "ZeroDivisionError: division by zero" and fault.hint and "fakes.py:" in fault.hint
     session.open_error = None
     engine.submit(Open(("a",)))
-    assert isinstance(collect(engine, ended)[-2], ReadDone)
+    assert isinstance(collect(engine, ended)[-3], ReadDone)
 
 
 def test_a_factory_that_fails_is_tried_again() -> None:
@@ -119,7 +120,7 @@ def test_a_factory_that_fails_is_tried_again() -> None:
     engine.submit(Open(("a",)))
     assert any(isinstance(report, Failed) for report in collect(engine, ended))
     engine.submit(Open(("a",)))
-    assert isinstance(collect(engine, ended)[-2], ReadDone)
+    assert isinstance(collect(engine, ended)[-3], ReadDone)
     engine.close()
     assert engine.join(10)
 

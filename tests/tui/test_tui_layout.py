@@ -32,7 +32,7 @@ async def test_every_row_has_its_place(width: int, height: int) -> None:
         await ready(pilot, session)
         session.free()
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: session.asked and not chat.busy)
+        await wait_until(pilot, lambda: session.asked and not chat.conductor.busy)
         assert chat.query_one(ChatLog).region.height == height - 5 and not chat.bar.display
         assert max(len(line) for line in screen_text(pilot).split("\n")) <= width
         # What is new is at the bottom of what is seen.
@@ -52,9 +52,9 @@ async def test_small_terminals_keep_prompt_and_answer(width: int, height: int) -
         await type_line(pilot, "who?")
         await wait_until(pilot, lambda: session.asked)
         session.let(1)
-        await wait_until(pilot, lambda: app.chat.log_view.exchanges[0].text)
+        await wait_until(pilot, lambda: app.chat.log_view.records[0].text)
         assert "Ahab." in screen_text(pilot)
-        await wait_until(pilot, lambda: not app.chat.busy)
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
         assert "❯" in screen_text(pilot)
 
 
@@ -65,7 +65,7 @@ async def test_a_tiny_terminal_breaks_nothing() -> None:
         await ready(pilot, session)
         session.free()
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: session.asked and not app.chat.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
         await pilot.press("f1")
         await pilot.resize_terminal(80, 24)
         await pilot.press("escape")
@@ -79,7 +79,7 @@ async def test_little_text_stands_at_the_top() -> None:
         for question in ("one?", "two?"):
             await type_line(pilot, question)
         app.chat.prompt.put("/e")
-        await wait_until(pilot, lambda: "Save the conversation" in screen_text(pilot))
+        await wait_until(pilot, lambda: "Save the talk" in screen_text(pilot))
         assert app.chat.query_one("#welcome").region.y == app.chat.log_view.region.y + 1
 
 
@@ -89,6 +89,23 @@ async def test_a_long_question_grows_the_prompt_up_to_a_limit() -> None:
         app.chat.prompt.put("\n".join("line" for _ in range(30)))
         await wait_until(pilot, lambda: app.chat.prompt.size.height == 8)
         assert app.chat.query_one(StatusLine).region.y == 23
+
+
+async def test_memory_is_called_flat_only_where_it_was() -> None:
+    app = make_app(FakeSession().free(), "moby.txt")
+    async with app.run_test(size=(140, 24)) as pilot:
+        await wait_until(pilot, lambda: app.chat.conductor.desk.document and not app.chat.conductor.busy)
+        status = app.chat.status
+        for sizes, flat in (
+            ([10**9] * 11, False),
+            ([5 * 10**8] * 3 + [10**9] * 9, True),
+            ([10**8 * n for n in range(5, 20)], False),
+        ):
+            status.forget_memory()
+            for size in sizes:
+                status.memory(size)
+            await pilot.pause()
+            assert ("GB flat" in screen_text(pilot)) == flat and "memory" in screen_text(pilot)
 
 
 async def test_no_color_leaves_words_and_marks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.passages import Passage
 from longmamba_mlx.session import Answer, Piece, ReadDone, ReadProgress
-from longmamba_mlx.tui import commands, words
+from longmamba_mlx.tui import arguments, commands, help_screen, words
 from longmamba_mlx.tui.desk import Desk, Task
-from longmamba_mlx.tui.engine import Ask, Ended, Open, merge
+from longmamba_mlx.tui.engine import Ended, merge
+from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
 from longmamba_mlx.tui.history import PromptHistory
-from longmamba_mlx.tui.transcript import Turn, to_markdown, write_new
+from longmamba_mlx.tui.jobs import Ask, Open
+from longmamba_mlx.tui.transcript import to_markdown, write_new
 
 DONE = ReadDone("book", 10, 1.0, 5, False, None, "longmamba")
 
@@ -82,7 +85,7 @@ def test_history_walks_back_and_forth_and_keeps_the_draft() -> None:
 def test_commands_parse_and_complete() -> None:
     command, argument = commands.parse("/open  my book.txt ")
     assert (command.name, argument) == ("open", "my book.txt")
-    assert [found.name for found in commands.matching("/c")] == ["copy", "clear"]
+    assert [found.name for found in commands.matching("/c")] == ["compare", "copy", "clear"]
     assert [found.name for found in commands.matching("/open x")] == ["open"]
     assert commands.matching("open") == commands.matching("/x") == commands.matching("/o\n") == ()
     with pytest.raises(UsageError, match=r"No command /opne"):
@@ -91,10 +94,11 @@ def test_commands_parse_and_complete() -> None:
 
 def test_paths_with_blanks_are_one_path_when_they_exist(tmp_path: Path) -> None:
     book = tmp_path / "a book.txt"
-    assert commands.split_paths(f"'{book}' other.txt") == (str(book), "other.txt")
-    assert commands.split_paths("it's one.txt") == ("it's one.txt",)
+    here = Path.cwd()
+    assert arguments.split_paths(f"'{book}' other.txt") == (str(book), str(here / "other.txt"))
+    assert arguments.split_paths("it's one.txt") == (str(here / "it's one.txt"),)
     book.touch()
-    assert commands.split_paths(str(book)) == (str(book),)
+    assert arguments.split_paths(str(book)) == (str(book),)
 
 
 def desk_with(*jobs: Open | Ask) -> Desk[str]:
@@ -146,8 +150,9 @@ def test_a_frame_merges_pieces_and_keeps_the_last_progress() -> None:
 def test_transcripts_hold_everything_and_no_control_characters() -> None:
     passage = Passage(7, 0, 1, "two\nlines\x1b]0;x\x07", "Chapter \x9b1", True)
     answer = Answer("q", "It is.", True, (passage,), 2, 0.1, "stop")
-    turns = [Turn("Who?\nAnd why?", "It is\x1b[2J.", "stopped", answer), Turn("q2", "", "", None)]
-    text = to_markdown("bo\x1bok", turns)
+    said = Reply("", "It is\x1b[2J.", "stopped", answer)
+    talk = [Exchange("Who?\nAnd why?", stage=Stage.DONE, replies=[said]), Exchange("q2")]
+    text = to_markdown("bo\x1bok", talk)
     assert text == (
         "# book\n\n## Who? And why?\n\nIt is[2J.\n\n*stopped*\n\nRelated passages:\n\n"
         "> **¶ 7, Chapter 1** ✓ quote\n>\n> two\n> lines]0;x\n\n## q2\n\n(no answer)\n"
@@ -163,3 +168,13 @@ def test_a_file_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
     with pytest.raises(DiskError):
         write_new(tmp_path / "none" / "notes.md", "text")
     assert path.read_text() == "text"
+
+
+def test_the_documentation_lists_every_command_and_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    for command in commands.COMMANDS:
+        assert f"| `{command.usage}` | {command.summary} | {command.key} |" in page
+    for key, what in help_screen._KEYS:
+        assert f"| {key} | {what} |" in page
+    pictures = re.findall(r"\]\((screenshots/[^)]+)\)", page)
+    assert pictures and all((Path(__file__).parents[2] / "docs" / picture).exists() for picture in pictures)

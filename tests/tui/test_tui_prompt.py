@@ -55,21 +55,22 @@ async def test_commands_are_hinted_completed_and_refused() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("/")
         text = screen_text(pilot)
-        assert all(command.summary in text for command in COMMANDS)
+        assert all(command.summary in text for command in COMMANDS[:7])
+        assert all(f"/{command.name}" in text for command in COMMANDS[7:12]) and text.count("\n") == 23
         await pilot.press("e", "x", "tab")
         assert app.chat.prompt.text == "/export "
         await type_line(pilot, "/nonsense [/")
         text = screen_text(pilot)
-        assert "✗ No command /nonsense" in text and "Save the conversation" not in text
+        assert "✗ No command /nonsense" in text and "Save the talk" not in text
         await type_line(pilot, "/open")
         assert "✗ /open needs a file" in screen_text(pilot)
         await type_line(pilot, " /usr is a path?")
-        assert [view.question for view in app.chat.log_view.exchanges] == ["/usr is a path?"]
+        assert [record.question for record in app.chat.log_view.records] == ["/usr is a path?"]
 
 
 async def test_help_lists_every_command_and_closes() -> None:
     app = make_app(FakeSession())
-    async with app.run_test(size=(100, 50)) as pilot:
+    async with app.run_test(size=(100, 90)) as pilot:
         for opening in ("f1", "/help"):
             if opening == "f1":
                 await pilot.press("f1")
@@ -87,7 +88,7 @@ async def test_the_menu_runs_commands_and_writes_those_that_need_a_file_into_the
     async with app.run_test(size=(100, 40)) as pilot:
         listed = {command.title: command for command in app.get_system_commands(Screen[object]())}
         assert set(listed) == {command.usage for command in COMMANDS} | {"Theme"}
-        await listed["/open FILE"].callback()
+        await listed["/open FILE…"].callback()
         assert app.chat.prompt.text == "/open "
         await listed["/help"].callback()
         await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen))

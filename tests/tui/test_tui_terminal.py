@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.tui import terminal
+from longmamba_mlx.tui.talks import TalkStore
 
 CHILD = Path(__file__).with_name("pty_child.py")
 LIMIT_SECONDS = 30.0
@@ -28,18 +29,19 @@ ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|
 class Terminal:
     """A child process with a terminal of 100×30 of its own, and all it has written."""
 
-    def __init__(self, mode: str, document: bytes | None = None) -> None:
+    def __init__(self, mode: str, document: bytes | None = None, command: list[str] | None = None) -> None:
         self.master, self.slave = pty.openpty()
-        ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.resize(100, 30)
         self.before = termios.tcgetattr(self.slave)
         self.raw = b""
         environment = {**os.environ, "TERM": "xterm-256color", "TEXTUAL_ANIMATIONS": "none"}
         self.process = subprocess.Popen(
-            [sys.executable, str(CHILD), mode],
+            command or [sys.executable, str(CHILD), mode],
             stdin=self.slave if document is None else subprocess.PIPE,
             stdout=self.slave,
             stderr=self.slave,
             env=environment,
+            cwd=CHILD.parents[2],
             start_new_session=True,
             preexec_fn=lambda: ioctl(1, termios.TIOCSCTTY, 0),
         )
@@ -52,8 +54,25 @@ class Terminal:
     def text(self) -> str:
         return ESCAPE.sub("", self.raw.decode(errors="replace"))
 
+    def resize(self, columns: int, rows: int) -> None:
+        ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def forget(self) -> None:
+        """Wait from here on for what is written anew."""
+        while self._read(0.05):
+            pass
+        self.raw = b""
+
     def type(self, keys: str) -> None:
         os.write(self.master, keys.encode())
+
+    def type_until(self, key: str, wanted: str) -> None:
+        """Press a key again and again: the focus may still be on its way."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while wanted not in self.text:
+            assert time.monotonic() < deadline, f"never came: {wanted!r} in {self.text[-2000:]!r}"
+            self.type(key)
+            self._read(0.5)
 
     def wait_for(self, wanted: str) -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -90,8 +109,8 @@ def start() -> Iterator[type[Terminal]]:
     started: list[Terminal] = []
 
     class Started(Terminal):
-        def __init__(self, mode: str, document: bytes | None = None) -> None:
-            super().__init__(mode, document)
+        def __init__(self, mode: str, document: bytes | None = None, command: list[str] | None = None) -> None:
+            super().__init__(mode, document, command)
             started.append(self)
 
     yield Started
@@ -146,7 +165,80 @@ def test_leaving_in_the_middle_of_a_reading_keeps_it(start: type[Terminal], leav
         chat.type("\x03")
     assert chat.end() == (75 if leave == "SIGTERM" else 0)
     assert "saved True" in chat.text and given_back(chat)
-    assert ("The same command reads it again" in chat.text) == (leave == "SIGTERM")
+    told = "Stopped in the middle of the reading. The same command reads it again."
+    assert (told in chat.text) == (leave == "SIGTERM")
+
+
+def test_another_size_is_drawn_anew(start: type[Terminal]) -> None:
+    chat = start("plain")
+    chat.wait_for("Ask about book.txt")
+    chat.forget()
+    chat.resize(140, 40)
+    os.kill(chat.process.pid, signal.SIGWINCH)
+    chat.wait_for("Line 12 of chapter 1")  # the text has room beside the talk now
+    assert b"\x1b[40;" in chat.raw
+    chat.type("\x11")
+    assert chat.end() == 0 and given_back(chat)
+
+
+def test_after_a_fault_of_the_program_the_terminal_is_given_back(start: type[Terminal]) -> None:
+    chat = start("crash")
+    chat.wait_for("Ask about book.txt")
+    chat.type("who?\r")
+    assert chat.end() == 1
+    assert "a fault of the program" in chat.text
+    assert b"\x1b[?1049l" in chat.raw and b"\x1b[?25h" in chat.raw
+    assert termios.tcgetattr(chat.slave) == chat.before
+
+
+def test_the_whole_story_with_the_built_in_model(start: type[Terminal], private_home: Path, tmp_path: Path) -> None:
+    """Open, read, ask, jump to a passage, compare, quit, reopen, go on: the real program in a real terminal."""
+    sample = (CHILD.parents[2] / "longmamba_mlx" / "builtin" / "sample.txt").read_text(encoding="utf-8")
+    book = tmp_path / "watch.txt"
+    book.write_text(sample, encoding="utf-8")
+    command = [sys.executable, "-m", "longmamba_mlx", "chat", "--file", str(book)]
+    chat = start("", command=command)
+    chat.wait_for("Ask about watch.txt")
+    chat.type("What is the access code of Harrowgate?\r")
+    chat.wait_for("17649")
+    chat.wait_for("✓ quote")
+    chat.forget()
+    chat.type("\t")  # to the passage: Enter shows it in the text, which lies over the talk here
+    chat.type_until("\r", "CHAPTER II. THE ROUNDS                ")
+    chat.forget()
+    chat.type_until("\x1b", "related passages")
+    time.sleep(0.5)  # in a terminal Esc and a key right after it are Alt and that key
+    chat.forget()
+    chat.type("/compare What is the access code of Harrowgate?\r")
+    chat.wait_for("17649")
+    wait_for_talk(private_home, 2)
+    chat.type("/quit\r")
+    assert chat.end() == 0 and given_back(chat)
+    again = start("", command=command)
+    again.wait_for("Reopened watch.txt")
+    again.wait_for("You asked 2 questions of this before")
+    again.type("\x12")
+    again.wait_for("17649")
+    again.forget()
+    again.type("What is the access code of Quillan?\r")
+    again.wait_for("72954")
+    wait_for_talk(private_home, 3)
+    again.type("\x11")
+    assert again.end() == 0 and given_back(again)
+    store = TalkStore(private_home / "talks.sqlite")
+    (talk,) = store.talks()
+    said = [[(reply.name, reply.text.strip()) for reply in each.replies] for each in store.load(talk.id)]
+    assert [len(each) for each in said] == [1, 2, 1]
+    assert said[0] == [("", "17649")] and said[2] == [("", "72954")]
+    assert said[1][0][0] == "off" and said[1][1][0] not in ("", "off") and said[1][1][1] == "17649"
+
+
+def wait_for_talk(home: Path, exchanges: int) -> None:
+    """Until so many exchanges are in the file."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while sum(talk.exchanges for talk in TalkStore(home / "talks.sqlite").talks()) < exchanges:
+        assert time.monotonic() < deadline, "the talk was not kept"
+        time.sleep(0.1)
 
 
 def test_without_a_terminal_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sqlite3
+from pathlib import Path
 
 import pytest
 from textual.widgets import Markdown
 
+from longmamba_mlx.documents import Document, Place
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.passages import Passage
-from longmamba_mlx.session import Notice
+from longmamba_mlx.session import Notice, ReadDone
 from longmamba_mlx.tui import plain
+from longmamba_mlx.tui.app import ChatApp
+from longmamba_mlx.tui.confirm_screen import ConfirmScreen
+from longmamba_mlx.tui.jobs import Switch
+from longmamba_mlx.tui.memory_map import MemoryMap
 from longmamba_mlx.tui.passage_view import PassageView
-from tests.tui.fakes import FakeSession
+from longmamba_mlx.tui.sessions_screen import SessionsScreen
+from longmamba_mlx.tui.start_menu import StartMenu
+from longmamba_mlx.tui.talks import TalkStore
+from tests.tui.fakes import FakeBook, FakeSession
 from tests.tui.helpers import (
     BIDI,
+    FakeClock,
     control_characters,
     make_app,
     ready,
@@ -34,6 +46,9 @@ ESCAPES = [
 ]
 
 
+REPLY = {"name": "", "text": "", "mark": "", "answer": None}
+
+
 def everything(app_widgets: object) -> str:
     return "\n".join(widget_text(widget) for widget in app_widgets)  # type: ignore[attr-defined]
 
@@ -49,7 +64,7 @@ async def test_markup_is_shown_literally_everywhere(payload: str) -> None:
         session.free()
         assert f"Ask about T{payload}…" in said(pilot) and f"N{payload}" in said(pilot)
         await type_line(pilot, f"Q{payload}")
-        await wait_until(pilot, lambda: session.asked and not app.chat.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
         text = said(pilot)
         assert f"Q{payload}" in text and f"P{payload}" in text and f"H{payload}" in text
         assert f"A{payload}".replace("\\[", "[") in text  # Markdown takes a backslash away
@@ -73,13 +88,13 @@ async def test_no_control_character_reaches_a_widget() -> None:
         await wait_until(pilot, lambda: app.chat.bar.fraction == 0.25)
         assert control_characters(screen_text(pilot)) == set()
         session.free()
-        await wait_until(pilot, lambda: app.chat.desk.document)
+        await wait_until(pilot, lambda: app.chat.conductor.desk.document)
         await type_line(pilot, f"Q{text}")
-        await wait_until(pilot, lambda: session.asked and not app.chat.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
         session.open_error = LongMambaError(text, hint=text)
         await type_line(pilot, f"/open {text}")
         await wait_until(pilot, lambda: "✗ " in said(pilot))
-        await wait_until(pilot, lambda: not app.chat.busy)
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
         app.chat.status.flash(text)
         await pilot.pause()
         shown = everything(app.chat.walk_children()) + screen_text(pilot)
@@ -107,4 +122,76 @@ async def test_a_text_that_breaks_the_markdown_widget_is_shown_plainly(
         await ready(pilot, session)
         await type_line(pilot, "who?")
         await wait_until(pilot, lambda: "It is **Ahab**." in said(pilot))
-        await wait_until(pilot, lambda: not app.chat.busy)
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+
+
+def hostile_session(text: str) -> FakeSession:
+    """A session whose reader and model let everything through."""
+    document = Document("t", "x")
+    object.__setattr__(document, "text", f"{text}\n" * 40)
+    place = Place(0, "chapter", text, 1)
+    for name, value in (("places", (place,)), ("place_at", lambda offset: text)):
+        object.__setattr__(document, name, value)
+    session = FakeSession(title=text, pieces=[text]).free()
+    session.books, session.current = [FakeBook(document, 9, [0.5] * 9)], 0
+    object.__setattr__(session.books[0].document, "title", text)
+    return session
+
+
+def hostile_store(path: Path, text: str) -> TalkStore:
+    """Talks that somebody else has written into the file."""
+    store = TalkStore(path)
+    with sqlite3.connect(path) as database:
+        store.set("a", "b")
+        row = (text, text, json.dumps([text]), text)
+        database.execute("INSERT INTO talks VALUES (1, ?, ?, ?, ?, 0, 0)", row)
+        record = json.dumps(
+            {"question": text, "how": {"as_of": text}, "book": text, "answers": [REPLY | {"text": text}]}
+        )
+        database.execute("INSERT INTO exchanges VALUES (1, 0, ?, ?, ?)", (text, text, record))
+    return store
+
+
+async def test_the_new_places_let_no_control_character_through_and_show_markup_literally(tmp_path: Path) -> None:
+    """The text pane, the map and its tooltip, the shelf, comparisons, sessions, the first screen, what is typed."""
+    text = "|".join(ESCAPES) + "".join(MARKUP)
+    session, store = hostile_session(text), hostile_store(tmp_path / "talks.sqlite", text)
+    app = ChatApp(lambda: session, [], store=store, clock=FakeClock())
+    app.animation_level = "none"
+    seen: list[str] = []
+
+    def look() -> None:
+        assert control_characters(screen_text(pilot)) == set()
+        widgets = everything(app.screen.walk_children())
+        assert control_characters(widgets) == set()
+        seen.append(widgets)
+
+    async with app.run_test(size=(400, 150)) as pilot:
+        await wait_until(pilot, lambda: app.chat.query(StartMenu))
+        look()
+        await type_line(pilot, "/books 1")
+        await wait_until(pilot, lambda: app.chat.library.book or app.chat.query("ErrorNote"))
+        app.chat.conductor.submit(Switch(0))
+        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await pilot.hover(MemoryMap, offset=(5, 0))
+        await wait_until(pilot, lambda: app.chat.query_one(MemoryMap).tooltip is not None)
+        assert control_characters(str(app.chat.query_one(MemoryMap).tooltip)) == set()
+        app.chat.conductor.desk.document = ReadDone(text, 9, 1.0, 9, False, None, text)
+        for line in ("/books", f"/find {text}", f"/compare {text}", f"/as-of {text}: {text}", f"/rename {text}"):
+            await type_line(pilot, line)
+            await wait_until(pilot, lambda: not app.chat.conductor.busy)
+            look()
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen))
+        look()
+        await pilot.press("ctrl+d")
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        look()
+        await pilot.press("n")
+        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.screen is app.chat)
+        await wait_until(pilot, lambda: "Going on with" in said(pilot))
+        look()
+    assert all("[2J" in widgets for widgets in seen)  # the harmless rest is there
+    assert sum("[IMPORTANT]" in widgets for widgets in seen) >= 5

@@ -1,0 +1,131 @@
+"""The screen keeps up with a fast model and with a long talk, and costs the engine nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from longmamba_mlx.session import Answer, Answered, Event, Piece
+from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
+from longmamba_mlx.tui.exchange_view import ExchangeView
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import make_app, ready, type_line, wait_until
+
+RATE, SECONDS = 300, 2.0
+
+
+class Paced(FakeSession):
+    """Offers pieces at a rate, and notes when each could be handed over."""
+
+    late = 0.0
+    finished = 0.0
+
+    def ask(self, question: str, **way: object) -> Iterator[Event]:
+        self._begin()
+        begun = time.monotonic()
+        count = round(RATE * SECONDS)
+        for number in range(count):
+            due = begun + number / RATE
+            if (wait := due - time.monotonic()) > 0:
+                time.sleep(wait)
+            before = time.monotonic()
+            yield Piece(f"w{number}, " if number % 40 else "\n\n- **w**")
+            self.late = max(self.late, time.monotonic() - before)
+        self.finished = time.monotonic()
+        text = "x"
+        yield Answered(Answer(question, text, True, (), count, SECONDS, "stop"))
+
+
+async def test_three_hundred_tokens_a_second_arrive_and_the_model_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Paced()
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        shown: list[float] = []
+        write = ExchangeView.write
+
+        async def timed(view: ExchangeView, piece: str) -> None:
+            await write(view, piece)
+            shown.append(time.monotonic())
+
+        monkeypatch.setattr(ExchangeView, "write", timed)
+        await type_line(pilot, "count?")
+        await wait_until(pilot, lambda: session.finished and not app.chat.conductor.busy)
+        behind = shown[-1] - session.finished
+        assert f"w{round(RATE * SECONDS) - 1}," in app.chat.log_view.records[0].text
+    # Handing over a piece takes no time; the screen is at most a few frames behind (generous: machines are busy).
+    assert session.late < 0.25 and behind < 1.0
+
+
+async def test_a_frame_is_one_update_however_many_pieces_came() -> None:
+    session = FakeSession(pieces=[f"{number} " for number in range(500)])
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "count?")
+        await wait_until(pilot, lambda: app.chat.log_view.exchanges)
+        view = app.chat.log_view.exchanges[0]
+        writes: list[str] = []
+        write = view.write
+
+        async def counted(piece: str) -> None:
+            writes.append(piece)
+            await write(piece)
+
+        view.write = counted  # type: ignore[method-assign]
+        session.free()
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+    assert "".join(writes) == "".join(session.pieces) and len(writes) < 100
+
+
+async def test_ten_thousand_lines_are_a_few_hundred_widgets() -> None:
+    session = FakeSession().free()
+    app = make_app(session, "moby.txt")
+    text = "\n\n".join(f"Paragraph {number} of an answer." for number in range(25))
+    talk = [Exchange(f"Question {n}?", stage=Stage.DONE, replies=[Reply("", text)]) for n in range(200)]
+    talk.append(Exchange("Long?", stage=Stage.DONE, replies=[Reply("", "\n\n".join(["A line."] * 5000))]))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(pilot, session)
+        await app.chat.log_view.show_talk(talk)
+        await pilot.pause()
+        assert len(app.chat.log_view.walk_children()) < 400
+        assert app.chat.log_view.virtual_size.height > 9_000
+        await type_line(pilot, "And now?")
+        await wait_until(pilot, lambda: "It is Ahab." in widget_text_of_screen(app))
+        assert len(app.chat.log_view.walk_children()) < 400
+        # One key changes one row: what is drawn again does not grow with the talk.
+        await pilot.press("a")
+        drawn: list[int] = []
+        prompt = app.chat.prompt
+        render = prompt.render_line
+        prompt.render_line = lambda y: (drawn.append(y), render(y))[1]  # type: ignore[method-assign]
+        await pilot.press("b")
+        await wait_until(pilot, lambda: "ab" in prompt.text and drawn)
+        assert len(drawn) <= 8
+
+
+def widget_text_of_screen(app: object) -> str:
+    strips = app.screen._compositor.render_strips()  # type: ignore[attr-defined]
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+async def test_a_stop_reaches_the_model_at_once() -> None:
+    heard: list[float] = []
+
+    class Hearing(FakeSession):
+        def stop(self) -> None:
+            heard.append(time.monotonic())
+            super().stop()
+
+    session = Hearing()
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: app.chat.conductor.busy)
+        pressed = time.monotonic()
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: heard and not app.chat.conductor.busy)
+        assert heard[0] - pressed < 1.5  # a few milliseconds where the machine has nothing else to do
