@@ -59,20 +59,31 @@ def plot(rows: Rows, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = sorted({_group(row) for row in rows})
+    groups = sorted({_group(row) for row in rows}, key=lambda group: (group.endswith("decode"), group))
     figure, axes = pyplot.subplots(1, len(groups), figsize=(5.2 * len(groups), 4), squeeze=False)
     for axis, group in zip(axes[0], groups, strict=True):
-        for label in dict.fromkeys(_label(row) for row in rows if _group(row) == group):
-            points = sorted((row["tokens"], row["tokens_per_second"]) for row in rows
-                            if _group(row) == group and _label(row) == label)  # fmt: skip
-            axis.loglog(*zip(*points, strict=True), marker="o", label=label, linewidth=1.4)
-        axis.set(title=group, xlabel="tokens", ylabel="tokens per second")
-        axis.grid(True, which="both", alpha=0.25)
-        axis.legend(fontsize=8)
+        _draw(axis, [row for row in rows if _group(row) == group])
+        axis.set_title(group)
     figure.text(0.5, 0.005, f"{machine()['processor']}; not a Mac's figures", ha="center", fontsize=7)
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     write_atomic(path, lambda draft: figure.savefig(draft, format="png", dpi=140))
     pyplot.close(figure)
+
+
+def _draw(axis: Any, rows: Rows) -> None:
+    """Lines over the lengths; bars where there is only one."""
+    labels = list(dict.fromkeys(_label(row) for row in rows))
+    if len({row["tokens"] for row in rows}) == 1:
+        axis.barh([_label(row) for row in rows], [row["tokens_per_second"] for row in rows], height=0.6)
+        axis.invert_yaxis()
+        axis.set_xlabel("tokens per second")
+        return
+    for label in labels:
+        points = sorted((row["tokens"], row["tokens_per_second"]) for row in rows if _label(row) == label)
+        axis.loglog(*zip(*points, strict=True), marker="o", label=label, linewidth=1.4)
+    axis.set(xlabel="tokens", ylabel="tokens per second")
+    axis.grid(True, which="both", alpha=0.25)
+    axis.legend(fontsize=8)
 
 
 def _group(row: dict[str, Any]) -> str:

@@ -123,3 +123,11 @@ def test_llama_cpp_gets_every_tensor_in_its_own_layout(tmp_path: Path) -> None:
         named["blk.0.ssm_conv1d.weight"], original["backbone.layers.0.mixer.conv1d.weight"][:, 0]
     )
     assert len(named) == len(original)
+
+
+def test_plots_draw_lines_over_lengths_and_bars_for_one(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [{"family": "mamba", "engine": "a", "work": work, "tokens": tokens, "tokens_per_second": 5.0}
+            for work, tokens in (("prefill", 8), ("prefill", 16), ("decode", 4))]  # fmt: skip
+    report.plot(rows, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
