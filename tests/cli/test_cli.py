@@ -11,28 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.cli import main, with_default_command
+from longmamba_mlx.cli import with_default_command
+from tests.commandline import run
+
+__all__ = ["run"]  # the fixture
 
 QUESTION = "What is the access code of Zorvath?"
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def call(*arguments: str) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        code = caught.value.code
-        return Result(code if isinstance(code, int) else int(code is not None), out, err)
-
-    return call
 
 
 @pytest.fixture

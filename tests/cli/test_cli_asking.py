@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.cli import main
+from tests.commandline import Run, run
+
+__all__ = ["run"]  # the fixture
 
 QUESTION = "What is the access code of Zorvath?"
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    def call(*arguments: str, stdin: str | None = None) -> Result:
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        code = caught.value.code
-        return Result(code if isinstance(code, int) else int(code is not None), out, err)
-
-    return call
 
 
 @pytest.fixture

@@ -14,34 +14,17 @@ import pytest
 
 from longmamba_mlx import catalogue
 from longmamba_mlx.checkpoints import CHECKPOINTS, Checkpoint
-from longmamba_mlx.cli import main
 from longmamba_mlx.configs.base import ModelConfig
 from longmamba_mlx.errors import ConfigError
 from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.paths import config_file
+from tests.commandline import run
 from tests.convert.hub_server import COMMIT, Hub, serving
 from tests.convert.test_hub import NAME, server
 
-__all__ = ["server"]  # the fixture
+__all__ = ["run", "server"]  # the fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    def call(*arguments: str) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-            sys.exit(0)
-        out, err = capfd.readouterr()
-        return Result(caught.value.code if isinstance(caught.value.code, int) else 1, out, err)
-
-    return call
 
 
 def test_models_lists_every_family_we_have(run) -> None:  # type: ignore[no-untyped-def]
