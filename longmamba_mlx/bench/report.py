@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longmamba_mlx.bench.machine import machine, versions
-from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.plots import require_matplotlib
 from longmamba_mlx.safeio import write_atomic
 
 Rows = Sequence[dict[str, Any]]
@@ -52,10 +52,9 @@ def _cell(value: object, form: str) -> str:
 
 def plot(rows: Rows, path: Path) -> None:
     """Speed by length, one line for each engine (and filter), as a PNG. Raises UsageError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UsageError("Plots need matplotlib.", hint='pip install "longmamba-mlx[plots]"') from None
+    require_matplotlib()
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -72,13 +71,12 @@ def plot(rows: Rows, path: Path) -> None:
 
 def _draw(axis: Any, rows: Rows) -> None:
     """Lines over the lengths; bars where there is only one."""
-    labels = list(dict.fromkeys(_label(row) for row in rows))
     if len({row["tokens"] for row in rows}) == 1:
         axis.barh([_label(row) for row in rows], [row["tokens_per_second"] for row in rows], height=0.6)
         axis.invert_yaxis()
         axis.set_xlabel("tokens per second")
         return
-    for label in labels:
+    for label in dict.fromkeys(_label(row) for row in rows):
         points = sorted((row["tokens"], row["tokens_per_second"]) for row in rows if _label(row) == label)
         axis.loglog(*zip(*points, strict=True), marker="o", label=label, linewidth=1.4)
     axis.set(xlabel="tokens", ylabel="tokens per second")

@@ -45,6 +45,7 @@ def peers(
     """Prefill and decode on the same random 130m checkpoints, engines in turn."""
     from longmamba_mlx.bench import works
 
+    _check_plot(plot)
     rows = works.peers(_names(families), _lengths(lengths), rounds=rounds, threads=threads, decode=decode,
                        patience=patience, log=_log, engines=_known_engines(engines))  # fmt: skip
     _finish(rows, json, plot, rounds=rounds, threads=threads)
@@ -62,6 +63,7 @@ def prefill(
     """Reading by length: speed, what the filter costs, peak memory, growth with length."""
     from longmamba_mlx.bench import works
 
+    _check_plot(plot)
     rows = works.prefill(_names(model), _lengths(lengths), rounds=rounds, threads=threads, log=_log)
     _finish(rows, json, plot, rounds=rounds, threads=threads)
 
@@ -112,6 +114,14 @@ def _finish(rows: Sequence[dict[str, Any]], json: Path | None, plot: Path | None
         report.write_json(json, report.report(rows, settings))
     if plot is not None:
         report.plot(rows, plot)
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Before anything is measured: a figure that cannot be drawn must not cost half an hour first."""
+    if plot is not None:
+        from longmamba_mlx.evaluation.plots import require_matplotlib
+
+        require_matplotlib()
 
 
 def _log(line: str) -> None:

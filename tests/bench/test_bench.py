@@ -131,3 +131,14 @@ def test_plots_draw_lines_over_lengths_and_bars_for_one(tmp_path: Path) -> None:
             for work, tokens in (("prefill", 8), ("prefill", 16), ("decode", 4))]  # fmt: skip
     report.plot(rows, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_plot_library_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(*arguments: object, **options: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("prefill", "peers"):
+        monkeypatch.setattr(works, name, measured)
+        result = CliRunner().invoke(app, ["bench", name, "--plot", "p.png"])
+        assert isinstance(result.exception, UsageError) and "matplotlib" in str(result.exception)
