@@ -1,4 +1,4 @@
-// Forward and backward passes of the parts of Mamba-1 and Mamba-2 that are slow in torch on a CPU: the scans, the
+// Forward and backward passes of what is slow in torch on a CPU: the Mamba-1 scan, the
 // causal convolution with SiLU, and the gated RMSNorm. One thread, float32, vectors of 16. For training only.
 #include <math.h>
 #include <stdlib.h>
@@ -128,102 +128,6 @@ void mamba1_backward(const float *x, const float *dt, const float *a, const floa
             for (int n = 0; n < N1; n++)
                 for (int k = 0; k < 16; k++) da[(g * 16 + k) * N1 + n] += da_sum[n][k];
         }
-}
-
-// ---- Mamba-2, headdim 32: x, y (batch, length, heads, 32); dt, decay = exp(dt a) (batch, length, heads);
-//      b, c (batch, length, N). saved (batch, heads, length / STEP + 1, N, 32) ----
-#define P2 32
-#define N2 64
-
-void mamba2_forward(const float *x, const float *dt, const float *decay, const float *b, const float *c, float *y,
-                    float *saved, long batch, long length, long heads) {
-    long blocks = (length + STEP - 1) / STEP;
-    for (long i = 0; i < batch; i++)
-        for (long head = 0; head < heads; head++) {
-            v16 h[N2][2];
-            memset(h, 0, sizeof h);
-            float *keep = saved + (i * heads + head) * blocks * N2 * P2;
-            for (long t = 0; t < length; t++) {
-                if (t % STEP == 0) memcpy(keep + t / STEP * N2 * P2, h, sizeof h);
-                long row = i * length + t, unit = row * heads + head;
-                float d = decay[unit];
-                v16 u0 = LOAD(x + unit * P2) * dt[unit], u1 = LOAD(x + unit * P2 + 16) * dt[unit];
-                v16 y0 = {}, y1 = {};
-                const float *bt = b + row * N2, *ct = c + row * N2;
-                for (int n = 0; n < N2; n++) {
-                    v16 h0 = h[n][0] * d + u0 * bt[n], h1 = h[n][1] * d + u1 * bt[n];
-                    y0 += h0 * ct[n];
-                    y1 += h1 * ct[n];
-                    h[n][0] = h0;
-                    h[n][1] = h1;
-                }
-                STORE(y + unit * P2, y0);
-                STORE(y + unit * P2 + 16, y1);
-            }
-        }
-}
-
-// ddt is the part through u = dt x; dlog is the gradient of log decay = dt a.
-void mamba2_backward(const float *x, const float *dt, const float *decay, const float *b, const float *c,
-                     const float *saved, const float *dy, float *dx, float *ddt, float *dlog, float *db, float *dc,
-                     long batch, long length, long heads) {
-    long blocks = (length + STEP - 1) / STEP;
-    v16(*h)[N2][2] = aligned_alloc(64, sizeof(v16) * (STEP + 1) * N2 * 2);
-    memset(db, 0, batch * length * N2 * sizeof(float));
-    memset(dc, 0, batch * length * N2 * sizeof(float));
-    for (long i = 0; i < batch; i++)
-        for (long head = 0; head < heads; head++) {
-            v16 dh[N2][2];
-            memset(dh, 0, sizeof dh);
-            const float *keep = saved + (i * heads + head) * blocks * N2 * P2;
-            for (long block = blocks - 1; block >= 0; block--) {
-                long first = block * STEP, count = length - first < STEP ? length - first : STEP;
-                memcpy(h[0], keep + block * N2 * P2, sizeof h[0]);
-                for (long s = 0; s < count; s++) {
-                    long row = i * length + first + s, unit = row * heads + head;
-                    float d = decay[unit];
-                    v16 u0 = LOAD(x + unit * P2) * dt[unit], u1 = LOAD(x + unit * P2 + 16) * dt[unit];
-                    for (int n = 0; n < N2; n++) {
-                        h[s + 1][n][0] = h[s][n][0] * d + u0 * b[row * N2 + n];
-                        h[s + 1][n][1] = h[s][n][1] * d + u1 * b[row * N2 + n];
-                    }
-                }
-                for (long s = count - 1; s >= 0; s--) {
-                    long row = i * length + first + s, unit = row * heads + head;
-                    float d = decay[unit];
-                    v16 x0 = LOAD(x + unit * P2), x1 = LOAD(x + unit * P2 + 16);
-                    v16 u0 = x0 * dt[unit], u1 = x1 * dt[unit];
-                    v16 g0 = LOAD(dy + unit * P2), g1 = LOAD(dy + unit * P2 + 16);
-                    v16 w0 = {}, w1 = {}, slope = {};
-                    for (int group = 0; group < N2; group += 16) {
-                        v16 to_b[16], to_c[16];
-                        for (int k = 0; k < 16; k++) {
-                            int n = group + k;
-                            float bn = b[row * N2 + n], cn = c[row * N2 + n];
-                            v16 d0 = dh[n][0] + g0 * cn, d1 = dh[n][1] + g1 * cn;
-                            to_c[k] = g0 * h[s + 1][n][0] + g1 * h[s + 1][n][1];
-                            to_b[k] = d0 * u0 + d1 * u1;
-                            w0 += d0 * bn;
-                            w1 += d1 * bn;
-                            d0 *= d;
-                            d1 *= d;
-                            slope += d0 * h[s][n][0] + d1 * h[s][n][1];
-                            dh[n][0] = d0;
-                            dh[n][1] = d1;
-                        }
-                        float *to = dc + row * N2 + group;
-                        STORE(to, LOAD(to) + sums(to_c));
-                        to = db + row * N2 + group;
-                        STORE(to, LOAD(to) + sums(to_b));
-                    }
-                    STORE(dx + unit * P2, w0 * dt[unit]);
-                    STORE(dx + unit * P2 + 16, w1 * dt[unit]);
-                    ddt[unit] = sum16(w0 * x0 + w1 * x1);
-                    dlog[unit] = sum16(slope);
-                }
-            }
-        }
-    free(h);
 }
 
 // ---- causal depthwise convolution of 4 taps, then SiLU. x has rows of `stride` floats, of which `width` are read ----

@@ -59,25 +59,6 @@ class Mamba1Scan(torch.autograd.Function):
         return out
 
 
-class Mamba2Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        x, dt, b, c = (item.contiguous() for item in (x, dt, b, c))
-        batch, length, heads, _ = x.shape
-        y, decay = torch.empty_like(x), torch.exp(dt * a)
-        saved = torch.empty(batch, heads, -(-length // STEP), 64 * 32)
-        call("mamba2_forward", x, dt, decay, b, c, y, saved, batch, length, heads)
-        ctx.save_for_backward(x, dt, a, decay, b, c, saved)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        x, dt, a, decay, b, c, saved = ctx.saved_tensors
-        dx, ddt, dlog, db, dc = (torch.empty_like(item) for item in (x, dt, dt, b, c))
-        call("mamba2_backward", x, dt, decay, b, c, saved, dy.contiguous(), dx, ddt, dlog, db, dc, *x.shape[:3])
-        return dx, ddt + dlog * a, (dlog * dt).sum((0, 1)), db, dc
-
-
 class ConvSiLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -121,17 +102,23 @@ class Gate(torch.autograd.Function):
         return dy, dz, dscale if ctx.normed else None
 
 
+@cache
+def product_type() -> torch.dtype:
+    """bfloat16 where the CPU multiplies it (2.7 times as fast there); elsewhere it is 10 times slower than float32."""
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
 class HalfLinear(torch.autograd.Function):
-    """x W^T with bfloat16 products and float32 results: 2.7 times as fast on a CPU that has such products."""
+    """x W^T with products of `product_type` and float32 results."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        half, rows_of_weight = x.flatten(0, -2).bfloat16(), weight.bfloat16()
+        half, rows_of_weight = x.flatten(0, -2).to(product_type()), weight.to(product_type())
         ctx.save_for_backward(half, rows_of_weight)
         return (half @ rows_of_weight.T).float().unflatten(0, x.shape[:-1])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         half, weight = ctx.saved_tensors
-        back = dy.flatten(0, -2).bfloat16()
+        back = dy.flatten(0, -2).to(product_type())
         return (back @ weight).float().unflatten(0, dy.shape[:-1]), (back.T @ half).float()

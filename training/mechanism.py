@@ -16,9 +16,9 @@ import net as nets
 import torch
 from data import Pack
 from evaluate import TRAINED, accuracy, exact
-from kernels import call
 from net import Keep, Net, NetConfig
 from safetensors.torch import load_file
+from ssd import mamba2_scan
 from torch import Tensor
 
 WAYS = ("filter off", "filter on", "does not write, still decays", "writes, does not decay")
@@ -30,14 +30,10 @@ class Halves:
     def __init__(self) -> None:
         self.way, self.mask = WAYS[0], torch.ones(())
 
-    def apply(self, x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        write = dt if self.way in (WAYS[0], WAYS[3]) else dt * self.mask
-        decay = dt if self.way in (WAYS[0], WAYS[2]) else dt * self.mask
-        x, write, b, c = (item.contiguous() for item in (x, write, b, c))
-        batch, length, heads, _ = x.shape
-        y, saved = torch.empty_like(x), torch.empty(batch, heads, -(-length // 16), 64 * 32)
-        call("mamba2_forward", x, write, torch.exp(decay * a), b, c, y, saved, batch, length, heads)
-        return y
+    def __call__(self, x: Tensor, write: Tensor, log_decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        write = write if self.way in (WAYS[0], WAYS[3]) else write * self.mask
+        log_decay = log_decay if self.way in (WAYS[0], WAYS[2]) else log_decay * self.mask
+        return mamba2_scan(x, write, log_decay, b, c)
 
     def watching(self, keep: Keep) -> Keep:
         def watch(index: int, raw: Tensor) -> Tensor:
@@ -78,7 +74,7 @@ def main() -> None:
     keep = exact(model, pack)(TRAINED * args.times)
     second = config["kind"] == "mamba2"
     scan: Any = Halves() if second else Writes()
-    setattr(nets, "Mamba2Scan" if second else "Mamba1Scan", scan)
+    setattr(nets, "mamba2_scan" if second else "Mamba1Scan", scan)
     for way in WAYS if second else WAYS[:3]:
         scan.way = way
         watch = scan.watching(keep)

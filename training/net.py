@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from kernels import ConvSiLU, Gate, HalfLinear, Mamba1Scan, Mamba2Scan
+from kernels import ConvSiLU, Gate, HalfLinear, Mamba1Scan
+from ssd import mamba2_scan
 from torch import Tensor, nn
 
 Keep = Callable[[int, Tensor], Tensor]
@@ -60,7 +61,7 @@ def step_bias(config: NetConfig, units: int) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear layer that multiplies in bfloat16 while it trains."""
+    """A linear layer that may multiply in bfloat16 while it trains."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -108,7 +109,7 @@ class Mamba2Mixer(Mixer):
         x, b, c = ConvSiLU.apply(xbc, self.conv1d.weight, self.conv1d.bias).split([inner, n, n], -1)
         x = x.unflatten(-1, (self.heads, -1))
         dt = self.kept(dt + self.dt_bias, keep)
-        y = Mamba2Scan.apply(x, dt, -torch.exp(self.A_log), b, c) + self.D[:, None] * x
+        y = mamba2_scan(x, dt, dt * -torch.exp(self.A_log), b, c) + self.D[:, None] * x
         return self.out_proj(Gate.apply(y.flatten(-2), z, self.norm.weight))
 
 
