@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -186,3 +187,27 @@ class FakeSession:
         if not self._free.is_set() and not self._stop.is_set():
             assert self.gate.acquire(timeout=GATE_SECONDS), "the test gave no permit"
         return self._stop.is_set()
+
+
+@dataclass
+class PacedSession(FakeSession):
+    """Offers `count` words at `rate` a second; notes when each was offered and how long handing one over took."""
+
+    rate: float = 300.0
+    count: int = 600
+    offered: list[float] = field(default_factory=list)
+    late: float = 0.0
+
+    def _answer(self, question: str) -> Iterator[Event]:
+        self.offered.clear()
+        begun = time.monotonic()
+        for number in range(self.count):
+            if (wait := begun + number / self.rate - time.monotonic()) > 0:
+                time.sleep(wait)
+            if self._stop.is_set():
+                break
+            self.offered.append(time.monotonic())
+            yield Piece(f"w{number:05d}" + (" " if (number + 1) % 40 else "\n\n- "))
+            self.late = max(self.late, time.monotonic() - self.offered[-1])
+        reason = "stopped" if self._stop.is_set() else "stop"
+        yield Answered(Answer(question, "", True, (), len(self.offered), self.count / self.rate, reason))

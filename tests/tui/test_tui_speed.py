@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from longmamba_mlx.session import Answer, Answered, Event, Piece
 from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
 from longmamba_mlx.tui.exchange_view import ExchangeView
-from tests.tui.fakes import FakeSession
+from tests.tui.fakes import FakeSession, PacedSession
 from tests.tui.helpers import make_app, ready, type_line, wait_until
 
-RATE, SECONDS = 300, 2.0
-
-
-class Paced(FakeSession):
-    """Offers pieces at a rate, and notes when each could be handed over."""
-
-    late = 0.0
-    finished = 0.0
-
-    def ask(self, question: str, **way: object) -> Iterator[Event]:
-        self._begin()
-        begun = time.monotonic()
-        count = round(RATE * SECONDS)
-        for number in range(count):
-            due = begun + number / RATE
-            if (wait := due - time.monotonic()) > 0:
-                time.sleep(wait)
-            before = time.monotonic()
-            yield Piece(f"w{number}, " if number % 40 else "\n\n- **w**")
-            self.late = max(self.late, time.monotonic() - before)
-        self.finished = time.monotonic()
-        text = "x"
-        yield Answered(Answer(question, text, True, (), count, SECONDS, "stop"))
+RATE, COUNT = 300, 600
 
 
 async def test_three_hundred_tokens_a_second_arrive_and_the_model_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Paced()
+    session = PacedSession(rate=RATE, count=COUNT)
     app = make_app(session, "moby.txt")
     async with app.run_test(size=(100, 40)) as pilot:
         await ready(pilot, session)
@@ -52,9 +28,9 @@ async def test_three_hundred_tokens_a_second_arrive_and_the_model_never_waits(mo
 
         monkeypatch.setattr(ExchangeView, "write", timed)
         await type_line(pilot, "count?")
-        await wait_until(pilot, lambda: session.finished and not app.chat.conductor.busy)
-        behind = shown[-1] - session.finished
-        assert f"w{round(RATE * SECONDS) - 1}," in app.chat.log_view.records[0].text
+        await wait_until(pilot, lambda: session.offered and not app.chat.conductor.busy)
+        behind = shown[-1] - session.offered[-1]
+        assert f"w{COUNT - 1:05d}" in app.chat.log_view.records[0].text
     # Handing over a piece takes no time; the screen is at most a few frames behind (generous: machines are busy).
     assert session.late < 0.25 and behind < 1.0
 

@@ -3,105 +3,22 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
 import time
 from collections.abc import Iterator
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
 from longmamba_mlx.tui import terminal
 from longmamba_mlx.tui.talks import TalkStore
+from tests.tui.pseudo_terminal import LIMIT_SECONDS, Terminal
 
 CHILD = Path(__file__).with_name("pty_child.py")
-LIMIT_SECONDS = 30.0
-ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
-
-
-class Terminal:
-    """A child process with a terminal of 100×30 of its own, and all it has written."""
-
-    def __init__(self, mode: str, document: bytes | None = None, command: list[str] | None = None) -> None:
-        self.master, self.slave = pty.openpty()
-        self.resize(100, 30)
-        self.before = termios.tcgetattr(self.slave)
-        self.raw = b""
-        environment = {**os.environ, "TERM": "xterm-256color", "TEXTUAL_ANIMATIONS": "none"}
-        self.process = subprocess.Popen(
-            command or [sys.executable, str(CHILD), mode],
-            stdin=self.slave if document is None else subprocess.PIPE,
-            stdout=self.slave,
-            stderr=self.slave,
-            env=environment,
-            cwd=CHILD.parents[2],
-            start_new_session=True,
-            preexec_fn=lambda: ioctl(1, termios.TIOCSCTTY, 0),
-        )
-        if document is not None:
-            assert self.process.stdin
-            self.process.stdin.write(document)
-            self.process.stdin.close()
-
-    @property
-    def text(self) -> str:
-        return ESCAPE.sub("", self.raw.decode(errors="replace"))
-
-    def resize(self, columns: int, rows: int) -> None:
-        ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def forget(self) -> None:
-        """Wait from here on for what is written anew."""
-        while self._read(0.05):
-            pass
-        self.raw = b""
-
-    def type(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
-
-    def type_until(self, key: str, wanted: str) -> None:
-        """Press a key again and again: the focus may still be on its way."""
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while wanted not in self.text:
-            assert time.monotonic() < deadline, f"never came: {wanted!r} in {self.text[-2000:]!r}"
-            self.type(key)
-            self._read(0.5)
-
-    def wait_for(self, wanted: str) -> None:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while wanted not in self.text:
-            assert time.monotonic() < deadline, f"never came: {wanted!r} in {self.text[-2000:]!r}"
-            self._read(0.2)
-
-    def end(self) -> int:
-        """Wait for the child's end; its exit code."""
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.text[-2000:]
-            self._read(0.05)
-        while self._read(0.05):
-            pass
-        return self.process.returncode
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-    def _read(self, seconds: float) -> bool:
-        ready, _, _ = select.select([self.master], [], [], seconds)
-        if ready:
-            self.raw += os.read(self.master, 65536)
-        return bool(ready)
 
 
 @pytest.fixture
@@ -110,7 +27,7 @@ def start() -> Iterator[type[Terminal]]:
 
     class Started(Terminal):
         def __init__(self, mode: str, document: bytes | None = None, command: list[str] | None = None) -> None:
-            super().__init__(mode, document, command)
+            super().__init__(command or [sys.executable, str(CHILD), mode], document=document)
             started.append(self)
 
     yield Started
