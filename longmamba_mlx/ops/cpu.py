@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -18,6 +19,17 @@ from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
 from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
+
+# Channels from which a layer is worth the 0.4 s that loading numba takes.
+_COMPILED_FROM = 1024
+
+
+class MambaScan(Protocol):
+    """`arrays.selective_scan` or what means the same."""
+
+    def __call__(
+        self, u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+    ) -> Array: ...
 
 
 @cache
@@ -31,6 +43,16 @@ def single_threaded() -> AbstractContextManager[object]:
     """While this is open, NumPy's matrix products use one thread."""
     limits: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
     return limits
+
+
+@cache
+def mamba_scan(channels: int) -> MambaScan:
+    """The fastest Mamba-1 scan for a layer of so many channels: compiled if it is wide and numba is installed."""
+    if channels < _COMPILED_FROM or find_spec("numba") is None:
+        return arrays.selective_scan
+    from longmamba_mlx.ops import compiled
+
+    return compiled.selective_scan
 
 
 def to_numpy(array: mx.array) -> Array:
@@ -93,7 +115,8 @@ def selective_scan(
     state = np.zeros((len(u), *rate.shape), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state).swapaxes(1, 2)
-    y = arrays.selective_scan(u, step, rate, to_numpy(B), to_numpy(C), state, reverse=reverse)
+    scan = mamba_scan(u.shape[-1])
+    y = scan(u, step, rate, to_numpy(B), to_numpy(C), state, reverse=reverse)
     _finish(y, u, _optional(D), z)
     return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), step, keep, return_kept)
 
