@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
-from longmamba_mlx.documents import Document, Place, one_line
-from longmamba_mlx.documents.decode import UndecodableError, clean_blocks
-from longmamba_mlx.documents.places import PlaceMap
+from longmamba_mlx.documents import Document, one_line
+from longmamba_mlx.documents.decode import UndecodableError, clean_between, clean_blocks, located_blocks
 from longmamba_mlx.documents.sniff import HEAD, known_format
 from longmamba_mlx.errors import DocumentError
 
-LARGE = 32 << 20  # bytes; smaller files are held, which related passages and chapters need
+LARGE = 32 << 20  # bytes; smaller files are held
 
 
 @dataclass(frozen=True, slots=True)
 class LargeText:
-    """What a reading needs of a `Document`, without its text in memory; its only places are shares ("50%").
+    """What a reading needs of a `Document`, without its text in memory. Its chapters are told by its `PassageIndex`.
 
-    `length` is in characters; `digest` is the one that the same text has as a Document.
+    `length` is in characters; `digest` is the one that the same text has as a Document; `identity` tells the file as it
+    was when it was opened; blocks (2, n): the characters and bytes at which pieces of it begin, and its end.
     """
 
     title: str
     source: str
     digest: str
     length: int
-    notes: tuple[str, ...] = ("This text is read from its file piece by piece: no related passages are shown.",)
-    places: tuple[Place, ...] = ()
+    identity: tuple[int, ...]
+    blocks: tuple[array[int], array[int]] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def place_at(self, offset: int) -> str:
-        """ "": chapters are not looked for."""
+        """ "": nobody has looked for chapters yet."""
         return ""
-
-    def find_place(self, text: str) -> int | None:
-        """The offset at which a share such as "50%" ends, None for anything else."""
-        return PlaceMap((), [(0, self.length)], self.length).end_of(text)
 
     def pieces(self, end: int | None = None) -> Iterator[str]:
         """The clean text up to character `end`. Raises DocumentError when the file is not what it was."""
@@ -57,6 +56,19 @@ class LargeText:
         if digest.hexdigest() != self.digest:
             raise _changed(self.title)
 
+    def between(self, start: int, end: int) -> str:
+        """The characters start:end, a few at most. Raises DocumentError when the file is not what it was."""
+        characters, positions = self.blocks
+        first, last = bisect_right(characters, start) - 1, bisect_left(characters, end)
+        try:
+            with open(self.source, "rb", buffering=0) as file:
+                if _identity(file) != self.identity:
+                    raise _changed(self.title)
+                text = clean_between(file, positions[first], positions[last])
+        except (OSError, ValueError) as error:
+            raise _changed(self.title, error) from None
+        return text[start - characters[first] : end - characters[first]]
+
 
 Text: TypeAlias = Document | LargeText
 
@@ -73,13 +85,22 @@ def open_large(paths: Sequence[str]) -> LargeText | None:
             if known_format(file.read(HEAD)) is not None:
                 return None
             digest, length, blank = hashlib.sha256(), 0, True
-            for piece in clean_blocks(file):
+            characters, positions = array("Q"), array("Q")
+            for piece, position in located_blocks(file):
+                characters.append(length)
+                positions.append(position)
                 digest.update(piece.encode("utf-8"))
                 length += len(piece)
                 blank = blank and (not piece or piece.isspace())
+            characters.append(length)
+            positions.append(file.tell())
+            identity = _identity(file)
     except (OSError, UnicodeDecodeError, UndecodableError):
         return None  # told where it is read as any other document
-    return None if blank else LargeText(one_line(path.name), os.fspath(path), digest.hexdigest(), length)
+    if blank:
+        return None
+    blocks = characters, positions
+    return LargeText(one_line(path.name), os.fspath(path), digest.hexdigest(), length, identity, blocks)
 
 
 def length_of(document: Text) -> int:
@@ -95,14 +116,9 @@ def pieces_of(document: Text, end: int | None = None) -> Iterator[str]:
         yield document.text[:end]
 
 
-def until(document: Document, end: int) -> Document:
-    """The first `end` characters as a document, with the pages and chapters in them."""
-    parts = tuple(
-        replace(part, end=min(part.end, end), marks=tuple(mark for mark in part.marks if mark.start < end))
-        for part in document.parts
-        if part.start < end
-    )
-    return replace(document, text=document.text[:end], parts=parts)
+def text_between(document: Text, start: int, end: int) -> str:
+    """The characters start:end."""
+    return document.between(start, end) if isinstance(document, LargeText) else document.text[start:end]
 
 
 def digest_of(document: Text, end: int) -> str:
@@ -111,6 +127,11 @@ def digest_of(document: Text, end: int) -> str:
     for piece in pieces_of(document, end):
         digest.update(piece.encode("utf-8"))
     return digest.hexdigest()
+
+
+def _identity(file: IO[bytes]) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _changed(title: str, error: Exception | None = None) -> DocumentError:

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from longmamba_mlx.counting import CountedText
-from longmamba_mlx.errors import DiskError, NumericError, StateError, StoppedError
+from longmamba_mlx.errors import DiskError, DocumentError, NumericError, StateError, StoppedError
 from longmamba_mlx.events import Counted, Event, Notice, ReadDone
 from longmamba_mlx.largetext import Text, digest_of, length_of
 from longmamba_mlx.longmamba import FilterPlan
@@ -94,6 +94,8 @@ class Opening:
     def _restored(self, document: Text, stored: StoredState, plan: FilterPlan | None) -> ReadDocument:
         book = ReadDocument.restored(self.model, document, stored, plan)
         book.nearest = self._nearest(stored.key)
+        if self.save:
+            book.passages_file = self.store.passages_path(stored.key)
         return book
 
     def _nearest(self, key: StateKey) -> Callable[[Ids], StoredState | None]:
@@ -124,6 +126,8 @@ class Opening:
         book.nearest = self._nearest(key)
         kept = self.save and self._remember(book, points)
         if kept:
+            book.passages_file = self.store.passages_path(key)
+            yield from self._list_passages(book)
             yield from self._make_room(key)
         return book, kept
 
@@ -226,6 +230,15 @@ class Opening:
             self.notes.append(f"Remembered, but not the places inside it: {error}")
         points.finish()
         return True
+
+    def _list_passages(self, book: ReadDocument) -> Iterator[Notice]:
+        """Now, so that no question has to wait for it."""
+        if book.source is None or (index := book.index()) is None:
+            return
+        if length_of(book.source) >= _LONG:
+            yield Notice(f"Listing the passages of {length_of(book.source) / 1e6:,.0f} million characters.")
+        with suppress(DiskError, DocumentError):  # told when a question needs them
+            index.places(self.should_stop)
 
     def _make_room(self, key: StateKey) -> Iterator[Notice]:
         try:

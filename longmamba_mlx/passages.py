@@ -1,7 +1,7 @@
 """Related passages, found after the answer: a state cannot point to its source, a full-text index can.
 
-An in-memory SQLite FTS5 index over the paragraphs. What it finds is *related*; only a passage in which the
-answer stands word for word is a quote.
+A full-text index over the paragraphs (`passagefile`). What it finds is *related*; only a passage in which the answer
+stands word for word is a quote.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import threading
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from longmamba_mlx.documents import Document
-from longmamba_mlx.errors import LongMambaError
+from longmamba_mlx.documents.places import PlaceMap
+from longmamba_mlx.largetext import Text, text_between
+from longmamba_mlx.passagefile import Stop, open_index, place_map
 
 _WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
 _MOST_WORDS = 64
@@ -47,101 +49,110 @@ class Passage:
 
 
 class PassageIndex:
-    """Full-text index over a document's paragraphs, built on the first search; usable from any thread.
+    """Full-text index over a text's passages, opened or built on the first search; usable from any thread.
 
-    Raises LongMambaError when this Python's SQLite lacks FTS5.
+    `file` is where it is stored, if anywhere. Raises LongMambaError when this Python's SQLite lacks FTS5, DiskError
+    when a text that is not held finds no room for it.
     """
 
-    def __init__(self, document: Document) -> None:
-        self._document = document
+    def __init__(self, document: Text, file: Path | None = None) -> None:
+        self._document, self._file = document, file
         self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
+        self._opened: tuple[sqlite3.Connection, PlaceMap] | None = None
 
-    def search(self, question: str, answer: str, limit: int = 3) -> tuple[Passage, ...]:
-        """The `limit` most related passages: quotes first, then by the question's rare words in them."""
+    def places(self, should_stop: Stop | None = None) -> PlaceMap:
+        """The pages and chapters. Raises StoppedError while the index is built."""
+        with self._lock:
+            return self._open(should_stop)[1]
+
+    def search(
+        self, question: str, answer: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
+    ) -> tuple[Passage, ...]:
+        """The `limit` most related passages: quotes first, then by the question's rare words in them.
+
+        Nothing that stands behind character `end` is known. Raises StoppedError while the index is built.
+        """
         asked = _words(question)
         told = _words(answer)
         telling = [word for word in asked if word not in _COMMON] or asked
         with self._lock:
-            database = self._open()
-            rows = self._candidates(database, telling, told)
-            weights = self._rarity(database, telling)
+            database, places = self._open(should_stop)
+            total = _count(database, end)
+            rows = _candidates(database, telling, told, total)
+            weights = _rarity(database, telling, total)
+            texts = {row: self._text(database, row, end) for row in rows}
+        wanted = {_fold(word) for word in (*asked, *told)}
         verbatim = _verbatim(answer, told)
         scored: list[tuple[bool, float, int, int]] = []
-        for row in rows:
-            text = self._text(row)
+        for row, (_, text) in texts.items():
             present = _folded_words(text)
+            if row == total and end is not None and not wanted & present:
+                continue  # what was found in it stands behind the end
             quoted = verbatim is not None and verbatim.search(_plain(text)) is not None
             overlap = sum(weight for word, weight in weights.items() if word in present)
             scored.append((not quoted, -overlap, len(scored), row))
         best: dict[str, tuple[int, bool]] = {}  # what stands in the text twice is shown once
         for unquoted, _, _, row in sorted(scored):
-            best.setdefault(self._text(row), (row, not unquoted))
-        return tuple(self._passage(row, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)])
+            best.setdefault(texts[row][1], (row, not unquoted))
+        return tuple(
+            _passage(row, *texts[row], places, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)]
+        )
 
     def best(self, question: str, limit: int) -> tuple[Passage, ...]:
         """The `limit` passages most related to a question, in the document's order: what to read again before it."""
         return tuple(sorted(self.search(question, "", limit), key=lambda passage: passage.start))
 
-    def _open(self) -> sqlite3.Connection:
-        if self._database is None:
-            database = sqlite3.connect(":memory:", check_same_thread=False)
-            try:
-                # content='': the text is at hand already, the index alone is a third of its size.
-                database.execute(
-                    "CREATE VIRTUAL TABLE passages"
-                    " USING fts5(body, content='', tokenize='unicode61 remove_diacritics 2')"
-                )
-                database.execute("CREATE VIRTUAL TABLE terms USING fts5vocab(passages, 'row')")
-            except sqlite3.OperationalError as error:
-                database.close()
-                raise LongMambaError(
-                    f"Related passages need SQLite's FTS5, which this Python lacks ({error}).",
-                    hint="Install Python from python.org, Homebrew or uv: their SQLite has it.",
-                ) from None
-            text = self._document.text
-            database.executemany(
-                "INSERT INTO passages(rowid, body) VALUES (?, ?)",
-                enumerate((text[start:end] for start, end in self._document.paragraphs.spans()), 1),
-            )
-            self._database = database
-        return self._database
+    def _open(self, should_stop: Stop | None) -> tuple[sqlite3.Connection, PlaceMap]:
+        if self._opened is None:
+            database = open_index(self._document, self._file, should_stop)
+            self._opened = database, place_map(database, self._document)
+        return self._opened
 
-    def _candidates(self, database: sqlite3.Connection, asked: list[str], told: list[str]) -> list[int]:
-        """Paragraphs with all of the answer's words, then those with any word, each by bm25."""
-        queries = []
-        if told:
-            queries.append(f"({_join(told, 'AND')}) AND ({_join([*told, *asked], 'OR')})")
-        if asked or told:
-            telling = [word for word in told if word not in _COMMON]
-            queries.append(_join([*asked, *telling] or told, "OR"))
-        rows: dict[int, None] = {}
-        for query in queries:
-            found = database.execute(
-                "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank LIMIT ?",
-                (query, _CANDIDATES),
-            )
-            rows.update(dict.fromkeys(row for (row,) in found))
-        return list(rows)
+    def _text(self, database: sqlite3.Connection, number: int, end: int | None) -> tuple[int, str]:
+        """Where a passage begins, and its text up to character `end`."""
+        start, stop = database.execute("SELECT start, end FROM spans WHERE number = ?", (number,)).fetchone()
+        return start, text_between(self._document, start, stop if end is None else min(stop, end))
 
-    def _rarity(self, database: sqlite3.Connection, words: list[str]) -> dict[str, float]:
-        """Each word's folded form -> its inverse document frequency, as in bm25."""
-        total = len(self._document.paragraphs)
-        weights = {}
-        for word in map(_fold, words):
-            row = database.execute("SELECT doc FROM terms WHERE term = ?", (word,)).fetchone()
-            count = row[0] if row else 0
-            weights[word] = math.log(1 + (total - count + 0.5) / (count + 0.5))
-        return weights
 
-    def _text(self, number: int) -> str:
-        paragraph = self._document.paragraphs[number - 1]
-        return self._document.text[paragraph.start : paragraph.end]
+def _count(database: sqlite3.Connection, end: int | None) -> int:
+    """How many passages begin before character `end`."""
+    if end is None:
+        query = database.execute("SELECT max(number) FROM spans")
+    else:
+        query = database.execute("SELECT count(*) FROM spans WHERE start < ?", (end,))
+    return int(query.fetchone()[0] or 0)
 
-    def _passage(self, number: int, *, quoted: bool) -> Passage:
-        paragraph = self._document.paragraphs[number - 1]
-        text, place = self._text(number), self._document.place_at(paragraph.start)
-        return Passage(number, paragraph.start, paragraph.end, text, paragraph.heading, quoted, place)
+
+def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str], last: int) -> list[int]:
+    """Passages up to number `last` with all of the answer's words, then those with any word, each by bm25."""
+    queries = []
+    if told:
+        queries.append(f"({_join(told, 'AND')}) AND ({_join([*told, *asked], 'OR')})")
+    if asked or told:
+        telling = [word for word in told if word not in _COMMON]
+        queries.append(_join([*asked, *telling] or told, "OR"))
+    rows: dict[int, None] = {}
+    for query in queries:
+        found = database.execute(
+            "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid <= ? ORDER BY rank LIMIT ?",
+            (query, last, _CANDIDATES),
+        )
+        rows.update(dict.fromkeys(row for (row,) in found))
+    return list(rows)
+
+
+def _rarity(database: sqlite3.Connection, words: list[str], total: int) -> dict[str, float]:
+    """Each word's folded form -> its inverse document frequency among `total` passages, as in bm25."""
+    weights = {}
+    for word in map(_fold, words):
+        row = database.execute("SELECT doc FROM terms WHERE term = ?", (word,)).fetchone()
+        count = min(row[0], total) if row else 0
+        weights[word] = math.log(1 + (total - count + 0.5) / (count + 0.5))
+    return weights
+
+
+def _passage(number: int, start: int, text: str, places: PlaceMap, *, quoted: bool) -> Passage:
+    return Passage(number, start, start + len(text), text, places.chapter_at(start), quoted, places.at(start))
 
 
 def _words(text: str) -> list[str]:

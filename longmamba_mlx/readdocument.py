@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from longmamba_mlx.answering import advance
 from longmamba_mlx.counting import count
 from longmamba_mlx.documents import Document
-from longmamba_mlx.errors import UsageError
+from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Answered, Event, Piece, ReadProgress, Region
-from longmamba_mlx.largetext import Text, length_of, pieces_of, until
+from longmamba_mlx.largetext import Text, length_of, pieces_of
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.passages import PassageIndex
 from longmamba_mlx.reading import Ids, Reading, Run, reading_steps
@@ -25,6 +25,7 @@ from longmamba_mlx.statefile import StateKey, StoredState, write_state
 from longmamba_mlx.textmap import TextMap, regions
 
 if TYPE_CHECKING:
+    from longmamba_mlx.documents.places import PlaceMap
     from longmamba_mlx.longmamba import FilterPlan
     from longmamba_mlx.model import Model
     from longmamba_mlx.passages import Passage
@@ -57,10 +58,12 @@ class ReadDocument:
     """Where tokens stand in the text; None for a state without its document."""
     nearest: Callable[[Ids], StoredState | None] | None = None
     """Finds a stored state inside the document, from which some first ids of it can be read on."""
+    passages_file: Path | None = None
+    """Where the index of its passages is stored, or will be; None where it lasts as long as this object."""
     talk: Talk | None = field(default=None, init=False, repr=False)
     """Where the talk about it stands: after the last answer."""
     _as_of: tuple[int, ModelState] | None = field(default=None, init=False, repr=False)
-    _index: tuple[int | None, PassageIndex] | None = field(default=None, init=False, repr=False)
+    _index: PassageIndex | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def restored(
@@ -112,6 +115,12 @@ class ReadDocument:
         """Where the character at `offset` stands: "chapter 12", "page 40", or ""."""
         return "" if self.source is None else self.source.place_at(offset)
 
+    def index(self) -> PassageIndex | None:
+        """Its passages; None without the text."""
+        if self._index is None and self.source is not None:
+            self._index = PassageIndex(self.source, self.passages_file)
+        return self._index
+
     def ask(self, question: str, **options: object) -> Answer:
         """Answer a question; options as for `answering`. Raises UsageError for an empty one."""
         *_, last = self.answering(question, **options)  # type: ignore[arg-type]
@@ -149,7 +158,7 @@ class ReadDocument:
         """
         started = time.monotonic()
         form = self.model.form
-        end = self._end_of(as_of)
+        end = self._end_of(as_of, should_stop)
         talk = self.talk if keep and self.talk is not None and self.talk.end == end else None
         before, text = form.ask_after(question, again=talk is not None)
         if talk is not None:
@@ -158,27 +167,29 @@ class ReadDocument:
             state = self.state if end is None else (yield from self._state_at(end, should_stop))
         if reread:
             encode = self.model.tokenizer.encode
-            prompt = np.concatenate([encode(before), self._again(question, reread, end), encode(text)])
+            again = self._again(question, reread, end, should_stop)
+            prompt = np.concatenate([encode(before), again, encode(text)])
         else:
             prompt = self.model.tokenizer.encode(before + text)
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
         self.talk = Talk(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
-        passages = self._passages(question, reply.text, 3, end) if form.found(reply.text) else ()
+        passages = self._passages(question, reply.text, 3, end, should_stop) if form.found(reply.text) else ()
         # Nothing in the document has a telling word of the question or the answer: it cannot come from there.
-        found = form.found(reply.text) and (self.document is None or bool(passages))
+        found = form.found(reply.text) and passages != ()
         seconds = time.monotonic() - started
-        yield Answered(Answer(question, reply.text, found, passages, len(reply.ids), seconds, reply.reason))
+        yield Answered(Answer(question, reply.text, found, passages or (), len(reply.ids), seconds, reply.reason))
 
-    def _end_of(self, as_of: str | None) -> int | None:
+    def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
         """The character at which a place ends; None for the whole document."""
         if as_of is None:
             return None
         if self.source is None:
             raise UsageError("There is no text to find a place in.", hint="Open the document with its file.")
-        end = self.source.find_place(as_of)
+        places = self._places(should_stop)
+        end = places.end_of(as_of)
         if end is None:
-            known = [place.label for place in self.source.places[:3]]
+            known = places.labels(3)
             hint = f'Give a share such as "50%"{", or a place: " + ", ".join(known) if known else ""}.'
             raise UsageError(f"There is no {as_of!r} in {self.title}.", hint=hint)
         return end if end < length_of(self.source) else None
@@ -208,18 +219,25 @@ class ReadDocument:
         self._as_of = end, state
         return state
 
-    def _passages(self, question: str, answer: str, limit: int, end: int | None) -> tuple[Passage, ...]:
-        """Related passages from the first `end` characters; () without the text."""
-        if self.document is None:
-            return ()
-        if self._index is None or self._index[0] != end:
-            document = self.document if end is None else until(self.document, end)
-            self._index = end, PassageIndex(document)
-        return self._index[1].search(question, answer, limit)
+    def _places(self, should_stop: Stop | None) -> PlaceMap:
+        """The pages and chapters of the text; those of one that is not held are told by its index."""
+        if isinstance(self.source, Document):
+            return self.source.place_map
+        return cast("PassageIndex", self.index()).places(should_stop)
 
-    def _again(self, question: str, count: int, end: int | None) -> NDArray[np.uint32]:
+    def _passages(
+        self, question: str, answer: str, limit: int, end: int | None, should_stop: Stop | None = None
+    ) -> tuple[Passage, ...] | None:
+        """Related passages from the first `end` characters; None without the text, or without room to list them."""
+        index = self.index()
+        try:
+            return None if index is None else index.search(question, answer, limit, end=end, should_stop=should_stop)
+        except DiskError:
+            return None
+
+    def _again(self, question: str, count: int, end: int | None, should_stop: Stop | None) -> NDArray[np.uint32]:
         """The ids of the `count` passages that have most to do with a question, in the document's order."""
-        found = sorted(self._passages(question, "", count, end), key=lambda passage: passage.start)
+        found = sorted(self._passages(question, "", count, end, should_stop) or (), key=lambda passage: passage.start)
         text = self.model.form.reread([passage.text for passage in found])
         return self.model.tokenizer.encode(text, as_text=True)
 

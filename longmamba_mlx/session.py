@@ -33,7 +33,7 @@ class Session:
     """One model, a shelf of read documents, any number of questions. Iterate it on one thread; `stop` is for any.
 
     Creating it does no work: the model is loaded by the first `open`. Questions go to the current document. Without
-    `hold_text` a large text file is not held in memory; its answers come without related passages.
+    `hold_text` a large text file is not held in memory.
     """
 
     def __init__(

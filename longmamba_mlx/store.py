@@ -90,6 +90,10 @@ class StateStore:
         """Where states from inside the document with this key lie, or would."""
         return self._path(key, PLACES)
 
+    def passages_path(self, key: StateKey) -> Path:
+        """Where the index of the passages of the document with this key lies, or would: it goes when its state goes."""
+        return self.places_folder(key) / "passages.sqlite"
+
     def _path(self, key: StateKey, suffix: str) -> Path:
         digest = key.digest()
         return self.folder / digest[:2] / f"{digest}{suffix}"

@@ -3,11 +3,67 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 LONGEST = 2000  # characters: a log or a book without blank lines still falls into passages one can read
 MARKDOWN = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*)$", re.M)
 _GAP = re.compile(r"\n[ \t\f\v]*\n\s*")
+_FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1", re.M | re.S)
+_STRETCH = 1 << 20  # characters, at least
+_LONGEST_RUN = 1 << 21  # characters: a longer one is cut where a text is not held
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """text[start:end], the text's first character being the document's character `offset`."""
+
+    text: str
+    start: int
+    end: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of lines: text[start:end]. `number` counts them from 1; `code`: it stands in a fence of a Markdown text."""
+
+    text: str
+    start: int
+    end: int
+    offset: int
+    number: int
+    code: bool
+
+
+def stretches(pieces: Iterable[str]) -> Iterator[Stretch]:
+    """A text in pieces of any size, as stretches that begin and end between two runs, or within one that is endless."""
+    held, offset = "", 0
+    for piece in pieces:
+        held += piece
+        if len(held) < _STRETCH:
+            continue
+        stop = held.rfind("\n\n")
+        if stop <= 0 and len(held) > _LONGEST_RUN:
+            stop = held.rfind("\n") if "\n" in held[1:] else len(held)
+        if stop > 0:
+            yield Stretch(held, 0, stop, offset)
+            held, offset = held[stop:], offset + stop
+    yield Stretch(held, 0, len(held), offset)
+
+
+def runs(parts: Iterable[Stretch]) -> Iterator[Run]:
+    """All runs of a text, told by its stretches in order. A fence is seen where a stretch holds all of it."""
+    number = 0
+    for part in parts:
+        text = part.text
+        code = [m.span() for m in _FENCE.finditer(text, part.start, part.end)] if "```" in text or "~~~" in text else []
+        begins = [begin for begin, _ in code]
+        for start, end in blocks(text, part.start, part.end):
+            number += 1
+            fence = bisect_right(begins, start)
+            yield Run(text, start, end, part.offset, number, bool(fence and start < code[fence - 1][1]))
 
 
 def blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -31,7 +31,7 @@ _DECLARED = (
 _UNICODE = ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "latin_1", "ascii")
 _KNOWN = frozenset(name.replace("-", "_") for name in (*_CANDIDATES, *_DECLARED))
 _LINE_ENDS = "\r\n\f\x85\u2028\u2029"
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _SAMPLE = 1 << 18
 _FULL_OF_NULS = "it is full of NUL bytes: binary data, or UTF-16 without its mark"
 _MOST_NULS = 1 / 1000
@@ -73,10 +73,30 @@ def decode_clean(file: _Readable) -> str:
 
 def clean_blocks(file: _Readable) -> Iterator[str]:
     """The pieces of `decode_clean`, one after the other; UnicodeDecodeError where no encoding of Unicode fits."""
+    return (text for text, _ in located_blocks(file))
+
+
+def located_blocks(file: _Readable) -> Iterator[tuple[str, int]]:
+    """The pieces of `clean_blocks`, each with the byte at which it begins: there `clean_between` gives it again."""
+    encoding, position = _encoding_of(file)
+    for raw in _cut(_blocks(file, encoding)):
+        yield clean(raw), position
+        position += len(raw.encode(encoding))
+
+
+def clean_between(file: _Readable, start: int, end: int) -> str:
+    """The clean text of bytes start:end, which are where pieces of `located_blocks` begin. Raises ValueError."""
+    encoding, _ = _encoding_of(file)
+    file.seek(start)
+    return clean(file.read(end - start).decode(encoding))
+
+
+def _encoding_of(file: _Readable) -> tuple[str, int]:
+    """The encoding of Unicode that a file is marked with, else UTF-8, and where its text begins; goes there."""
     file.seek(0)
     mark, encoding = _marked(file.read(4))
     file.seek(len(mark))
-    return _cleaned(_blocks(file, encoding))
+    return encoding, len(mark)
 
 
 def preload() -> None:
@@ -106,15 +126,15 @@ def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
         raise UndecodableError(_FULL_OF_NULS)
 
 
-def _cleaned(pieces: Iterable[str]) -> Iterator[str]:
-    """clean(all) in pieces: each is cut before a character that is cleaned alone, whatever stands beside it."""
+def _cut(pieces: Iterable[str]) -> Iterator[str]:
+    """All of a text in pieces: each is cut before a character that is cleaned alone, whatever stands beside it."""
     held = ""
     for piece in pieces:
         held += piece
         stop = max(len(held.rstrip(_LINE_ENDS)) - 1, 0)
-        yield clean(held[:stop])
+        yield held[:stop]
         held = held[stop:]
-    yield clean(held)
+    yield held
 
 
 def _check_controls(text: str) -> None:

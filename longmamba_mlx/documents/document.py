@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 
-from longmamba_mlx.documents.blocks import blocks, cut
+from longmamba_mlx.documents.blocks import Stretch, blocks, cut, runs
 from longmamba_mlx.documents.headings import find_chapters, numbered
 from longmamba_mlx.documents.paragraphs import Paragraph, Paragraphs
 from longmamba_mlx.documents.places import Place, PlaceMap, ordered
@@ -85,7 +85,7 @@ class Document:
     def paragraphs(self) -> Paragraphs:
         """All paragraphs, in order; found when first asked for."""
         pieces = (cut(self.text, start, end) for start, end in blocks(self.text, 0, len(self.text)))
-        return Paragraphs((span for spans in pieces for span in spans), self._map.chapter_at)
+        return Paragraphs((span for spans in pieces for span in spans), self.place_map.chapter_at)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -96,21 +96,25 @@ class Document:
                 found.append(Place(part.start, "file", part.title, number))
             chapters = [place for place in part.marks if place.kind == "chapter"]
             found.extend(place for place in part.marks if place.kind != "chapter")
-            found.extend(numbered(chapters) if chapters else find_chapters(self.text, part.start, part.end))
+            found.extend(numbered(chapters) if chapters else self._chapters_told(part))
         return ordered(found)
+
+    def _chapters_told(self, part: Part) -> tuple[Place, ...]:
+        """Chapters that only the text itself tells."""
+        return find_chapters(runs([Stretch(self.text, part.start, part.end)]), part.end)
 
     def place_at(self, offset: int) -> str:
         """Where the character at `offset` stands: "page 12", "Chapter 3: The Whale", "" if nothing tells.
 
         The chapter is told where there are no pages; the file's name comes first where there are several.
         """
-        return self._map.at(offset)
+        return self.place_map.at(offset)
 
     def find_place(self, text: str) -> int | None:
         """The offset at which the place named by `text` ends: "chapter 12", "Book Two, chapter 3", "page 40",
         "50%", or words of a heading or file name. None when there is no such place. Of several the first counts.
         """
-        return self._map.end_of(text)
+        return self.place_map.end_of(text)
 
     def paragraph_at(self, position: int) -> Paragraph:
         """The paragraph that holds the character at `position`, or the last one before it."""
@@ -122,7 +126,8 @@ class Document:
         return self.parts[max(index - 1, 0)]
 
     @cached_property
-    def _map(self) -> PlaceMap:
+    def place_map(self) -> PlaceMap:
+        """All places, to be found by position or by name; found when first asked for."""
         return PlaceMap(self.places, [(part.start, part.end) for part in self.parts], len(self.text))
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
-from longmamba_mlx.documents.blocks import MARKDOWN, blocks
+from longmamba_mlx.documents.blocks import MARKDOWN, Run
 from longmamba_mlx.documents.numbering import NUMBER, NUMBERED, UNNUMBERED, level_of, parse_heading
 from longmamba_mlx.documents.places import Place
 
@@ -29,28 +28,35 @@ _CHAPTER = re.compile(
 _LONE = re.compile(r"(?:[0-9]{1,3}|[IVXLC]{1,7})[.:]?")
 _BARE = re.compile(rf"(?:{NUMBERED})\s+{NUMBER}[.:]?|(?-i:{_LONE.pattern})", re.I)
 _BARE_TITLE = re.compile(rf"[^\W_a-z]\S*(?:[ \t]+(?:{_CAPITALISED})){{0,14}}(?<![.,;:])")
-_FENCE = re.compile(r"^(```+|~~~+)[^\n]*\n.*?^\1", re.M | re.S)
 _MAYBE = re.compile(rf"#|[0-9IVXLC]|(?:{NUMBERED}|{UNNUMBERED}|first|second|third)\b", re.I)
 
 _FEWEST_ENTRIES = 3  # in a table of contents
 _ENTRY_TEXT = 1500  # characters: what follows an entry of a table of contents, on average, is shorter
 _ENTRY_SHARE = 0.25  # and than this share of what follows the headings after it
 _STRAY_TEXT = 300
+_MOST_HEADINGS = 50_000  # a text with more of them (a log, a list) has no chapters that anybody would name
 
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
+    """`run` is the number of the run it begins, `following` that of the run which follows it at once, 0 for text."""
+
     start: int
     end: int
     label: str
     level: int
+    run: int
+    following: int
+    marked: bool  # as a heading of Markdown
 
 
-def find_chapters(text: str, start: int, end: int) -> tuple[Place, ...]:
-    """The chapters of text[start:end], in order. A heading stands at the beginning of a paragraph."""
-    found = _books_and_parts(list(_headings(text, start, end)))
+def find_chapters(text: Iterable[Run], end: int) -> tuple[Place, ...]:
+    """The chapters of a text that ends at character `end`, in order. A heading stands at the beginning of a run."""
+    found = _books_and_parts(list(islice(_headings(text), _MOST_HEADINGS + 1)))
+    if len(found) > _MOST_HEADINGS:
+        return ()
     for _ in range(8):  # contents within contents
-        kept = _without_contents(found, text, end)
+        kept = _without_contents(found, end)
         if len(kept) == len(found):
             break
         found = kept
@@ -72,29 +78,19 @@ def numbered(chapters: list[Place]) -> tuple[Place, ...]:
     return tuple(told)
 
 
-def _headings(text: str, start: int, end: int) -> Iterator[_Heading]:
+def _headings(text: Iterable[Run]) -> Iterator[_Heading]:
     """Headings; one that is but a number takes the next paragraph as its title, if that looks like one."""
-    code = [match.span() for match in _FENCE.finditer(text, start, end)] if "```" in text or "~~~" in text else []
-    code_starts = [begin for begin, _ in code]
     held: _Heading | None = None
-    for first, last in blocks(text, start, end):
-        heading = _heading(text, first, last)
-        if (
-            heading
-            and text[first] == "#"
-            and (fence := bisect_right(code_starts, first))
-            and first < code[fence - 1][1]
-        ):
-            heading = None
+    for run in text:
+        heading = None if run.code and run.text[run.start] == "#" else _heading(run)
         if held:
-            short = heading is None and last - first <= _LONGEST_TITLE
-            if short and _BARE_TITLE.fullmatch(text, first, last):
-                yield replace(held, end=last, label=f"{held.label.rstrip('.:')}: {' '.join(text[first:last].split())}")
+            if heading is None and run.end - run.start <= _LONGEST_TITLE and _match(_BARE_TITLE.fullmatch, run):
+                yield _with_title(held, run)
                 held = None
                 continue
             if not _LONE.fullmatch(held.label):
                 yield held
-        held = heading or _lone_number(text, first, last)
+        held = heading or _lone_number(run)
         if held and not _BARE.fullmatch(held.label):
             yield held
             held = None
@@ -102,22 +98,38 @@ def _headings(text: str, start: int, end: int) -> Iterator[_Heading]:
         yield held
 
 
-def _lone_number(text: str, start: int, end: int) -> _Heading | None:
+def _with_title(number: _Heading, run: Run) -> _Heading:
+    title = " ".join(run.text[run.start : run.end].split())
+    label = f"{number.label.rstrip('.:')}: {title}"
+    return replace(number, end=run.offset + run.end, label=label, following=run.number + 1)
+
+
+def _lone_number(run: Run) -> _Heading | None:
     """A paragraph that is only "7" or "XII."; whether it is a heading the next one tells."""
-    label = text[start:end] if end - start <= _LONGEST_NUMBER else ""
-    return _Heading(start, end, label, level_of(label)) if _LONE.fullmatch(label) else None
+    label = run.text[run.start : run.end] if run.end - run.start <= _LONGEST_NUMBER else ""
+    return _made(run, run.end, label, level_of(label)) if _LONE.fullmatch(label) else None
 
 
-def _heading(text: str, start: int, end: int) -> _Heading | None:
-    if text[start] == "#" and (match := MARKDOWN.match(text, start, end)):
+def _heading(run: Run) -> _Heading | None:
+    if run.text[run.start] == "#" and (match := _match(MARKDOWN.match, run)):
         label = match[1].strip().rstrip("#").strip()
-        return _Heading(start, match.end(), label, len(match[0]) - len(match[0].lstrip("#"))) if label else None
-    if match := _UNDERLINED.match(text, start, end):
-        return _Heading(start, match.end(), match[1].strip(), 1 if match[2][0] == "=" else 2)
-    if end - start <= _LONGEST and _MAYBE.match(text, start, end) and _CHAPTER.match(text, start, end):
-        label = " ".join(text[start:end].split())
-        return _Heading(start, end, label, level_of(label))
+        return _made(run, match.end(), label, len(match[0]) - len(match[0].lstrip("#")), True) if label else None
+    if match := _match(_UNDERLINED.match, run):
+        return _made(run, match.end(), match[1].strip(), 1 if match[2][0] == "=" else 2)
+    if run.end - run.start <= _LONGEST and _match(_MAYBE.match, run) and _match(_CHAPTER.match, run):
+        label = " ".join(run.text[run.start : run.end].split())
+        return _made(run, run.end, label, level_of(label))
     return None
+
+
+def _match(how: Callable[[str, int, int], re.Match[str] | None], run: Run) -> re.Match[str] | None:
+    return how(run.text, run.start, run.end)
+
+
+def _made(run: Run, end: int, label: str, level: int, marked: bool = False) -> _Heading:
+    """The heading that a run begins with; `end` by the run's own text."""
+    following = 0 if run.text[end : run.end].strip() else run.number + 1
+    return _Heading(run.offset + run.start, run.offset + end, label, level, run.number, following, marked)
 
 
 def _books_and_parts(found: list[_Heading]) -> list[_Heading]:
@@ -133,11 +145,11 @@ def _books_and_parts(found: list[_Heading]) -> list[_Heading]:
     ]
 
 
-def _without_contents(found: list[_Heading], text: str, end: int) -> list[_Heading]:
+def _without_contents(found: list[_Heading], end: int) -> list[_Heading]:
     """Leave out a table of contents: headings that come again later, with next to nothing after each."""
     paths = _paths(found)
-    entries = _strays(found, paths, text) | _entries(found, paths, end)
-    return [item for number, item in enumerate(found) if number not in entries or text[item.start] == "#"]
+    entries = _strays(found, paths) | _entries(found, paths, end)
+    return [item for number, item in enumerate(found) if number not in entries or item.marked]
 
 
 def _entries(found: list[_Heading], paths: list[tuple[object, ...]], end: int) -> set[int]:
@@ -158,13 +170,13 @@ def _entries(found: list[_Heading], paths: list[tuple[object, ...]], end: int) -
     }
 
 
-def _strays(found: list[_Heading], paths: list[tuple[object, ...]], text: str) -> set[int]:
+def _strays(found: list[_Heading], paths: list[tuple[object, ...]]) -> set[int]:
     """Entries left over from a table of contents: they come again, and what follows at once is no heading below."""
     last = {path: index for index, path in enumerate(paths)}
     return {
         index
         for index, (one, other) in enumerate(pairwise(found))
-        if last[paths[index]] > index and other.level <= one.level and not text[one.end : other.start].strip()
+        if last[paths[index]] > index and other.level <= one.level and one.following == other.run
     }
 
 

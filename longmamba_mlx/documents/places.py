@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, get_args
 
 from longmamba_mlx.documents.numbering import CONTAINERS, NUMBER, NUMBERED, parse_heading, to_number
@@ -84,6 +85,11 @@ class PlaceMap:
             return round(share * self._length) if 0 < share <= 1 else None
         place = self._by_label(wanted, whole=True) or self._by_steps(wanted) or self._by_label(wanted, whole=False)
         return None if place is None else self._end(place)
+
+    def labels(self, count: int) -> list[str]:
+        """The first places, as examples of what there is."""
+        found = (place for kind in KINDS for place in self._kinds[kind])
+        return [place.label for place in islice(found, count)]
 
     def _last(self, kind: Kind, offset: int) -> Place | None:
         """The last place of a kind that begins at or before `offset`, in the same file."""

@@ -185,15 +185,20 @@ def test_over_the_limit_the_oldest_goes_after_saying_so(run: Run, file: str, tmp
 
 
 def test_a_large_file_is_not_held(run: Run, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from longmamba_mlx import documents, largetext
+    from longmamba_mlx import documents, largetext, passagefile
+    from longmamba_mlx.paths import state_folder
 
     held = json.loads(run("ask", "--file", file, "--json", QUESTION).out)
     monkeypatch.setattr(largetext, "LARGE", 1000)
     monkeypatch.setattr(documents, "read_documents", lambda *_: pytest.fail("this reads the whole text"))
     again = run("ask", "--file", file, "--json", QUESTION)
     row = json.loads(again.out)
-    assert row["reopened"] and row["state"] == held["state"] and row["answer"] == "48213" and row["passages"] == []
+    assert row["reopened"] and row["state"] == held["state"] and row["answer"] == "48213"
+    assert row["passages"] == held["passages"] and row["passages"][0]["quoted"]
     fresh = run("ask", "--file", file, "--json", "--no-save", "--filter", "off", "--as-of", "60%", QUESTION)
-    assert fresh.code == 0 and "piece by piece" in fresh.err
+    assert fresh.code == 0 and json.loads(fresh.out)["passages"]
     run("states", "rm", held["state"])
+    assert not list(state_folder().rglob("*.sqlite")), "what tells of the text goes with the state"
     assert json.loads(run("read", "--file", file, "--json").out)["stored"] == held["state"]
+    monkeypatch.setattr(passagefile, "_fill", lambda *_: pytest.fail("the passages are listed again"))
+    assert json.loads(run("ask", "--file", file, "--json", QUESTION).out)["passages"] == held["passages"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx import passages
+from longmamba_mlx import passagefile
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.passages import PassageIndex
@@ -202,13 +202,13 @@ def test_an_index_is_built_once_and_used_from_any_thread() -> None:
 
 def test_without_fts5(monkeypatch: pytest.MonkeyPatch) -> None:
     class Poor:
-        def execute(self, *arguments: object) -> None:
+        def executescript(self, script: str) -> None:
             raise sqlite3.OperationalError("no such module: fts5")
 
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(passages.sqlite3, "connect", lambda *a, **k: Poor())
+    monkeypatch.setattr(passagefile.sqlite3, "connect", lambda *a, **k: Poor())
     with pytest.raises(LongMambaError, match="FTS5") as caught:
         PassageIndex(Document("t", "text")).search("a", "b")
     assert caught.value.hint

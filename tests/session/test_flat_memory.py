@@ -19,7 +19,7 @@ from longmamba_mlx.catalogue import resolve, sample_document
 from longmamba_mlx.counting import count
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DocumentError
-from longmamba_mlx.largetext import LargeText, digest_of, length_of, open_large, pieces_of
+from longmamba_mlx.largetext import LargeText, digest_of, length_of, open_large, pieces_of, text_between
 
 SAMPLE = sample_document().read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,11 +118,14 @@ def test_pieces_are_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for end in (1, 700_001, len(whole.text) - 1, len(whole.text)):
         assert "".join(pieces_of(large, end)) == whole.text[:end]
         assert digest_of(large, end) == digest_of(whole, end)
-    assert large.find_place("50%") == whole.find_place("50%") and large.find_place("chapter 1") is None
+    for start, end in ((0, 3), (699_998, 700_003), (len(whole.text) - 9, len(whole.text)), (5, 5)):
+        assert text_between(large, start, end) == text_between(whole, start, end) == whole.text[start:end]
     assert length_of(large) == length_of(whole)
     path.write_bytes(text.encode()[:-9])
     with pytest.raises(DocumentError, match="has changed"):
         list(pieces_of(large))
+    with pytest.raises(DocumentError, match="has changed"):
+        text_between(large, 0, 3)
     path.unlink()
     with pytest.raises(DocumentError, match="No such file"):
         list(pieces_of(large))
