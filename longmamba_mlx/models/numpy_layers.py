@@ -49,7 +49,8 @@ class NumpyBlock(Block):
         values = to_numpy(hidden)
         limit = None if threshold is None else to_numpy(threshold)
         window = there(state.conv)
-        conv, ssm = to_numpy(window), self._load(there(state.ssm))
+        conv, copied = to_numpy(window), self._copy(there(state.ssm))
+        ssm = np.asarray(copied)  # its memory, which the scan changes in place: no other array has it
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
         with self._threads():
@@ -58,7 +59,7 @@ class NumpyBlock(Block):
                 np.add(values[:, tile], mixed, out=output[:, tile])
                 if return_kept:
                     kept[:, tile] = kept_counts(raw, keep)
-        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._store(ssm))
+        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._as_stored(copied))
         return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
@@ -86,12 +87,12 @@ class NumpyBlock(Block):
     def _conv(self, x: Array, conv: Array) -> tuple[Array, Array]:
         return arrays.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
 
-    def _load(self, ssm: mx.array) -> Array:
-        """A writable copy of the scan's state, laid out as `arrays` works on it."""
-        return np.array(to_numpy(ssm))
+    def _copy(self, ssm: mx.array) -> mx.array:
+        """A copy of the scan's state, laid out as `arrays` works on it."""
+        return mx.array(to_numpy(ssm))
 
-    def _store(self, ssm: Array) -> mx.array:
-        return to_mlx(ssm)
+    def _as_stored(self, ssm: mx.array) -> mx.array:
+        return ssm
 
     def _mix(
         self, x: Array, conv: Array, ssm: Array, threshold: Array | None
@@ -106,11 +107,12 @@ class NumpyBlock(Block):
 class NumpyMambaBlock(NumpyBlock):
     """Mamba-1; the wiring of `mamba.MambaMixer`."""
 
-    def _load(self, ssm: mx.array) -> Array:
-        return np.array(to_numpy(ssm).swapaxes(1, 2), order="C")
+    def _copy(self, ssm: mx.array) -> mx.array:
+        # Only the first time is this more than a plain copy: `_as_stored` turns the axes and leaves the memory.
+        return mx.array(np.ascontiguousarray(to_numpy(ssm).swapaxes(1, 2)))
 
-    def _store(self, ssm: Array) -> mx.array:
-        return to_mlx(ssm.swapaxes(1, 2))
+    def _as_stored(self, ssm: mx.array) -> mx.array:
+        return ssm.swapaxes(1, 2)
 
     def _mix(
         self, x: Array, conv: Array, ssm: Array, threshold: Array | None

@@ -32,16 +32,9 @@ class MambaScan(Protocol):
     ) -> Array: ...
 
 
-@cache
-def _pools() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()  # looks once which libraries are loaded: 1 ms, too much for every call
-
-
 def single_threaded() -> AbstractContextManager[object]:
     """While this is open, NumPy's matrix products use one thread."""
-    limits: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
+    limits: AbstractContextManager[object] = arrays.blas_libraries().limit(limits=1, user_api="blas")
     return limits
 
 
