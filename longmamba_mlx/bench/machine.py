@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("longmamba-mlx", "mlx", "mlx-lm", "numpy", "torch", "transformers", "llama-cpp-python")
+PACKAGES = ("longmamba-mlx", "mlx", "mlx-lm", "numpy", "numba", "torch", "transformers", "llama-cpp-python")
 
 
 def machine() -> dict[str, object]:
