@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from longmamba_mlx.boundedjson import Reader, read_json, shown
-from longmamba_mlx.configs import bamba, falcon_h1, granite, jamba, nemotron_h, zamba2
 from longmamba_mlx.configs.base import (
     MAX_CONV,
     MAX_LAYERS,
@@ -30,13 +30,14 @@ from longmamba_mlx.errors import ConfigError
 
 __all__ = ["MODEL_TYPES", "ModelConfig", "parse_config", "read_json"]
 
-_HYBRIDS: dict[str, Callable[[Reader], ModelConfig]] = {
-    "bamba": bamba.parse,
-    "falcon_h1": falcon_h1.parse,
-    "granitemoehybrid": granite.parse,
-    "jamba": jamba.parse,
-    "nemotron_h": nemotron_h.parse,
-    "zamba2": zamba2.parse,
+# Each has a module of that name in `configs`, loaded when it is needed.
+_HYBRIDS = {
+    "bamba": "bamba",
+    "falcon_h1": "falcon_h1",
+    "granitemoehybrid": "granite",
+    "jamba": "jamba",
+    "nemotron_h": "nemotron_h",
+    "zamba2": "zamba2",
 }
 
 MODEL_TYPES = ("mamba", "falcon_mamba", "mamba2", *_HYBRIDS)
@@ -58,7 +59,8 @@ def parse_config(raw: Mapping[str, object]) -> ModelConfig:
     elif model_type == "mamba2":
         config = _parse_mamba2(reader)
     elif isinstance(model_type, str) and model_type in _HYBRIDS:
-        config = _HYBRIDS[model_type](reader)
+        parse: Callable[[Reader], ModelConfig] = import_module(f"longmamba_mlx.configs.{_HYBRIDS[model_type]}").parse
+        config = parse(reader)
     else:
         raise ConfigError(
             f"config key 'model_type' is {shown(model_type)}, which is not supported",

@@ -20,7 +20,6 @@ from urllib.parse import quote
 
 from longmamba_mlx.documents import READER_VERSION, Place
 from longmamba_mlx.documents.blocks import Run, Stretch, cut, runs, stretches
-from longmamba_mlx.documents.headings import find_chapters
 from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.errors import DiskError, LongMambaError, StoppedError
 from longmamba_mlx.largetext import LargeText, Text, length_of
@@ -131,6 +130,8 @@ def _fill(database: sqlite3.Connection, document: Text, should_stop: Stop | None
         ) from None
     with database:
         if isinstance(document, LargeText):
+            from longmamba_mlx.documents.headings import find_chapters
+
             text = _added(database, runs(stretches(document.pieces())), should_stop)
             places = find_chapters(text, document.length)
         else:

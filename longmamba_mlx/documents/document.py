@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import PurePath
 
 from longmamba_mlx.documents.blocks import Stretch, blocks, cut, runs
-from longmamba_mlx.documents.headings import find_chapters, numbered
 from longmamba_mlx.documents.paragraphs import Paragraph, Paragraphs
 from longmamba_mlx.documents.places import Place, PlaceMap, ordered
 from longmamba_mlx.documents.sanitize import clean, one_line
@@ -90,18 +89,17 @@ class Document:
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """Where files (if there are several), pages and chapters begin, in order; found when first asked for."""
+        from longmamba_mlx.documents.headings import find_chapters, numbered  # its patterns take a while to load
+
         found: list[Place] = []
         for number, part in enumerate(self.parts, 1):
             if len(self.parts) > 1:
                 found.append(Place(part.start, "file", part.title, number))
             chapters = [place for place in part.marks if place.kind == "chapter"]
             found.extend(place for place in part.marks if place.kind != "chapter")
-            found.extend(numbered(chapters) if chapters else self._chapters_told(part))
+            text = Stretch(self.text, part.start, part.end)
+            found.extend(numbered(chapters) if chapters else find_chapters(runs([text]), part.end))
         return ordered(found)
-
-    def _chapters_told(self, part: Part) -> tuple[Place, ...]:
-        """Chapters that only the text itself tells."""
-        return find_chapters(runs([Stretch(self.text, part.start, part.end)]), part.end)
 
     def place_at(self, offset: int) -> str:
         """Where the character at `offset` stands: "page 12", "Chapter 3: The Whale", "" if nothing tells.

@@ -12,6 +12,8 @@ import re
 # reading direction, which can make a text show something else than it says. CR is among them: see `clean`.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half a character: printing one raises UnicodeEncodeError
+# All that neither of them names, the commonest first: five times as fast as looking for what they do name.
+_SAFE = re.compile("[ -~\n\t\xa0-\u061b\u061d-\u200d\u2010-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff]*")
 _PAGE_END = re.compile("(?<=\n)\f|\f(?=\n)")
 
 
@@ -21,9 +23,9 @@ def sanitize(text: str) -> str:
     Each character is judged alone, so a stream may be cut anywhere: sanitize(a) + sanitize(b) equals
     sanitize(a + b). Hence CR LF becomes a newline and a lone CR disappears.
     """
-    if _CONTROLS.search(text):  # `sub` would copy a text of any size
-        text = _CONTROLS.sub("", text)
-    return _SURROGATES.sub("\ufffd", text) if not text.isascii() and _SURROGATES.search(text) else text
+    if _SAFE.fullmatch(text):  # `sub` would copy a text of any size
+        return text
+    return _SURROGATES.sub("\ufffd", _CONTROLS.sub("", text))
 
 
 def clean(text: str) -> str:

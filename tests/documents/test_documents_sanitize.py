@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.documents.sanitize import clean, one_line, sanitize
+from longmamba_mlx.documents.sanitize import _CONTROLS, _SAFE, _SURROGATES, clean, one_line, sanitize
 
 ESC, CSI, OSC, DCS, APC, PM, SOS, ST = "\x1b", "\x9b", "\x9d", "\x90", "\x9f", "\x9e", "\x98", "\x9c"
 PAYLOADS = [
@@ -165,3 +165,10 @@ def test_one_line() -> None:
     assert one_line("x" * 500) == "x" * 199 + "…"
     assert one_line("abc", limit=3) == "abc"
     assert one_line("\x1b\n") == ""
+
+
+def test_every_character_is_safe_or_not() -> None:
+    for code in range(0x110000):
+        character = chr(code)
+        unsafe = _CONTROLS.match(character) or _SURROGATES.match(character)
+        assert (_SAFE.fullmatch(character) is None) == bool(unsafe), hex(code)
