@@ -24,7 +24,7 @@ from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.errors import DiskError, LongMambaError, StoppedError
 from longmamba_mlx.largetext import LargeText, Text, length_of
 from longmamba_mlx.paths import private_folder
-from longmamba_mlx.safeio import write_atomic
+from longmamba_mlx.safeio import sweep, write_atomic
 
 VERSION = 1  # counts up whenever the same text gets another index
 _TABLES = """
@@ -52,6 +52,7 @@ def open_index(document: Text, file: Path | None, should_stop: Stop | None = Non
             return stored
         with suppress(DiskError):
             private_folder(file.parent)
+            sweep(file.parent)
             write_atomic(file, lambda draft: _write(document, draft, should_stop))
         if (stored := _stored(document, file)) is not None:
             return stored
