@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from longmamba_mlx.counting import CountedText
-from longmamba_mlx.errors import DiskError, DocumentError, NumericError, StateError, StoppedError
+from longmamba_mlx.errors import DiskError, LongMambaError, NumericError, StateError, StoppedError
 from longmamba_mlx.events import Counted, Event, Notice, ReadDone
 from longmamba_mlx.largetext import Text, digest_of, length_of
 from longmamba_mlx.longmamba import FilterPlan
@@ -232,13 +232,17 @@ class Opening:
         return True
 
     def _list_passages(self, book: ReadDocument) -> Iterator[Notice]:
-        """Now, so that no question has to wait for it."""
+        """Now, so that no question has to wait for it. The document is remembered already, whatever happens here."""
         if book.source is None or (index := book.index()) is None:
             return
         if length_of(book.source) >= _LONG:
             yield Notice(f"Listing the passages of {length_of(book.source) / 1e6:,.0f} million characters.")
-        with suppress(DiskError, DocumentError):  # told when a question needs them
+        try:
             index.places(self.should_stop)
+        except StoppedError:
+            raise
+        except LongMambaError as error:
+            yield Notice(str(error))
 
     def _make_room(self, key: StateKey) -> Iterator[Notice]:
         try:

@@ -184,6 +184,26 @@ def test_over_the_limit_the_oldest_goes_after_saying_so(run: Run, file: str, tmp
         assert run("states", "limit", "--", wrong).code == 2
 
 
+def test_a_reading_is_remembered_where_passages_cannot_be_listed(
+    run: Run, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longmamba_mlx import passagefile
+    from longmamba_mlx.errors import LongMambaError, StoppedError
+
+    def fail(error: LongMambaError) -> None:
+        def raising(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(passagefile, "_fill", raising)
+
+    fail(StoppedError("Stopped while the passages were listed.", hint="The same command lists them again."))
+    assert run("read", "--file", file).code == 75
+    fail(LongMambaError("Related passages need SQLite's FTS5."))
+    result = run("read", "--file", file, "--filter", "off", "--json")
+    assert result.code == 0 and json.loads(result.out)["stored"] and "need SQLite's FTS5" in result.err
+    assert json.loads(run("read", "--file", file, "--json").out)["reopened"]
+
+
 def test_a_large_file_is_not_held(run: Run, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from longmamba_mlx import documents, largetext, passagefile
     from longmamba_mlx.paths import state_folder

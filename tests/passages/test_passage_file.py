@@ -71,7 +71,7 @@ def test_too_many_headings_are_no_chapters(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    document, file = Document("t", BOOK), tmp_path / "folder" / "index"
+    document, file = Document("t", BOOK), tmp_path / "a folder?x#y%20é" / "index"
     found = PassageIndex(document, file).search(QUESTION, "17")
     assert file.stat().st_mode & 0o077 == 0 or file.parent.stat().st_mode & 0o077 == 0
     assert [path.name for path in file.parent.iterdir()] == ["index"]
