@@ -160,5 +160,6 @@ def _about(document: Text) -> str:
     """All that an index depends on. The same text may come from other files, or with other chapters."""
     parts = () if isinstance(document, LargeText) else document.parts
     titles = [part.title for part in parts] if len(parts) > 1 else []
-    bounds = [(part.start, part.end, *map(astuple, part.marks)) for part in parts]
+    plain = len(parts) <= 1 and not any(part.marks for part in parts)
+    bounds = [] if plain else [(part.start, part.end, *map(astuple, part.marks)) for part in parts]
     return json.dumps([VERSION, READER_VERSION, document.digest, titles, bounds])

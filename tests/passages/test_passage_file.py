@@ -70,6 +70,14 @@ def test_too_many_headings_are_no_chapters(tmp_path: Path, monkeypatch: pytest.M
     assert index.places().labels(1) == [] and "Line 17," in index.search(QUESTION, "")[0].text
 
 
+def test_a_text_is_held_or_not_its_index_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ask` does not hold a large text, the chat does: neither lists its passages again for the other."""
+    file = tmp_path / "index"
+    found = PassageIndex(large(tmp_path / "t.txt", BOOK, monkeypatch), file).search(QUESTION, "17")
+    no_building(monkeypatch)
+    assert found and PassageIndex(Document("other name", BOOK), file).search(QUESTION, "17") == found
+
+
 def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document, file = Document("t", BOOK), tmp_path / "a folder?x#y%20é" / "index"
     found = PassageIndex(document, file).search(QUESTION, "17")
