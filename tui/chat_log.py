@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
 from longmamba_mlx.tui import plain, words
-from longmamba_mlx.tui.answer_view import is_long
 from longmamba_mlx.tui.exchange import Exchange, Stage
 from longmamba_mlx.tui.exchange_view import ExchangeView
+from longmamba_mlx.tui.ground import Ground, GroundVertical
 from longmamba_mlx.tui.note import ErrorNote, Note
 
 _WELCOME = Content.assemble(
@@ -26,16 +26,15 @@ _WELCOME = Content.assemble(
     ("Questions asked meanwhile wait their turn. Nothing leaves this machine.\n", plain.DIM),
     ("A small model can be wrong: look at the passages under an answer.", plain.DIM),
 )
-# How much of a talk is widgets, in lines (`weight`): every one costs time at every change of the layout. When it is
-# more than MOST, what is oldest goes until it is less than ENOUGH, which is a few screens full.
+# How many widgets a talk has (`weight`): every one costs time at every change of the layout. When there are more than
+# MOST, what is oldest goes until there are fewer than ENOUGH, which are a few screens full.
 MOST, ENOUGH = 300, 150
 
 
 def weight(exchange: Exchange) -> int:
-    """How many lines of widgets an exchange takes, roughly."""
-    lines = [reply.text.count("\n") // (40 if is_long(reply.text) else 1) for reply in exchange.replies]
-    passages = sum(len(reply.answer.passages) for reply in exchange.replies if reply.answer)
-    return 4 + sum(lines) + 3 * passages
+    """How many widgets an exchange is."""
+    passages = [len(reply.answer.passages) + 1 for reply in exchange.replies if reply.answer and reply.answer.passages]
+    return 3 + 3 * len(exchange.replies) + sum(passages)
 
 
 class Earlier(Static):
@@ -47,7 +46,7 @@ class Earlier(Static):
         self.update(Content(f"↑ {words.count(count)} earlier · Page Up or a click brings them back"))
 
 
-class ChatLog(VerticalScroll, can_focus=False):
+class ChatLog(VerticalScroll, Ground, can_focus=False):
     """Notes and exchanges, in the order they came."""
 
     def __init__(self) -> None:
@@ -58,7 +57,7 @@ class ChatLog(VerticalScroll, can_focus=False):
 
     def compose(self) -> ComposeResult:
         # As high as the log at least: an anchored scroll view shifts content that is shorter than itself.
-        with Vertical(id="items"):
+        with GroundVertical(id="items"):
             yield Static(_WELCOME, id="welcome", markup=False)
             yield Earlier("", id="earlier", markup=False)
 
@@ -72,8 +71,8 @@ class ChatLog(VerticalScroll, can_focus=False):
         return list(self.query(ExchangeView))
 
     @property
-    def _items(self) -> Vertical:
-        return self.query_one("#items", Vertical)
+    def _items(self) -> GroundVertical:
+        return self.query_one("#items", GroundVertical)
 
     async def ask(self, exchange: Exchange) -> ExchangeView:
         """Put a question at the end and go there."""

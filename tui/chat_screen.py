@@ -13,7 +13,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.reactive import var
 from textual.screen import Screen
-from textual.widgets import Markdown, Static, TextArea
+from textual.widgets import Static, TextArea
 
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.tui import commands
@@ -24,6 +24,7 @@ from longmamba_mlx.tui.conductor import Conductor
 from longmamba_mlx.tui.confirm_screen import ConfirmScreen
 from longmamba_mlx.tui.diary import Diary
 from longmamba_mlx.tui.exchange import Exchange
+from longmamba_mlx.tui.ground import GroundHorizontal
 from longmamba_mlx.tui.help_screen import HelpScreen
 from longmamba_mlx.tui.library import Library
 from longmamba_mlx.tui.memory_map import MemoryMap
@@ -70,7 +71,7 @@ class ChatScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield TitleBar()
         yield MemoryMap()
-        with Horizontal(id="body"):
+        with GroundHorizontal(id="body"):
             yield ChatLog()
             yield Reader()
         yield ReadingBar()
@@ -235,11 +236,6 @@ class ChatScreen(Screen[None]):
     def action_back(self) -> None:
         """Back to the prompt."""
         self.library.leave()
-
-    @on(Markdown.LinkClicked)
-    def show_link(self, message: Markdown.LinkClicked) -> None:
-        """A link in an answer was made up by a model: show where it leads, do not go there."""
-        self.status.flash(f"Not opened: {message.href}")
 
     @on(StartMenu.Resumed)
     async def resume_chosen(self, message: StartMenu.Resumed) -> None:

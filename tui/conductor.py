@@ -32,7 +32,7 @@ from longmamba_mlx.tui.start_menu import StartMenu
 if TYPE_CHECKING:
     from longmamba_mlx.tui.chat_screen import ChatScreen
 
-_FRAME_SECONDS = 1 / 30
+_FRAME_SECONDS = 1 / 20
 _PROGRESS_SECONDS = 1 / 5
 
 
@@ -147,7 +147,7 @@ class Conductor:
                 self._screen.bar.end()
                 await view.begin_reply(name)
             case Piece(text):
-                await view.write(text)
+                view.write(text)
             case Answered(answer):
                 await view.finish(answer)
                 self._screen.status.answered(answer)
@@ -205,7 +205,7 @@ class Conductor:
     async def _fail(self, message: str, hint: str | None) -> None:
         self._failed = True
         if view := self._asked():
-            await view.fail(message, hint)
+            view.fail(message, hint)
         else:
             await self._screen.log_view.error(message, hint)
 
@@ -216,7 +216,7 @@ class Conductor:
         self._failed = False
         if (view := self._asked()) is not None:
             if view.exchange.stage is not Stage.DONE:
-                await view.close("stopped" if stopped else "no answer")
+                view.close("stopped" if stopped else "no answer")
             await self._screen.keep(view.exchange)
         task, dropped = self.desk.finish()
         self._screen.status.flash("")
@@ -225,7 +225,7 @@ class Conductor:
             await self._note_stop(task.job)
         self._name()
         for view in dropped:
-            await view.close("not asked: the document it was meant for was not read to its end")
+            view.close("not asked: the document it was meant for was not read to its end")
         self._start_next()
 
     async def _note_stop(self, job: Job) -> None:

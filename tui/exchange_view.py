@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -11,9 +10,10 @@ from longmamba_mlx.session import Answer
 from longmamba_mlx.tui import plain
 from longmamba_mlx.tui.answer_view import AnswerView
 from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
+from longmamba_mlx.tui.ground import GroundContainer, GroundVertical
 
 
-class ExchangeView(Vertical):
+class ExchangeView(GroundVertical):
     """Shows a question at once and its answer as it comes."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -26,7 +26,7 @@ class ExchangeView(Vertical):
         if how:
             question = Content.assemble(question, (f"\n{how}", "dim not bold"))
         yield Static(question, classes="question", markup=False)
-        with Container(classes="replies"):
+        with GroundContainer(classes="replies"):
             for reply in self.exchange.replies:
                 yield AnswerView(self.exchange, reply)
 
@@ -67,9 +67,9 @@ class ExchangeView(Vertical):
         self.set_class(len(self.exchange.replies) > 1, "-compared")
         self._current.begin()
 
-    async def write(self, piece: str) -> None:
+    def write(self, piece: str) -> None:
         """More of the answer."""
-        await self._current.write(piece)
+        self._current.write(piece)
 
     async def finish(self, answer: Answer) -> None:
         """An answer is complete."""
@@ -77,13 +77,13 @@ class ExchangeView(Vertical):
         if not self.exchange.how.compare:
             self.exchange.stage = Stage.DONE
 
-    async def close(self, mark: str = "") -> None:
+    def close(self, mark: str = "") -> None:
         """Nothing more comes. `mark`: why there is no whole answer."""
         if mark and self._current.reply.answer is None:
-            await self._current.close(mark)
+            self._current.close(mark)
         self.exchange.stage = Stage.DONE
 
-    async def fail(self, message: str, hint: str | None) -> None:
+    def fail(self, message: str, hint: str | None) -> None:
         """It went wrong; what had come stays."""
-        await self._current.fail(message, hint)
+        self._current.fail(message, hint)
         self.exchange.stage = Stage.DONE

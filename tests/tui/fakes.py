@@ -207,7 +207,7 @@ class PacedSession(FakeSession):
             if self._stop.is_set():
                 break
             self.offered.append(time.monotonic())
-            yield Piece(f"w{number:05d}" + (" " if (number + 1) % 40 else "\n\n- "))
+            yield Piece(f"w{number:05d}" + (" " if (number + 1) % 40 else "\n\n"))
             self.late = max(self.late, time.monotonic() - self.offered[-1])
         reason = "stopped" if self._stop.is_set() else "stop"
         yield Answered(Answer(question, "", True, (), len(self.offered), self.count / self.rate, reason))

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.geometry import Region
 from textual.pilot import Pilot
-from textual.widgets import Markdown
 
 from longmamba_mlx.errors import NumericError
 from longmamba_mlx.passages import Passage
 from longmamba_mlx.session import Answer
+from longmamba_mlx.tui.answer_text import AnswerText
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.passage_view import PassageView
 from tests.tui.fakes import FakeSession
@@ -46,7 +47,7 @@ async def chatting(session: FakeSession, **options: Any) -> AsyncIterator[tuple[
 
 
 def sources(app: ChatApp) -> list[str]:
-    return [view.query_one(Markdown).source for view in app.chat.log_view.exchanges]
+    return [view.query_one(AnswerText).source for view in app.chat.log_view.exchanges]
 
 
 def shows(app: ChatApp, wanted: str) -> bool:
@@ -186,14 +187,31 @@ async def test_new_text_is_followed_from_the_bottom_only() -> None:
 async def test_a_link_is_shown_and_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(ChatApp, "open_url", lambda _, url, **__: opened.append(url))
-    session = FakeSession(pieces=["[see](https://example.org/[x]?a=1)"]).free()
+    session = FakeSession(pieces=["[see](https://example.org/x?a=1)"]).free()
+    async with chatting(session) as (_, pilot):
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: "see (https://example.org/x?a=1)" in said(pilot))
+        await pilot.click(AnswerText, offset=(1, 0))
+        await pilot.click(AnswerText, offset=(8, 0))
+        assert opened == []
+
+
+async def test_a_selection_in_an_answer_is_marked_and_copied() -> None:
+    session = FakeSession(pieces=["It is **Ahab**, who\n\n- hunts\n- sinks"]).free()
     async with chatting(session) as (app, pilot):
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: session_idle(app))
-        markdown = app.chat.query_one(Markdown)
-        markdown.post_message(Markdown.LinkClicked(markdown, "https://example.org/[x]?a=1"))
-        await wait_until(pilot, lambda: "Not opened: https://example.org/[x]?a=1" in screen_text(pilot))
-        assert opened == []
+        await wait_until(pilot, lambda: "hunts" in said(pilot) and session_idle(app))
+        answer = app.chat.query_one(AnswerText)
+        await pilot.mouse_down(AnswerText, offset=(3, 0))
+        await pilot.hover(AnswerText, offset=(5, 2))
+        await pilot.pause()
+        await pilot.mouse_up(AnswerText, offset=(5, 2))
+        await wait_until(pilot, lambda: app.chat.get_selected_text())
+        assert app.chat.get_selected_text() == "is Ahab, who\n\n • hun"
+        ground = app.chat.get_component_rich_style("screen--selection").bgcolor
+        first = answer.render_lines(Region(0, 0, answer.size.width, 1))[0]
+        marked = [segment.text for segment in first if segment.style and segment.style.bgcolor == ground]
+        assert "".join(marked).rstrip() == "is Ahab, who"
 
 
 async def test_copy_export_clear(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from textual._compositor import Compositor
+from textual.geometry import Region
 
+from longmamba_mlx.tui.answer_text import AnswerText
 from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
 from longmamba_mlx.tui.exchange_view import ExchangeView
 from tests.tui.fakes import FakeSession, PacedSession
-from tests.tui.helpers import make_app, ready, type_line, wait_until
+from tests.tui.helpers import make_app, ready, said, type_line, wait_until
 
 RATE, COUNT = 300, 600
 
@@ -22,8 +26,8 @@ async def test_three_hundred_tokens_a_second_arrive_and_the_model_never_waits(mo
         shown: list[float] = []
         write = ExchangeView.write
 
-        async def timed(view: ExchangeView, piece: str) -> None:
-            await write(view, piece)
+        def timed(view: ExchangeView, piece: str) -> None:
+            write(view, piece)
             shown.append(time.monotonic())
 
         monkeypatch.setattr(ExchangeView, "write", timed)
@@ -46,9 +50,9 @@ async def test_a_frame_is_one_update_however_many_pieces_came() -> None:
         writes: list[str] = []
         write = view.write
 
-        async def counted(piece: str) -> None:
+        def counted(piece: str) -> None:
             writes.append(piece)
-            await write(piece)
+            write(piece)
 
         view.write = counted  # type: ignore[method-assign]
         session.free()
@@ -85,6 +89,48 @@ async def test_ten_thousand_lines_are_a_few_hundred_widgets() -> None:
 def widget_text_of_screen(app: object) -> str:
     strips = app.screen._compositor.render_strips()  # type: ignore[attr-defined]
     return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+async def test_a_growing_answer_is_one_widget_and_one_layout_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = FakeSession(pieces=[f"- item {number}\n" for number in range(60)])
+    app = make_app(session, "moby.txt")
+    laid_out: list[int] = []
+    reflow = Compositor.reflow
+
+    def counted(compositor: Compositor, *arguments: Any) -> Any:
+        laid_out.append(1)
+        return reflow(compositor, *arguments)
+
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "count?")
+        await wait_until(pilot, lambda: app.chat.query(AnswerText))
+        answer = app.chat.query_one(AnswerText)
+        session.let()
+        await wait_until(pilot, lambda: "item 0" in answer.source)
+        before = len(app.chat.log_view.walk_children())
+        monkeypatch.setattr(Compositor, "reflow", counted)
+        for number in range(1, 40):
+            session.let()
+            await wait_until(pilot, lambda wanted=f"item {number}\n": wanted in answer.source)  # type: ignore[misc]
+            await pilot.pause(0.02)
+        # Textual lays the whole screen out again after each change of a size; here a frame is laid out once.
+        assert len(laid_out) <= 45 and len(app.chat.log_view.walk_children()) == before
+
+
+async def test_rows_that_have_not_changed_are_not_drawn_again() -> None:
+    session = FakeSession(pieces=["One paragraph.\n\n", "Another one.\n\n", "A third."])
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "count?")
+        session.let(2)
+        await wait_until(pilot, lambda: "Another" in said(pilot))
+        answer = app.chat.query_one(AnswerText)
+        first = answer.render_lines(Region(0, 0, answer.size.width, 1))[0]
+        session.let()
+        await wait_until(pilot, lambda: "A third." in said(pilot))
+        assert answer.render_lines(Region(0, 0, answer.size.width, 1))[0] is first and "One" in first.text
 
 
 async def test_a_stop_reaches_the_model_at_once() -> None:

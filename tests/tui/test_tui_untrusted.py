@@ -8,13 +8,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from textual.widgets import Markdown
+from rich import markdown
 
 from longmamba_mlx.documents import Document, Place
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.passages import Passage
 from longmamba_mlx.session import Notice, ReadDone
 from longmamba_mlx.tui import plain
+from longmamba_mlx.tui.answer_text import AnswerText
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.confirm_screen import ConfirmScreen
 from longmamba_mlx.tui.jobs import Switch
@@ -100,7 +101,7 @@ async def test_no_control_character_reaches_a_widget() -> None:
         shown = everything(app.chat.walk_children()) + screen_text(pilot)
         assert "52;c;cHduZWQ=" in shown  # the harmless rest is there: the payloads did reach these widgets
         assert control_characters(shown) == set()
-        assert control_characters(app.chat.query_one(Markdown).source) <= {"\t"}
+        assert control_characters(app.chat.query_one(AnswerText).source) <= {"\t"}
 
 
 @pytest.mark.parametrize("payload", ESCAPES)
@@ -109,13 +110,13 @@ def test_the_gate_lets_no_control_character_through(payload: str) -> None:
         assert control_characters(gated) == set()
 
 
-async def test_a_text_that_breaks_the_markdown_widget_is_shown_plainly(
+async def test_a_text_that_markdown_breaks_on_is_shown_plainly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(widget: Markdown, text: str) -> None:
-        raise IndexError(text)
+    def broken(*_: object) -> None:
+        raise IndexError("a text that cannot be laid out")
 
-    monkeypatch.setattr(Markdown, "append", broken)
+    monkeypatch.setattr(markdown.Markdown, "__rich_console__", broken)
     session = FakeSession(pieces=["It is ", "**Ahab**."]).free()
     app = make_app(session, "moby.txt")
     async with app.run_test(size=(80, 24)) as pilot:
