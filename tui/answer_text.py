@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -13,7 +13,9 @@ from textual.strip import Strip
 
 from longmamba_mlx.tui import plain
 from longmamba_mlx.tui.ground import LaidOut, filtered
-from longmamba_mlx.tui.markdown_rows import MarkdownRows, Row
+
+if TYPE_CHECKING:
+    from longmamba_mlx.tui.markdown_rows import Row
 
 # What rich calls the parts of Markdown, and which of the style sheet's classes they take; the rest looks like text.
 _PARTS = {
@@ -33,6 +35,8 @@ class AnswerText(LaidOut):
 
     def __init__(self, source: str = "", *, classes: str = "") -> None:
         super().__init__(classes=classes)
+        from longmamba_mlx.tui.markdown_rows import MarkdownRows  # 65 ms that the first frame does not need
+
         self._text = MarkdownRows(plain.markdown(source))
         self._height = 0
         self._styled = False

@@ -29,6 +29,7 @@ _WELCOME = Content.assemble(
 # How many widgets a talk has (`weight`): every one costs time at every change of the layout. When there are more than
 # MOST, what is oldest goes until there are fewer than ENOUGH, which are a few screens full.
 MOST, ENOUGH = 300, 150
+MORE = 50  # so many are brought back at a time: making them takes longer than a key may
 
 
 def weight(exchange: Exchange) -> int:
@@ -104,7 +105,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         await self.clear()
         await self._items.remove_children("StartMenu")
         self.records = list(exchanges)
-        self._earlier = self._first_of(len(self.records))
+        self._earlier = self._first_of(len(self.records), ENOUGH)
         self.query_one(Earlier).show(self._earlier)
         await self._items.mount_all([ExchangeView(exchange) for exchange in self.records[self._earlier :]])
         self.anchor()
@@ -140,9 +141,9 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         await self._items.remove_children(old)
         self.query_one(Earlier).show(self._earlier)
 
-    def _first_of(self, end: int) -> int:
-        """The first of the records before `end` that are enough to be shown with it."""
-        first, left = end, ENOUGH
+    def _first_of(self, end: int, left: int) -> int:
+        """The first of the records before `end` that make about `left` widgets."""
+        first = end
         while first > 0 and left > 0:
             first -= 1
             left -= weight(self.records[first])
@@ -153,7 +154,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         if self._bringing or not self._earlier:
             return
         self._bringing = True
-        first = self._first_of(self._earlier)
+        first = self._first_of(self._earlier, MORE)
         views = [ExchangeView(exchange) for exchange in self.records[first : self._earlier]]
         height, place = self.virtual_size.height, self.scroll_y
         await self._items.mount_all(views, after=self.query_one(Earlier))

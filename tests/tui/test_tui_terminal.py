@@ -186,7 +186,7 @@ def test_the_chat_starts_without_mlx_and_importing_it_is_free() -> None:
     code = (
         "import sys, longmamba_mlx.tui; assert 'textual' not in sys.modules;"
         "import longmamba_mlx.tui.app; "
-        "heavy = {'mlx', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub', 'numpy'};"
+        "heavy = {'mlx', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub', 'numpy', 'markdown_it', 'pygments'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(
