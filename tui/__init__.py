@@ -16,6 +16,8 @@ __all__ = ["run_chat"]
 _JOIN_SECONDS = 10.0
 # Libraries that load models like to draw bars and warnings over the screen.
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+# Milliseconds until Esc is taken for the key and not for the beginning of another one's code; Textual waits 100.
+_ESCAPE = {"ESCDELAY": "40"}
 
 
 def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True) -> int:
@@ -25,12 +27,12 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     of colours. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
     (Textual has shown the traceback).
     """
+    for name, value in (_QUIET | _ESCAPE).items():
+        os.environ.setdefault(name, value)  # before Textual is imported
     from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
     from longmamba_mlx.tui.talks import TalkStore
 
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     files = [str(Path(path).expanduser().absolute()) for path in paths]  # a talk is found again from any folder
     app = ChatApp(session_factory, files, store=TalkStore(talk_file()) if save else None)
     try:

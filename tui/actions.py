@@ -75,8 +75,8 @@ class Actions:
         size = download_size(name)
         if size is None:
             return True
-        about = f"about {words.size(size)}" if size else "a model whose size is not known"
-        return await self._screen.confirm(f"Download {about}, {name}, and convert it?", "Download")
+        about = f"about {words.size(size)}" if size else "its size is told when the download begins"
+        return await self._screen.confirm(f"Download {name} and convert it? ({about})", "Download", "Not now")
 
     def filter(self, argument: str) -> None:
         model = self._screen.conductor.model

@@ -162,9 +162,9 @@ class ChatScreen(Screen[None]):
         over = self.has_class("-over") and not self.library.beside
         seen = self.query_one(TextPane) if over else self.log_view
         if message.pages < 0:
-            seen.scroll_page_up()
+            seen.scroll_page_up(animate=False)
         else:
-            seen.scroll_page_down()
+            seen.scroll_page_down(animate=False)
 
     @on(Prompt.Left)
     def go_to_passages(self) -> None:
@@ -264,9 +264,9 @@ class ChatScreen(Screen[None]):
 
     # Questions to the user, and keeping what was said.
 
-    async def confirm(self, question: str, yes: str) -> bool:
-        """Ask before something is lost."""
-        agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes))
+    async def confirm(self, question: str, yes: str, no: str = "Keep") -> bool:
+        """Ask before something is lost or fetched; `no` says what happens otherwise."""
+        agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes, no))
         return bool(agreed)
 
     async def choose_model(self) -> str | None:

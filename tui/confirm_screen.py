@@ -24,15 +24,15 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", show=False),
     ]
 
-    def __init__(self, question: str, yes: str) -> None:
+    def __init__(self, question: str, yes: str, no: str = "Keep") -> None:
         super().__init__()
-        self._question, self._yes = question, yes
+        self._question, self._yes, self._no = question, yes, no
 
     def compose(self) -> ComposeResult:
         with Vertical(id="confirm"):
             yield Static(plain.literal(plain.one_line(self._question)), markup=False)
             with Horizontal():
-                yield Button("Keep (n)", id="no", compact=True)
+                yield Button(f"{self._no} (n)", id="no", compact=True)
                 yield Button(plain.literal(f"{self._yes} (y)"), id="yes", variant="error", compact=True)
 
     def on_mount(self) -> None:

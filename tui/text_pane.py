@@ -277,6 +277,13 @@ class TextPane(ScrollView, can_focus=True):
         if target is not None:
             self.scroll_to(y=self._rows.row_of(target), animate=False, force=True)
 
+    def action_page_down(self) -> None:
+        """At once: a movement takes longer than a held key waits, and its frames take time from the reading."""
+        self.scroll_page_down(animate=False)
+
+    def action_page_up(self) -> None:
+        self.scroll_page_up(animate=False)
+
     def on_key(self, event: events.Key) -> None:
         if event.key == "space":
             self.action_page_down()

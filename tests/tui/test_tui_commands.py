@@ -165,7 +165,7 @@ async def test_another_model_or_filter_reads_the_book_again() -> None:
         await wait_until(pilot, lambda: session.done == ["demo off"] and not app.chat.conductor.busy)
         await type_line(pilot, "/model owner/mamba")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert "Download a model whose size is not known" in said(pilot) and "owner/mamba" in said(pilot)
+        assert "Download owner/mamba and convert it? (its size is told" in said(pilot) and "Not now (n)" in said(pilot)
         await pilot.press("y")
         await wait_until(pilot, lambda: session.done[1:] == ["owner/mamba off"] and not app.chat.conductor.busy)
         await type_line(pilot, "/model")

@@ -186,3 +186,16 @@ async def test_text_is_selected_with_the_mouse_and_copied() -> None:
         await wait_until(pilot, lambda: app.screen.get_selected_text())
         await pilot.press("ctrl+c")
         assert app.clipboard and app.clipboard in "Line 3 of chapter 1, about the whale."
+
+
+async def test_pages_come_at_once_and_not_as_a_movement() -> None:
+    async with reading(FakeSession(), WIDE) as (app, pilot):
+        app.animation_level = "full"
+        pane = pane_of(app)
+        for focus, keys in ((pane, ["pagedown", "space", "pageup"]), (app.chat.prompt, ["pagedown", "pageup"])):
+            focus.focus()
+            for key in keys:
+                await pilot.press(key)
+                assert not app.animator.is_being_animated(pane, "scroll_y")
+                assert not app.animator.is_being_animated(app.chat.log_view, "scroll_y")
+        await wait_until(pilot, lambda: pane.scroll_offset.y == pane.size.height - 1 or pane.scroll_offset.y > 10)
