@@ -28,8 +28,8 @@ _WELCOME = Content.assemble(
 )
 # How many widgets a talk has (`weight`): every one costs time at every change of the layout. When there are more than
 # MOST, what is oldest goes until there are fewer than ENOUGH, which are a few screens full.
-MOST, ENOUGH = 300, 150
-MORE = 50  # so many are brought back at a time: making them takes longer than a key may
+MOST, ENOUGH = 120, 60
+MORE = 40  # so many are brought back at a time: making them takes longer than a key may
 
 
 def weight(exchange: Exchange) -> int:
