@@ -30,8 +30,8 @@ def load(
 ) -> Model:
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
-    filter: off | longmamba | paper | gap | curve | document | decimamba, with options as in "paper:last=64". `report`
-    hears of a download's progress. Raises ModelError, CalibrationError or UsageError with a hint.
+    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". `report` hears
+    of a download's progress. Raises ModelError, CalibrationError or UsageError with a hint.
     """
     name = str(name)
     loaded = load_model(catalogue.resolve(name, offline=offline, report=report))

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,9 +37,8 @@ SETTINGS = {
 }
 
 
-def original(pack: Path, trained: Path, folder: Path) -> None:
+def original(pack: Path, trained: Path, report: dict[str, Any], folder: Path) -> None:
     """The checkpoint as the original repositories lay it out."""
-    report = json.loads(trained.with_suffix(".json").read_text())
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
     clamp = CLAMPS[report["original"]["ssm_cfg"]["layer"]]
     settings = SETTINGS | {"clamp": clamp}
@@ -52,9 +52,10 @@ def original(pack: Path, trained: Path, folder: Path) -> None:
 
 
 def main(pack: Path, trained: Path, target: Path) -> None:
+    report = json.loads(trained.with_suffix(".json").read_text())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "original"
-        original(pack, trained, folder)
+        original(pack, trained, report, folder)
         card = target / "README.md"
         kept = card.read_text() if card.exists() else None
         shutil.rmtree(target, ignore_errors=True)
@@ -63,7 +64,8 @@ def main(pack: Path, trained: Path, target: Path) -> None:
             card.write_text(kept)
     model = Model(load_model(target), Reader.from_folder(target))
     torch.manual_seed(0)
-    ids, _, _ = Sampler(Pack(pack / "pack.npz", "cpu"), Shape(TRAINED, 12, 1), "train").batch(WINDOWS)
+    shape = Shape(TRAINED, report["settings"]["most_facts"], 1)  # windows as full of facts as those of training
+    ids, _, _ = Sampler(Pack(pack / "pack.npz", "cpu"), shape, "train").batch(WINDOWS)
     windows = ids[:, :TRAINED].numpy().astype(np.uint32)
     calibration = collect(
         model.loaded.model,

@@ -19,7 +19,7 @@ Filter = Annotated[
     str,
     typer.Option(
         "--filter",
-        help="off, longmamba, paper, gap, curve, document or decimamba; options follow colons, as in paper:last=64.",
+        help="off, longmamba, paper, curve, document or decimamba; options follow colons, as in paper:last=64.",
     ),
 ]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]

@@ -14,15 +14,13 @@ from longmamba_mlx.longmamba.calibration import Calibration, LayerCalibration
 from longmamba_mlx.longmamba.decay import log_decay
 from longmamba_mlx.longmamba.decimamba import Decimation, decimation, default_layers, kept_positions
 from longmamba_mlx.longmamba.delta import Float, Float32, Limit, delta_of, raw_of
-from longmamba_mlx.longmamba.settings import TABLE_MODES, FilterSettings
+from longmamba_mlx.longmamba.settings import FilterSettings
 from longmamba_mlx.longmamba.table import nearest_length, paper_active, paper_lengths
 from longmamba_mlx.longmamba.thresholds import (
     MassCurve,
     clamped_window,
     curve_thresholds,
     document_thresholds,
-    gap_thresholds,
-    saturation_lengths,
 )
 
 
@@ -186,12 +184,12 @@ def build_plan(calibration: Calibration, settings: FilterSettings, total_length:
     if mode == "decimamba":
         return _decimating_plan(calibration, settings, total_length)
     off = mode == "off" or total_length <= calibration.training_length
-    if mode in TABLE_MODES and not paper_active(calibration.training_length, total_length):
+    if mode == "paper" and not paper_active(calibration.training_length, total_length):
         off = True
     if off:
         layers = tuple(LayerPlan(np.zeros(layer.units, np.bool_)) for layer in calibration.layers)
     else:
-        build = {"paper": _paper_layer, "gap": _gap_layer, "curve": _curve_layer, "document": _document_layer}[mode]
+        build = {"paper": _paper_layer, "curve": _curve_layer, "document": _document_layer}[mode]
         layers = tuple(build(calibration, layer, settings, total_length) for layer in calibration.layers)
     return FilterPlan(
         settings=settings,
@@ -233,21 +231,6 @@ def _paper_layer(
     values = table.maximum[row] if settings.combine == "max" else table.mean[row]
     values = _scaled(values, settings.threshold_factor, calibration.time_step_limit)
     return LayerPlan(is_global, _or_none(np.where(is_global, values, -np.inf)))
-
-
-def _gap_layer(
-    calibration: Calibration, layer: LayerCalibration, settings: FilterSettings, total_length: int
-) -> LayerPlan:
-    """The table's thresholds; the gap's, where it is higher, for units whose table no longer rises with the length."""
-    plan = _paper_layer(calibration, layer, settings, total_length)
-    if plan.thresholds is None or settings.clamp <= 0:
-        return plan
-    limit, length = calibration.time_step_limit, calibration.training_length
-    curve = MassCurve(calibration.ranks, layer.knot_raw, layer.knot_mass)
-    saturated = total_length >= saturation_lengths(curve, length, settings.clamp, limit)
-    gap = _scaled(gap_thresholds(curve, settings.clamp), settings.threshold_factor, limit)
-    values = np.where(plan.is_global & saturated, np.maximum(plan.thresholds, gap), plan.thresholds)
-    return replace(plan, thresholds=values)
 
 
 def _scaled(thresholds: Float32, factor: float, limit: Limit) -> Float32:
@@ -296,7 +279,7 @@ def _notices(calibration: Calibration, mode: str, layers: tuple[LayerPlan, ...],
     if not any(layer.is_global.any() for layer in layers):
         return ("No part of this model remembers beyond its training length at this theta: nothing is filtered.",)
     longest = paper_lengths(calibration.training_length)[-1]
-    if mode in TABLE_MODES and total_length > longest:
+    if mode == "paper" and total_length > longest:
         return (
             f"The published table ends at {longest:,} tokens; this document has {total_length:,} "
             "and is filtered less than it should be. The filters curve and document have no such end.",

@@ -11,8 +11,7 @@ from typing import Protocol
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.longmamba.filternames import parse_filter
 
-MODES = ("off", "longmamba", "paper", "gap", "curve", "document", "decimamba")
-TABLE_MODES = ("paper", "gap")
+MODES = ("off", "longmamba", "paper", "curve", "document", "decimamba")
 REDUCTIONS = ("step_mean", "slowest", "mean_prod")
 COMBINATIONS = ("avg", "max", "pooled")
 
@@ -24,17 +23,16 @@ DEFAULT_MODE = "paper"
 class FilterSettings:
     """How global units are found and how strictly they are filtered.
 
-    `mode`: off; paper (the authors' table, to the letter); gap (the table, and above the value at which its clamp
-    holds it, the gap in the step sizes); curve (the table's rule in closed form, continuous in the length); document
-    (the budget met on the document's own step sizes); decimamba (tokens dropped for good in some layers); longmamba
-    (the default of these).
+    `mode`: off; paper (the authors' table, to the letter); curve (the same rule in closed form, continuous in
+    the length); document (the budget met on the document's own step sizes); decimamba (tokens dropped for good in
+    some layers); longmamba (the default of these).
     `theta`: a unit is global when its decay over one training window exceeds it; in [0, 1), 0: all are.
     `clamp`: share of the largest step sizes that are cut to the value at that share before anything is
     summed; 0: none. The document mode has no use for it.
-    `reduction`: how a Mamba-1 unit's modes become one decay (step_mean always in paper and gap mode).
+    `reduction`: how a Mamba-1 unit's modes become one decay (step_mean always in paper mode).
     `budget_factor`: multiplies the budget T (curve, document); `budget_window`: the tokens whose step sizes the budget
     is made for, 0 for a training window (a longer window reaches further back for less recency).
-    `threshold_factor`: multiplies the threshold on Delta, the authors' b (paper, gap, curve).
+    `threshold_factor`: multiplies the threshold on Delta, the authors' b (paper, curve).
     `protect_first`, `protect_last`: so many tokens at the document's ends are never filtered.
     `layers`, `base`, `beta`: of decimamba; () and 0 for the published ones (base: two training windows).
     `combine`: how calibration windows are combined; `paper` reads "pooled" as the release's "avg", `curve` is
@@ -77,8 +75,8 @@ class FilterSettings:
 
     def _check_combinations(self) -> None:
         mode = self.resolved_mode
-        if mode in TABLE_MODES and (self.budget_factor, self.budget_window) != (1.0, 0):
-            raise UsageError(f"a budget has no meaning in {mode} mode", hint="Use the curve or document mode.")
+        if mode == "paper" and (self.budget_factor, self.budget_window) != (1.0, 0):
+            raise UsageError("a budget has no meaning in paper mode", hint="Use the curve or document mode.")
         if mode == "document" and self.threshold_factor != 1.0:
             raise UsageError("a threshold factor has no meaning in document mode", hint="Use the budget factor r.")
         if self.resolved_mode == "curve" and self.combine != "pooled":
@@ -102,7 +100,7 @@ class FilterSettings:
             return FilterSettings(mode="off")
         if mode == "decimamba":
             return replace(plain, layers=self.layers, base=self.base, beta=self.beta)
-        paper = mode in TABLE_MODES
+        paper = mode == "paper"
         return replace(
             plain,
             theta=self.theta,
@@ -217,13 +215,13 @@ def settings_for(
     mode, changes = parse_filter(filter)
     constants = constants_for(config, block)
     reduction = changes.get("reduction", reduction)
-    by_steps = FilterSettings(mode).resolved_mode in TABLE_MODES or reduction == "step_mean"
+    by_steps = FilterSettings(mode).resolved_mode == "paper" or reduction == "step_mean"
     settings = FilterSettings(
         mode=mode,
         theta=constants.theta if by_steps else constants.slowest_theta,
         clamp=constants.clamp,
         reduction="step_mean" if by_steps else reduction,
-        combine="avg" if mode in TABLE_MODES else "pooled",
+        combine="avg" if mode == "paper" else "pooled",
     )
     return replace(settings, **changes)
 

@@ -150,33 +150,6 @@ def saturation_lengths(curve: MassCurve, training_length: int, clamp: float, lim
         return np.asarray(training_length * total / top_clamped)
 
 
-GAP_REACH = 0.5
-"""A gap is looked for among the ranks from this share of the clamp's rank up to that rank."""
-
-GAP_FALL = 3.0
-"""It must fall so many times as fast, per ratio of ranks, as the curve does over that stretch."""
-
-
-def gap_thresholds(curve: MassCurve, clamp: float) -> Float32:
-    """Raw thresholds (units,) in the widest gap of the step sizes a little above the clamp; -inf where there is none.
-
-    The clamp is a rank, a guess at how many tokens are important. Where important step sizes lie apart from all
-    others, the curve of raw values over the logarithm of the rank falls steeply between the two, and any threshold
-    within the fall keeps the same tokens of the calibration windows; the middle keeps fewest of unlike documents.
-    """
-    rank = clamp_rank(curve.tokens, clamp)
-    knots = np.flatnonzero((curve.ranks >= GAP_REACH * rank) & (curve.ranks <= rank))
-    if clamp <= 0 or len(knots) < 2:
-        return np.full(curve.raw.shape[1], -np.inf, np.float32)
-    raw, logs = curve.raw[knots].astype(np.float64), np.log(curve.ranks[knots])
-    falls = -np.diff(raw, axis=0) / np.diff(logs)[:, None]
-    steepest, units = falls.argmax(axis=0), np.arange(raw.shape[1])
-    whole = (raw[0] - raw[-1]) / (logs[-1] - logs[0])
-    middle = 0.5 * (raw[steepest, units] + raw[steepest + 1, units])
-    found = falls[steepest, units] > GAP_FALL * np.maximum(whole, _noise(curve.raw[knots[0]]))
-    return np.where(found, middle, -np.inf).astype(np.float32)
-
-
 def clamped_window(curve: MassCurve, clamp: float, rates: Float, limit: Limit) -> tuple[Float64, Float64 | None]:
     """Clamped budget and log step-mean decay, pooled, as sums over all pooled tokens: (units,) each.
 
