@@ -179,7 +179,7 @@ def build_plan(calibration: Calibration, settings: FilterSettings, total_length:
     Raises CalibrationError where the settings need what the calibration does not have (paper mode, a clamp
     without table).
     """
-    settings = settings.effective()
+    asked, settings = settings.mode, settings.effective()
     mode = settings.mode
     if mode == "decimamba":
         return _decimating_plan(calibration, settings, total_length)
@@ -197,7 +197,7 @@ def build_plan(calibration: Calibration, settings: FilterSettings, total_length:
         training_length=calibration.training_length,
         layers=layers,
         time_step_limit=calibration.time_step_limit,
-        notices=() if off else _notices(calibration, mode, layers, total_length),
+        notices=() if off else _notices(calibration, asked, layers, total_length),
     )
 
 
@@ -275,14 +275,15 @@ def _or_none(thresholds: Float) -> Float32 | None:
     return values if bool((values > -np.inf).any()) else None
 
 
-def _notices(calibration: Calibration, mode: str, layers: tuple[LayerPlan, ...], total_length: int) -> tuple[str, ...]:
+def _notices(calibration: Calibration, asked: str, layers: tuple[LayerPlan, ...], total_length: int) -> tuple[str, ...]:
+    """What a person should hear of a plan. Who takes the default filter need not hear of its table."""
     if not any(layer.is_global.any() for layer in layers):
         return ("No part of this model remembers beyond its training length at this theta: nothing is filtered.",)
     longest = paper_lengths(calibration.training_length)[-1]
-    if mode == "paper" and total_length > longest:
+    if asked == "paper" and total_length > longest:
         return (
-            f"The published table ends at {longest:,} tokens; this document has {total_length:,} "
-            "and is filtered less than it should be. The filters curve and document have no such end.",
+            f"The authors' table ends at {longest:,} tokens: "
+            f"its last thresholds are used for the {total_length:,} of this document.",
         )
     return ()
 
