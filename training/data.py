@@ -30,6 +30,7 @@ class Shape:
     attributes: float = 0.25
     sharing: float = 0.4
     digits: int = 5
+    numbers: float = 0.0  # share of sequences whose filler is full of numbers that nobody asks for
 
     @property
     def length(self) -> int:
@@ -163,7 +164,27 @@ class Sampler:
         doc = torch.cat([filler[:, :-1, None], fact], 2).flatten(1, 2)
         segments = torch.cat([doc, filler[:, -1:], asks.flatten(1, 2)], 1)
         tokens, kind = self.lay_out(segments, self.kinds)
+        if shape.numbers:
+            self.strew_numbers(tokens, kind)
         return tokens, kind, doc[..., 1].sum(1) + filler[:, -1, 1]
+
+    def strew_numbers(self, tokens: Tensor, kind: Tensor) -> None:
+        """Put numbers of one to four digits in the place of filler, in some sequences at up to every tenth token.
+
+        They count as FACT, which no loss looks at: a book's digits cannot be foretold.
+        """
+        device, digits = tokens.device, self.pack.pool[self.pack.tables["digits"][:, 0]]
+        batch, length = tokens.shape
+        chosen = torch.rand((batch, 1), device=device) < self.shape.numbers
+        often = chosen * 0.1 * torch.rand((batch, 1), device=device)
+        starts = (torch.rand((batch, length), device=device) < often) & (kind == FILLER)
+        place = torch.arange(length, device=device).expand(batch, -1)
+        started = torch.where(starts, place, -1).cummax(1).values
+        count = (1 + integers(4, (batch, length), device)).gather(1, started.clamp(min=0))
+        inside = (started >= 0) & (place - started < count) & (kind == FILLER)
+        spelled = digits[integers(10, (batch, length), device) + 10 * (place > started)]
+        tokens[inside] = spelled[inside]
+        kind[inside] = FACT
 
     def lay_out(self, segments: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
         """Copy the segments (batch, m, 2) one after the other into (batch, length) tokens and their kinds."""

@@ -59,6 +59,7 @@ class Settings:
     stage: int  # to begin with
     most_facts: int  # in the last stage
     digit_weight: float  # of the later digits in the loss; the first has 2
+    numbers: float  # share of the last stage's sequences that are full of other numbers
 
 
 class Trainer:
@@ -123,7 +124,8 @@ class Position:
 
 def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
     stages = (*START[settings.kind], *THEN)
-    last = [(replace(shape, facts=min(shape.facts, settings.most_facts)), share) for shape, share in FINAL]
+    most, numbers = settings.most_facts, settings.numbers
+    last = [(replace(shape, facts=min(shape.facts, most), numbers=numbers), share) for shape, share in FINAL]
     shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
     return [(Sampler(pack, shape, "train"), share) for shape, share in shapes]
 
@@ -174,6 +176,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stage", type=int, default=0)
     parser.add_argument("--most-facts", type=int, default=12)
     parser.add_argument("--digit-weight", type=float, default=1.0)
+    parser.add_argument("--numbers", type=float, default=0.0)
     parser.add_argument("--init", type=Path, help="start from these weights")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
@@ -199,7 +202,7 @@ def main() -> None:
     pack = Pack(args.pack / "pack.npz", "cpu")
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
-        args.digit_weight,
+        args.digit_weight, args.numbers,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
