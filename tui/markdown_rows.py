@@ -100,30 +100,37 @@ class MarkdownRows:
             self._console = Console(width=width, theme=self._theme, force_terminal=True, color_system="truecolor")
             self._rows = []
             for piece in self._whole:
-                self._rows += self._laid_out(piece)
+                self._rows += self._laid_out(piece, bool(self._rows))
         if self._shown is None:
-            self._shown = self._rows + self._laid_out(_Piece(self._open, self._joined, self._is_long))
+            # Block by block, as it will be laid out once each is whole: else rows would move then.
+            shown = list(self._rows)
+            for piece in self._open_pieces():
+                shown += self._laid_out(piece, bool(shown))
+            self._shown = shown
         return self._shown
-
-    @property
-    def _is_long(self) -> bool:
-        return self._lines > FORMATTED
 
     def _settle(self) -> None:
         """Take what nothing that comes can change any more out of the open text."""
-        starts = [(0, self._joined), *self._starts()]
-        for (start, joined), (end, _) in pairwise(starts):
-            piece = _Piece(self._open[start:end], joined, self._is_long)
+        *whole, last = self._open_pieces()
+        for piece in whole:
             self._whole.append(piece)
             self._lines += piece.source.count("\n")
             if self._width:
-                self._rows += self._laid_out(piece)
-        start, self._joined = starts[-1]
-        self._open = self._open[start:]
+                self._rows += self._laid_out(piece, bool(self._rows))
+        self._open, self._joined = last.source, last.joined
+
+    def _open_pieces(self) -> list[_Piece]:
+        """The open text, block by block."""
+        starts = [(0, self._joined), *(self._starts() if "\n" in self._open else ()), (len(self._open), False)]
+        pieces, lines = [], self._lines
+        for (start, joined), (end, _) in pairwise(starts):
+            pieces.append(_Piece(self._open[start:end], joined, lines > FORMATTED))
+            lines += pieces[-1].source.count("\n")
+        return pieces
 
     def _starts(self) -> Iterator[tuple[int, bool]]:
         """Where further blocks begin in the open text, and whether they go on with the list of the block before."""
-        if self._is_long:
+        if self._lines > FORMATTED:
             yield from ((match.end(), False) for match in _BLANK.finditer(self._open))
             return
         lines = [0, *(match.end() for match in re.finditer("\n", self._open))]
@@ -136,9 +143,10 @@ class MarkdownRows:
             elif by_item and token.level == 1 and token.type == "list_item_open":
                 yield lines[token.map[0]], True
 
-    def _laid_out(self, piece: _Piece) -> list[Row]:
+    def _laid_out(self, piece: _Piece, follows: bool) -> list[Row]:
+        """Its rows. `follows`: there are rows before it."""
         rows = _as_it_stands(piece.source, self._width) if piece.literal else self._formatted(piece.source)
-        gap: list[Row] = [[]] if rows and self._rows and not piece.joined else []
+        gap: list[Row] = [[]] if rows and follows and not piece.joined else []
         return gap + rows
 
     def _formatted(self, source: str) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.style import Style
 from rich.theme import Theme
@@ -65,6 +65,7 @@ def test_the_parts_of_markdown() -> None:
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=30), st.integers(8, 60))
+@example(["|a|b|\n|-|-|\n", "** ", "** "], 8)
 @settings(max_examples=200, deadline=None)
 def test_pieces_make_the_rows_of_the_whole(parts: list[str], width: int) -> None:
     pieces = MarkdownRows()
