@@ -1,7 +1,7 @@
-"""Make a built-in model of a trained net: `python training/export.py PACK OUT/mamba2-1 longmamba_mlx/builtin/demo`.
+"""Make a built-in model of a trained net: `python training/export.py PACK OUT/NAME longmamba_mlx/builtin/demo [FACTS]`.
 
 The net is saved in the layout of the original checkpoints, converted by the project's own converter, and calibrated
-on windows like those it was trained on.
+on windows like those it was trained on (with at most FACTS facts).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from longmamba_mlx.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32
+FACTS = 12  # at most, in a window
 CLAMPS = {"Mamba2": 0.07, "Mamba1": 0.1}  # chosen on the development split
 SETTINGS = {
     "training_length": TRAINED,
@@ -37,8 +37,9 @@ SETTINGS = {
 }
 
 
-def original(pack: Path, trained: Path, report: dict[str, Any], folder: Path) -> None:
+def original(pack: Path, trained: Path, folder: Path) -> None:
     """The checkpoint as the original repositories lay it out."""
+    report = json.loads(trained.with_suffix(".json").read_text())
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
     clamp = CLAMPS[report["original"]["ssm_cfg"]["layer"]]
     settings = SETTINGS | {"clamp": clamp}
@@ -51,11 +52,10 @@ def original(pack: Path, trained: Path, report: dict[str, Any], folder: Path) ->
     shutil.copy(pack / "tokenizer.json", folder)
 
 
-def main(pack: Path, trained: Path, target: Path) -> None:
-    report = json.loads(trained.with_suffix(".json").read_text())
+def main(pack: Path, trained: Path, target: Path, facts: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "original"
-        original(pack, trained, report, folder)
+        original(pack, trained, folder)
         card = target / "README.md"
         kept = card.read_text() if card.exists() else None
         shutil.rmtree(target, ignore_errors=True)
@@ -64,8 +64,7 @@ def main(pack: Path, trained: Path, target: Path) -> None:
             card.write_text(kept)
     model = Model(load_model(target), Reader.from_folder(target))
     torch.manual_seed(0)
-    shape = Shape(TRAINED, report["settings"]["most_facts"], 1)  # windows as full of facts as those of training
-    ids, _, _ = Sampler(Pack(pack / "pack.npz", "cpu"), shape, "train").batch(WINDOWS)
+    ids, _, _ = Sampler(Pack(pack / "pack.npz", "cpu"), Shape(TRAINED, facts, 1), "train").batch(WINDOWS)
     windows = ids[:, :TRAINED].numpy().astype(np.uint32)
     calibration = collect(
         model.loaded.model,
@@ -80,4 +79,4 @@ def main(pack: Path, trained: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else FACTS)
