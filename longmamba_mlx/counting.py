@@ -43,7 +43,7 @@ def count(
             ids.append(part.ids)
             end = part.end
             if should_stop is not None and should_stop():
-                raise StoppedError("Stopped while counting.", hint="Run the same command again to read the document.")
+                raise StoppedError("Stopped while counting.")
     except OSError as error:
         hint = "Free some space where temporary files go, or set TMPDIR to another folder."
         raise DiskError(f"The document's tokens cannot be held: {error.strerror}.", hint=hint) from None

@@ -48,9 +48,17 @@ class DiskError(LongMambaError):
 
 
 class StoppedError(LongMambaError):
-    """A reading was stopped on request and can be taken up again."""
+    """A reading was stopped on request and can be taken up again.
+
+    The hint begins with "The same command": where there are other words for it, as in the chat, they take their place.
+    """
 
     exit_code = 75
+
+    def __init__(
+        self, message: str = "The reading was stopped.", *, hint: str = "The same command takes it up again."
+    ) -> None:
+        super().__init__(message, hint=hint)
 
 
 class ModelError(LongMambaError):

@@ -99,7 +99,7 @@ class _Clock:
         self.work += tokens
         at_end = self.work >= self.tokens * self.passes  # then there is nothing left to stop
         if self._should_stop is not None and self._should_stop() and not at_end:
-            raise StoppedError("The reading was stopped.", hint="Run the same command again to read it.")
+            raise StoppedError
         done = self.work // self.passes
         return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes(), self.before)
 

@@ -217,7 +217,7 @@ class Session:
 
             if (large := open_large(source)) is not None:
                 return large
-        return read_documents(source)
+        return read_documents(source, should_stop=self._stop.is_set)
 
     def _open(self, model: Model, document: Text) -> Generator[Event, None, ReadDocument]:
         from longmamba_mlx.opening import Opening

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _FRAME_SECONDS = 1 / 20
 _PROGRESS_SECONDS = 1 / 5
+_SAME = "The same command"  # as StoppedError begins its hints
 
 
 class Conductor:
@@ -230,12 +231,12 @@ class Conductor:
 
     async def _note_stop(self, job: Job) -> None:
         bar, log = self._screen.bar, self._screen.log_view
+        hint = self._screen.app.engine.hint.replace(_SAME, "/open" if isinstance(job, Open) else "The same again")
         if isinstance(job, Open):
             at = f" at {bar.fraction:.0%}" if bar.fraction else ""
-            hint = self._screen.app.engine.hint
-            await log.note(f"Stopped reading {bar.title}{at}. {hint} /open does the same." if hint else "Stopped")
+            await log.note(f"Stopped reading {bar.title}{at}. {hint}" if hint else "Stopped")
         elif isinstance(job, UseModel):
-            await log.note(f"Stopped: the model is still {self.model or 'the one of before'}")
+            await log.note(f"Stopped: the model is still {self.model or 'the one of before'}. {hint}".rstrip())
 
     def _asked(self) -> ExchangeView | None:
         return self.desk.running.view if self.desk.running else None

@@ -40,5 +40,5 @@ class FetchReport:
     def progress(self, what: str, done: int, total: int) -> None:
         """Raises StoppedError once the user wants no more of it; what is downloaded stays with the Hub's client."""
         if self._stopped():
-            raise StoppedError("The download was stopped", hint="The same again goes on with it.")
+            raise StoppedError("The download was stopped.", hint="The same command goes on with it.")
         self._put(Fetching(what, done, total))

@@ -9,22 +9,28 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import IO
 
 from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.limits import MEMORY
+from longmamba_mlx.errors import StoppedError
 
 _SECONDS = 30.0  # of computing, for any file
 _SECONDS_PER_BYTE = 5 / (1 << 20)  # and five more per megabyte
 _PATIENCE = 4.0  # times as long on the clock: others may be at work on this machine
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _BLOCK = 1 << 20
-_LOOK = 0.25  # seconds between two looks at the child
+_LOOK = 0.05  # seconds between two looks at what the child may still take: somebody waits for it to stop
+_LOOKS = 5  # of them until its memory is looked at, which starts a process
 
 
-def parse(kind: str, file: IO[bytes]) -> Parsed:
-    """Text and places of an open file, of the kind that `sniff` told. Raises Refused, whatever happens to the child."""
+def parse(kind: str, file: IO[bytes], should_stop: Callable[[], bool] | None = None) -> Parsed:
+    """Text and places of an open file, of the kind that `sniff` told.
+
+    Raises Refused, whatever happens to the child; StoppedError once `should_stop()`.
+    """
     seconds = _SECONDS + os.fstat(file.fileno()).st_size * _SECONDS_PER_BYTE
     file.seek(0)
     process = subprocess.Popen(
@@ -35,12 +41,14 @@ def parse(kind: str, file: IO[bytes]) -> Parsed:
         env=_environment(),
         start_new_session=True,  # Ctrl-C is for us; we end the child
     )
-    watch = _Watch(process, _PATIENCE * seconds)
+    watch = _Watch(process, _PATIENCE * seconds, should_stop)
     try:
         data = _answer(process)
         process.wait()
     finally:
         watch.end()
+    if watch.stopped:
+        raise StoppedError
     if watch.reason:
         raise Refused(watch.reason)
     try:
@@ -71,10 +79,14 @@ def _answer(process: subprocess.Popen[bytes]) -> bytes:
 
 
 class _Watch:
-    """Ends the child when its time is over or, where the system does not, when it takes too much memory."""
+    """Ends the child when nobody wants its answer any more, when its time is over or, where the system does not, when
+    it takes too much memory."""
 
-    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        self.reason = ""
+    def __init__(
+        self, process: subprocess.Popen[bytes], seconds: float, should_stop: Callable[[], bool] | None
+    ) -> None:
+        self.reason, self.stopped = "", False
+        self._should_stop = should_stop
         self._process, self._deadline = process, time.monotonic() + seconds
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -89,12 +101,16 @@ class _Watch:
             self._process.wait()
 
     def _look(self) -> None:
+        looks = 0
         while not self._over.wait(_LOOK):
-            if time.monotonic() > self._deadline:
+            looks += 1
+            if self._should_stop is not None and self._should_stop():
+                self.stopped = True
+            elif time.monotonic() > self._deadline:
                 self.reason = "time"
-            elif sys.platform == "darwin" and resident_bytes(self._process.pid) > MEMORY:
+            elif sys.platform == "darwin" and looks % _LOOKS == 0 and resident_bytes(self._process.pid) > MEMORY:
                 self.reason = "memory"
-            if self.reason:
+            if self.reason or self.stopped:
                 self._process.kill()
                 return
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -17,13 +17,15 @@ from longmamba_mlx.documents.document import Document, Part, join
 from longmamba_mlx.documents.gathering import Gathered, gather
 from longmamba_mlx.documents.sanitize import one_line
 from longmamba_mlx.documents.sniff import HEAD, Format, known_format
-from longmamba_mlx.errors import DocumentError, DocumentMissingError
+from longmamba_mlx.errors import DocumentError, DocumentMissingError, StoppedError
 
 MOST_BYTES = 2 << 30
 MOST_PARSED_BYTES = 512 << 20  # of a PDF, EPUB, DOCX or HTML file
 _BLOCK = 1 << 20
 _SPLIT = "Split it into smaller files and read the part you need."
 _MOST_NOTES = 3  # files of a folder that are told one by one
+
+Stop = Callable[[], bool]
 
 
 class _Readable(Protocol):
@@ -40,17 +42,18 @@ def read_document(path: str | Path) -> Document:
     return read_documents([path])
 
 
-def read_documents(paths: Sequence[str | Path]) -> Document:
+def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = None) -> Document:
     """Read files, folders, patterns ("notes/**/*.md") and "-" as one document, in the order given.
 
-    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted.
+    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted. Raises
+    StoppedError once `should_stop()`, but while it waits for standard input.
     """
     total = 0
     documents: list[Document] = []
     passed: list[DocumentError] = []
     for found in gather(paths):
         try:
-            documents.append(_read_one(found))
+            documents.append(_read_one(found, should_stop))
         except DocumentError as error:
             if found.named:
                 raise
@@ -83,31 +86,31 @@ def from_bytes(data: bytes, *, title: str, source: str) -> Document:
         raise _unreadable(title, error) from None
 
 
-def _read_one(found: Gathered) -> Document:
+def _read_one(found: Gathered, should_stop: Stop | None) -> Document:
     if str(found.path) == "-" and found.named:
         import sys
 
         return from_stdin(sys.stdin.buffer)
     name = one_line(str(found.path))
-    return _read_file(found.path, name, title=one_line(found.title) or name)
+    return _read_file(found.path, name, one_line(found.title) or name, should_stop)
 
 
-def _from_file(file: IO[bytes], title: str, source: str) -> Document:
+def _from_file(file: IO[bytes], title: str, source: str, should_stop: Stop | None = None) -> Document:
     """An open file that can be read from its start, of any format."""
     known = known_format(file.read(HEAD))
     file.seek(0)
     if known is None:
         try:
-            text = decode_clean(_Counted(file, title))
+            text = decode_clean(_Counted(file, title, should_stop))
         except UndecodableError as error:
             raise DocumentError(f"{title!r} is not text: {error}.", hint="Save it as UTF-8 text.") from None
         return Document(title, text, source)
     if not known.reader:
         raise DocumentError(f"{title!r} is {known.name}, which cannot be read.", hint=known.hint)
-    return _parse(file, known, title, source)
+    return _parse(file, known, title, source, should_stop)
 
 
-def _parse(file: IO[bytes], known: Format, title: str, source: str) -> Document:
+def _parse(file: IO[bytes], known: Format, title: str, source: str, should_stop: Stop | None) -> Document:
     """A format that needs a parser, which runs in a child process."""
     from longmamba_mlx.documents.child import parse
     from longmamba_mlx.documents.formats.builder import Refused
@@ -121,20 +124,20 @@ def _parse(file: IO[bytes], known: Format, title: str, source: str) -> Document:
                 file.seek(0)
                 shutil.copyfileobj(file, copy)
                 copy.flush()
-                parsed = parse(known.reader, copy)
+                parsed = parse(known.reader, copy, should_stop)
         else:
-            parsed = parse(known.reader, file)
+            parsed = parse(known.reader, file, should_stop)
     except Refused as refused:
         raise refusal(title, refused) from None
     return Document(title, parsed.text, source, (Part(title, source, 0, len(parsed.text), parsed.marks, parsed.notes),))
 
 
-def _read_file(path: Path, name: str, title: str) -> Document:
+def _read_file(path: Path, name: str, title: str, should_stop: Stop | None) -> Document:
     descriptor = _open(path, name)
     try:
         _check_kind(os.fstat(descriptor), name)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return _from_file(cast("IO[bytes]", file), title, str(path))
+            return _from_file(cast("IO[bytes]", file), title, str(path), should_stop)
     except OSError as error:
         raise _unreadable(name, error) from None
     finally:
@@ -200,16 +203,18 @@ def _size(count: int) -> str:
 
 
 class _Counted:
-    """A file that is never read beyond the limit: it may grow."""
+    """A file that is never read beyond the limit, as it may grow, and no further than somebody wants it."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self._file, self._name, self._total = file, name, 0
+    def __init__(self, file: IO[bytes], name: str, should_stop: Stop | None) -> None:
+        self._file, self._name, self._total, self._should_stop = file, name, 0, should_stop
 
     def seek(self, position: int, /) -> int:
         self._total = position
         return self._file.seek(position)
 
     def read(self, size: int = -1, /) -> bytes:
+        if self._should_stop is not None and self._should_stop():
+            raise StoppedError
         if size < 0:
             return _read_all(self._file, self._name)
         block = self._file.read(size)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.documents import Document, child, from_bytes, read_document
+from longmamba_mlx.documents import Document, child, from_bytes, read_document, read_documents
 from longmamba_mlx.documents.formats import archive, wire, worker
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
 from longmamba_mlx.documents.refusals import refusal
-from longmamba_mlx.errors import DocumentError
+from longmamba_mlx.errors import DocumentError, StoppedError
 
 SAMPLES = Path(__file__).parent / "samples"
 MEMORY = 256 << 20  # bytes that a hostile file may cost the child
@@ -289,6 +289,33 @@ def test_the_child_ends_with_its_parents_wish(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(KeyboardInterrupt):
         from_bytes(b"<html>x", title="page", source="s")
     assert found[0].poll() is not None
+
+
+def test_the_child_is_ended_as_soon_as_nobody_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Esc while a large file is parsed: the text is not waited for."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def spy(words: list[str], **options: object) -> subprocess.Popen[bytes]:
+        found.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **options))  # type: ignore[call-overload]
+        return found[0]
+
+    monkeypatch.setattr(child.subprocess, "Popen", spy)
+    page = tmp_path / "page.html"
+    page.write_text("<html>x")
+    began = time.monotonic()
+    with pytest.raises(StoppedError, match="stopped"):
+        read_documents([page], should_stop=lambda: bool(found))
+    assert time.monotonic() - began < 5 and found[0].poll() is not None
+
+
+def test_a_large_text_is_not_read_on_after_a_stop(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("whale " * (1 << 20))
+    asked: list[int] = []
+    with pytest.raises(StoppedError):
+        read_documents([book], should_stop=lambda: asked.append(1) or len(asked) > 2)
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("broken", ["subprocess.Popen", "tempfile.TemporaryFile"])

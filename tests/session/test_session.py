@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from longmamba_mlx.api import Model
+from longmamba_mlx.documents import child
 from longmamba_mlx.errors import (
     CalibrationError,
     DiskError,
@@ -126,6 +128,16 @@ def test_stop_while_reading_and_while_answering(file: Path) -> None:
         elif isinstance(event, Answered):
             assert event.answer.finish_reason == "stopped"
     assert len(pieces) == 1
+
+
+def test_stop_while_a_file_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<html><p>Once")
+    session = Session()
+    answer = child._answer
+    monkeypatch.setattr(child, "_answer", lambda process: (session.stop(), time.sleep(0.5), answer(process))[-1])
+    with pytest.raises(StoppedError, match="stopped"):
+        list(session.open([str(page)]))
 
 
 def test_wrong_use_is_told_before_any_work(tmp_path: Path, file: Path) -> None:

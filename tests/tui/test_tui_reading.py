@@ -78,7 +78,7 @@ async def test_esc_stops_the_reading_and_open_takes_it_up_again() -> None:
         await pilot.press("escape")
         await wait_until(pilot, lambda: not app.chat.conductor.busy)
         text = screen_text(pilot)
-        assert "Stopped reading moby.txt at 25%. The same command reads it again." in text and session.saved
+        assert "Stopped reading moby.txt at 25%. /open reads it again." in text and session.saved
         assert "no document is open" in text and "queued" in text and session.asked == []
         session.gate = threading.Semaphore(0)
         await type_line(pilot, "/open")
