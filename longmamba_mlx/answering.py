@@ -36,7 +36,10 @@ def generate(
     drawn with `seed`. Raises NumericError for logits that are not finite.
     """
     key = mx.random.key(seed)
-    hidden, state = advance(model, state, prompt)
+    read = advance(model, state, prompt, should_stop)
+    if read is None:
+        return
+    hidden, state = read
     for _ in range(max_tokens):
         logits = model.head(hidden[:, -1:])[0, 0]
         if not bool(mx.isfinite(logits).all().item()):
@@ -51,10 +54,17 @@ def generate(
         state.evaluate()
 
 
-def advance(model: LanguageModel, state: ModelState, ids: NDArray[np.uint32]) -> tuple[mx.array, ModelState]:
-    """Read ids (n,), n > 0, unfiltered -> the last chunk's hidden (1, l, d_model), the state after them."""
+def advance(
+    model: LanguageModel, state: ModelState, ids: NDArray[np.uint32], should_stop: Callable[[], bool] | None = None
+) -> tuple[mx.array, ModelState] | None:
+    """Read ids (n,), n > 0, unfiltered -> the last chunk's hidden (1, l, d_model), the state after them.
+
+    None when `should_stop()` before the last chunk: a question may be as long as a book.
+    """
     hidden = None
     for start in range(0, len(ids), _CHUNK):
+        if should_stop is not None and should_stop():
+            return None
         hidden, state = model(mx.array(ids[None, start : start + _CHUNK]), state)
         state.evaluate()
     if hidden is None:

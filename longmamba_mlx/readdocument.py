@@ -162,7 +162,8 @@ class ReadDocument:
         talk = self.talk if keep and self.talk is not None and self.talk.end == end else None
         before, text = form.ask_after(question, again=talk is not None)
         if talk is not None:
-            _, state = advance(self.model.loaded.model, talk.state, talk.ids)
+            caught_up = advance(self.model.loaded.model, talk.state, talk.ids, should_stop)
+            state = talk.state if caught_up is None else caught_up[1]
         else:
             state = self.state if end is None else (yield from self._state_at(end, should_stop))
         if reread:
@@ -173,7 +174,8 @@ class ReadDocument:
             prompt = self.model.tokenizer.encode(before + text)
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
-        self.talk = Talk(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
+        if reply.ids or reply.reason != "stopped":  # else the question was not read to its end
+            self.talk = Talk(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
         passages = self._passages(question, reply.text, 3, end, should_stop) if form.found(reply.text) else ()
         # Nothing in the document has a telling word of the question or the answer: it cannot come from there.
         found = form.found(reply.text) and passages != ()
