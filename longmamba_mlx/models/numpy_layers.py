@@ -23,7 +23,7 @@ from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import LayerState, there
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
-from longmamba_mlx.ops.cpu import kept_counts, mamba_scan, single_threaded, to_mlx, to_numpy
+from longmamba_mlx.ops.cpu import kept_counts, scans, single_threaded, to_mlx, to_numpy
 from longmamba_mlx.ops.linear import use_numpy_linears
 
 # Tokens a layer works on at once. For a narrow layer the temporaries then fit a core's second-level cache
@@ -121,7 +121,7 @@ class NumpyMambaBlock(NumpyBlock):
         u, conv = self._conv(xz[..., : self._config.d_inner], conv)
         raw, b_in, c_out = self._selection(u)
         step, keep = arrays.steps(raw, threshold, self._config.time_step_limit)
-        y = mamba_scan(self._config.d_inner)(u, step, self._weights["rate"], b_in, c_out, ssm)
+        y = scans(self._config.d_inner).selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm)
         u *= self._weights["D"]
         y += u
         y *= arrays.silu(xz[..., self._config.d_inner :])
@@ -154,7 +154,7 @@ class NumpyMamba2Block(NumpyBlock):
         u = u.reshape(*lead, config.n_heads, config.headdim)
         b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
         step, keep = arrays.steps(raw, threshold, config.time_step_limit)
-        y = arrays.ssd_scan(u, step, weights["rate"], b_in, c_out, ssm)
+        y = scans(config.d_inner).ssd_scan(u, step, weights["rate"], b_in, c_out, ssm)
         y += u * weights["D"][:, None]
         y = arrays.gated_rms_norm(
             y.reshape(*lead, config.d_inner),

@@ -1,7 +1,8 @@
-"""Mamba-1's scan compiled by numba, an optional package; the meaning is `arrays.selective_scan`'s.
+"""Scans compiled by numba, an optional package; the meanings are those of `arrays`.
 
-NumPy passes over every state six times a token; here it stays in the first-level cache. Import this module only
-where numba is installed. Compiled code is kept on disk by numba, so only the first run ever waits for it.
+NumPy passes over every state six times a token; here a Mamba-1 scan keeps it in the first-level cache, and a token of
+Mamba-2 reads and writes it once. Import this module only where numba is installed. Compiled code is kept on disk
+by numba, so only the first run ever waits for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array
 
 _WIDTH = 128  # channels worked on at once: their states fit the first-level cache
@@ -70,3 +72,35 @@ def _scan_one(step: Array, u: Array, b_in: Array, c_out: Array, y: Array, expone
 
 # "contract" allows fused multiply-adds and nothing else: sums keep their order, NaN stays NaN.
 scan_one: Any = numba.njit(fastmath={"contract"}, nogil=True, cache=True)(_scan_one)
+
+
+def ssd_scan(
+    u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+) -> Array:
+    """As `arrays.ssd_scan`, whose blocks are matrix products: only a single token gains from being compiled."""
+    if u.shape[1] > 1:
+        return arrays.ssd_scan(u, step, rate, b_in, c_out, state, reverse=reverse)
+    y = np.empty(u.shape, dtype=np.float32)
+    decay, written = np.exp(step * rate), u * step[..., None]
+    for i in range(len(u)):
+        token_one(decay[i, 0], written[i, 0], b_in[i, 0], c_out[i, 0], y[i, 0], state[i])
+    return y
+
+
+def _token_one(decay: Array, written: Array, b_in: Array, c_out: Array, y: Array, state: Array) -> None:
+    """One token: decay (h,); written = u step, y (h, p); b_in, c_out (g, n); state (h, p, n). Writes y and state."""
+    heads, width, size = state.shape
+    in_group = heads // len(b_in)
+    for h in range(heads):
+        b, c, kept = b_in[h // in_group], c_out[h // in_group], decay[h]
+        for p in range(width):
+            row, value, total = state[h, p], written[h, p], _ZERO
+            for n in range(size):
+                now = kept * row[n] + value * b[n]
+                row[n] = now
+                total += now * c[n]
+            y[h, p] = total
+
+
+# "reassoc" as well: a sum over n in vector code.
+token_one: Any = numba.njit(fastmath={"contract", "reassoc"}, nogil=True, cache=True)(_token_one)

@@ -24,12 +24,22 @@ from longmamba_mlx.ops.reference import Limit, Scan
 _COMPILED_FROM = 1024
 
 
-class MambaScan(Protocol):
-    """`arrays.selective_scan` or what means the same."""
+class ArrayScan(Protocol):
+    """A scan of `arrays`, or what means the same."""
 
     def __call__(
         self, u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
     ) -> Array: ...
+
+
+class Scans(Protocol):
+    """The module `arrays`, or one that means the same."""
+
+    @property
+    def selective_scan(self) -> ArrayScan: ...
+
+    @property
+    def ssd_scan(self) -> ArrayScan: ...
 
 
 def single_threaded() -> AbstractContextManager[object]:
@@ -39,13 +49,13 @@ def single_threaded() -> AbstractContextManager[object]:
 
 
 @cache
-def mamba_scan(channels: int) -> MambaScan:
-    """The fastest Mamba-1 scan for a layer of so many channels: compiled if it is wide and numba is installed."""
+def scans(channels: int) -> Scans:
+    """The fastest scans for a layer of so many channels: compiled if it is wide and numba is installed."""
     if channels < _COMPILED_FROM or find_spec("numba") is None:
-        return arrays.selective_scan
+        return arrays
     from longmamba_mlx.ops import compiled
 
-    return compiled.selective_scan
+    return compiled
 
 
 def to_numpy(array: mx.array) -> Array:
@@ -108,7 +118,7 @@ def selective_scan(
     state = np.zeros((len(u), *rate.shape), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state).swapaxes(1, 2)
-    scan = mamba_scan(u.shape[-1])
+    scan = scans(u.shape[-1]).selective_scan
     y = scan(u, step, rate, to_numpy(B), to_numpy(C), state, reverse=reverse)
     _finish(y, u, _optional(D), z)
     return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), step, keep, return_kept)
@@ -135,7 +145,8 @@ def ssd_scan(
     state = np.zeros((u.shape[0], *u.shape[2:], b_in.shape[3]), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state)
-    y = arrays.ssd_scan(u, step, to_numpy(A), b_in, to_numpy(C), state, reverse=reverse)
+    scan = scans(u.shape[2] * u.shape[3]).ssd_scan
+    y = scan(u, step, to_numpy(A), b_in, to_numpy(C), state, reverse=reverse)
     _finish(y, u, None if D is None else to_numpy(D)[:, None], z)
     return _result(to_mlx(y, x.dtype), to_mlx(state), step, keep, return_kept)
 

@@ -1,4 +1,4 @@
-"""The scan that numba compiles: as exact as the others, and only used where it pays."""
+"""The scans that numba compiles: as exact as the others, and only used where they pay."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import pytest
 
 from longmamba_mlx.ops import arrays, compiled, cpu
 from tests.ops import oracles
-from tests.ops.cases import LENGTHS, selective_case
+from tests.ops.cases import LENGTHS, selective_case, ssd_case
 from tests.ops.test_scans import TOLERANCE, relative_error
 
 
 @pytest.fixture(params=["compiled", "interpreted"])
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every scan through the compiled module: as machine code, and as the Python it was made of."""
-    monkeypatch.setattr(cpu, "mamba_scan", lambda channels: compiled.selective_scan)
+    monkeypatch.setattr(cpu, "scans", lambda channels: compiled)
     if request.param == "interpreted":
         monkeypatch.setattr(compiled, "scan_one", compiled._scan_one)
+        monkeypatch.setattr(compiled, "token_one", compiled._token_one)
     return str(request.param)
 
 
@@ -31,6 +32,17 @@ def test_equals_the_oracle(scan: str, length: int, reverse: bool) -> None:
     case = selective_case(batch=1 + length % 2, length=length, seed=length) | {"reverse": reverse}
     y, state, kept = cpu.selective_scan(**case, return_kept=True)
     expected_y, expected_state, expected_kept = oracles.selective_scan(**case)
+    assert relative_error(y, expected_y) < TOLERANCE["float32"]
+    assert relative_error(state, expected_state) < TOLERANCE["float32"]
+    np.testing.assert_array_equal(np.array(kept), expected_kept)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("length", [1, 2, 65])
+def test_ssd_equals_the_oracle(scan: str, length: int, groups: int) -> None:
+    case = ssd_case(batch=2, length=length, groups=groups, seed=length)
+    y, state, kept = cpu.ssd_scan(**case, return_kept=True)
+    expected_y, expected_state, expected_kept = oracles.ssd_scan(**case)
     assert relative_error(y, expected_y) < TOLERANCE["float32"]
     assert relative_error(state, expected_state) < TOLERANCE["float32"]
     np.testing.assert_array_equal(np.array(kept), expected_kept)
@@ -78,12 +90,24 @@ def test_not_a_number_stays_one() -> None:
     assert np.isfinite(y[0, :, [0, 2, 3]]).all()
 
 
+def test_a_token_that_is_filtered_out_changes_no_bit_of_a_heads_state() -> None:
+    rng = np.random.default_rng(3)
+    u, b, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 1, 4, 8), (1, 1, 2, 16), (1, 1, 2, 16)))
+    state = rng.standard_normal((1, 4, 8, 16)).astype(np.float32)
+    before, step = state.copy(), np.array([[[0.5, 0.0, 0.2, 0.0]]], dtype=np.float32)
+    y = compiled.ssd_scan(u, step, -np.ones(4, np.float32), b, c, state)
+    np.testing.assert_array_equal(state[:, [1, 3]], before[:, [1, 3]])
+    assert (state[:, [0, 2]] != before[:, [0, 2]]).all()
+    expected = arrays.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
 def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    choose = cpu.mamba_scan.__wrapped__
-    assert choose(256) is arrays.selective_scan
-    assert choose(1536) is compiled.selective_scan
+    choose = cpu.scans.__wrapped__
+    assert choose(256) is arrays
+    assert choose(1536) is compiled
     monkeypatch.setattr(cpu, "find_spec", lambda name: None)
-    assert choose(1536) is arrays.selective_scan
+    assert choose(1536) is arrays
 
 
 def test_is_not_loaded_before_it_is_needed() -> None:

@@ -25,14 +25,15 @@ SAMPLE = sample_document().read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[2]
 
 READ = """
-    import sys
+    import os, sys
     from longmamba_mlx import largetext, spool
     largetext.LARGE, spool.MOST_IN_MEMORY = int(sys.argv[3]), 1 << 18
     from longmamba_mlx.memory import peak_bytes
     from longmamba_mlx.session import Session
-    session = Session(sys.argv[2], filter="off", hold_text=False)
+    session = Session(sys.argv[2], filter="off", hold_text=False, chunk=2048)
     done = list(session.open([sys.argv[1]]))[-1]
-    assert session.document.document is None and done.stored
+    held = session.document.document is not None
+    assert done.stored and held == (os.path.getsize(sys.argv[1]) < largetext.LARGE)
     print(done.tokens, peak_bytes())
 """
 
