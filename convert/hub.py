@@ -10,12 +10,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from longmamba_mlx.convert.attended import attended
 from longmamba_mlx.convert.folder import write_text
 from longmamba_mlx.convert.report import Report, gigabytes
-from longmamba_mlx.errors import DiskError, ModelError
+from longmamba_mlx.errors import DiskError, LongMambaError, ModelError, StoppedError
 from longmamba_mlx.safeio import sha256_file
 from longmamba_mlx.weights import INDEX
 
@@ -118,7 +120,8 @@ def snapshot(
     """
     if is_offline(offline):
         return _cached(repository, revision)
-    plan = plan_download(repository, revision=revision, choose=choose)
+    ask = partial(plan_download, repository, revision=revision, choose=choose)
+    plan = attended(ask, lambda: report.progress(repository, 0, 0))
     report.line(f"{repository}, commit {plan.revision[:12]}: {len(plan.files)} files, {gigabytes(plan.size)}")
     return download(plan, report)
 
@@ -143,14 +146,14 @@ def plan_download(
 
 
 def download(plan: Plan, report: Report) -> Snapshot:
-    """Fetch what is not in the client's cache yet, and check it. Raises ModelError or DiskError."""
+    """Fetch what is not in the client's cache yet, and check it. Raises ModelError, DiskError, what `report` raises."""
     from huggingface_hub import constants
 
     _require_space(Path(constants.HF_HUB_CACHE), plan)
     done = 0
     folder = Path()
     for file in plan.files:
-        path = _fetch(plan, file, _Counter(report, plan, done))
+        path = _fetch(plan, file, report, done)
         done += file.size
         report.progress(plan.repository, done, plan.size)
         folder = path.parent
@@ -164,26 +167,36 @@ def _remember_name(folder: Path, plan: Plan) -> None:
         write_text(folder.parents[1] / "refs" / plan.asked, plan.revision)
 
 
-def _fetch(plan: Plan, file: RemoteFile, counter: _Counter) -> Path:
-    import huggingface_hub
-
+def _fetch(plan: Plan, file: RemoteFile, report: Report, before: int) -> Path:
     for again in (False, True):
-        with _hub_errors(plan.repository, plan.revision):
-            path = Path(
-                huggingface_hub.hf_hub_download(
-                    plan.repository,
-                    file.name,
-                    revision=plan.revision,
-                    force_download=again,
-                    tqdm_class=counter.bar_class(),
-                )
-            )
-        if _is_whole(path, file):
+        counter = _Counter(report, plan, before)
+        try:
+            path = attended(partial(_get, plan, file, counter, again), counter.tell)
+        finally:
+            counter.wanted = False
+        if path is not None:
             return path
     raise ModelError(
         f"{file.name} of {plan.repository} arrived damaged twice: its sha256 is not the Hub's",
         hint="check the connection (a proxy?) and the disk, then try again",
     )
+
+
+def _get(plan: Plan, file: RemoteFile, counter: _Counter, again: bool) -> Path | None:
+    """Where the file lies now; None when it is not what the Hub says it is."""
+    import huggingface_hub
+
+    with _hub_errors(plan.repository, plan.revision):
+        path = Path(
+            huggingface_hub.hf_hub_download(
+                plan.repository,
+                file.name,
+                revision=plan.revision,
+                force_download=again,
+                tqdm_class=counter.bar_class(),
+            )
+        )
+    return path if _is_whole(path, file) else None
 
 
 def _is_whole(path: Path, file: RemoteFile) -> bool:
@@ -193,15 +206,21 @@ def _is_whole(path: Path, file: RemoteFile) -> bool:
 
 
 class _Counter:
-    """Counts bytes of one file on top of those done before."""
+    """Counts bytes of one file on top of those done before. A client that is not wanted any more ends with the next."""
 
     def __init__(self, report: Report, plan: Plan, before: int) -> None:
+        self.wanted = True
         self._report = report
         self._plan = plan
         self._done = before
 
     def advance(self, count: float) -> None:
+        if not self.wanted:
+            raise StoppedError("The download was stopped.")
         self._done += int(count)
+        self.tell()
+
+    def tell(self) -> None:
         self._report.progress(self._plan.repository, self._done, self._plan.size)
 
     def bar_class(self) -> type[Any]:
@@ -268,6 +287,8 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
 
     try:
         yield
+    except LongMambaError:  # ours, raised while the client was telling how far it is
+        raise
     except errors.GatedRepoError as error:
         raise ModelError(
             f"{repository} asks you to accept its terms first",
@@ -285,6 +306,11 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
         ) from error
     except Exception as error:  # which HTTP library's errors come out changes with the client's version
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        if re.search("Connect|Timeout", type(error).__name__):
+            raise ModelError(
+                f"{repository} is not on this machine and the Hub was not reached: {reason}",
+                hint="connect and try again, or give the path of a model folder",
+            ) from error
         raise ModelError(
             f"downloading {repository} failed: {reason}",
             hint="try again: files that are whole are kept; --offline takes what was downloaded before",

@@ -13,7 +13,10 @@ class Report(Protocol):
         ...
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` bytes of a long piece of work called `what`."""
+        """`done` of `total` bytes of a long piece of work called `what`; total 0: not known yet.
+
+        Told several times a second, also while nothing moves; what it raises ends the work.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from longmamba_mlx.session import Notice
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """`done` of `total` bytes of what is downloaded or converted."""
+    """`done` of `total` bytes of what is downloaded or converted; total 0: not known yet."""
 
     what: str
     done: int

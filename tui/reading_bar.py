@@ -41,7 +41,8 @@ class ReadingBar(Vertical):
         """Show one of the events that come before `ReadDone`."""
         match event:
             case Fetching(what, done, total):
-                parts = [f"{words.size(done)} of {words.size(total)}", plain.one_line(what)]
+                sizes = f"{words.size(done)} of {words.size(total)}" if total > 0 else "asking the Hub"
+                parts = [sizes, plain.one_line(what)]
                 self._show("Getting", parts, min(done / total, 1.0) if total > 0 else None)
             case Loading(name):
                 self._show("Loading", [plain.one_line(name)], None)

@@ -52,5 +52,5 @@ class TerminalReport:
         if self._bar is None:
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(one_line(what, 60), total=total)
-        self._bar.update(self._tasks[what], completed=min(done, total), total=total)
+            self._tasks[what] = self._bar.add_task(one_line(what, 60), total=total or None)
+        self._bar.update(self._tasks[what], completed=min(done, total), total=total or None)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import _socket
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_HOLD_SECONDS = 20.0
 _API = re.compile(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?")
 _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)(?:\?.*)?")
 
@@ -25,6 +30,7 @@ class Hub:
     repositories: dict[str, Path] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
+    released: threading.Event = field(default_factory=threading.Event)  # what "hold" waits for
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, Range
     endpoint: str = ""
 
@@ -110,6 +116,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             self.connection.shutdown(2)
+        elif fault == "hold":
+            self.wfile.write(sent[: len(sent) // 2])
+            self.wfile.flush()
+            self.hub.released.wait(_HOLD_SECONDS)
+            with suppress(OSError):  # nobody waits for the rest any more
+                self.wfile.write(sent[len(sent) // 2 :])
         elif body:
             self.wfile.write(bytes([sent[0] ^ 1]) + sent[1:] if fault == "damage" else sent)
 
@@ -125,6 +137,26 @@ def _sibling(path: Path) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
         entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
     return entry
+
+
+def point_client_at(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the Hub's client ask this server, keep what it fetches in `cache`, and make no pauses between tries."""
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(socket.socket, "connect", _connect_here)
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+
+
+def _connect_here(self: socket.socket, address: object) -> None:
+    """The socket class's own connect, to this machine only."""
+    assert isinstance(address, tuple) and address[0] == "127.0.0.1", address
+    _socket.socket.connect(self, address)
 
 
 @contextmanager

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants, errors, file_download
+from huggingface_hub import constants, errors
 
 from longmamba_mlx.config import read_json
 from longmamba_mlx.convert import convert, hub
-from longmamba_mlx.errors import DiskError, LongMambaError, ModelError
+from longmamba_mlx.errors import DiskError, LongMambaError, ModelError, StoppedError
 from longmamba_mlx.loader import load_model
 from tests.convert.checkpoints import write_checkpoint
-from tests.convert.hub_server import COMMIT, Hub, serving
+from tests.convert.hub_server import COMMIT, Hub, point_client_at, serving
 
 NAME = "someone/tiny"
 
@@ -41,31 +41,11 @@ class Heard:
 @pytest.fixture
 def server(tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one model, the client pointed at it, and no pauses between tries."""
-    connect = _unguarded_connect()
-    monkeypatch.setattr(socket.socket, "connect", connect)
     write_checkpoint(tmp_path / "remote", "transformers-4-mamba", shards=2)
     with serving() as running:
         running.repositories[NAME] = tmp_path / "remote"
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
-        monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+        point_client_at(running, tmp_path / "cache", monkeypatch)
         yield running
-
-
-def _unguarded_connect():
-    """The socket class's own connect, to this machine only."""
-    import _socket
-
-    def connect(self: socket.socket, address: object) -> None:
-        assert isinstance(address, tuple) and address[0] == "127.0.0.1", address
-        _socket.socket.connect(self, address)
-
-    return connect
 
 
 @pytest.mark.parametrize("text", ["state-spaces/mamba-130m-hf", "a/b", "tiiuae/Falcon3-Mamba-7B-Instruct"])
@@ -205,6 +185,46 @@ def test_bytes_of_the_clients_new_storage_count_once() -> None:
     assert [done for done, _ in heard.bytes] == [47, 107]
 
 
+class Impatient(Heard):
+    """Wants no more once something of the weights is there; notes when that was."""
+
+    stopped_at = 0.0
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        super().progress(what, done, total)
+        if done > 10_000:
+            self.stopped_at = self.stopped_at or time.monotonic()
+            raise StoppedError("The download was stopped.")
+
+
+@pytest.mark.parametrize("fault", ["hold", ""])
+def test_a_download_that_nobody_wants_ends_at_once(tmp_path: Path, server: Hub, fault: str) -> None:
+    """Also while the server says nothing: the stop is the report's own error, not a failed download."""
+    server.faults["model-00001-of-00002.safetensors"] = [fault]
+    heard = Impatient()
+    with pytest.raises(StoppedError, match="was stopped"):
+        convert(NAME, tmp_path / "mlx", report=heard)
+    assert time.monotonic() - heard.stopped_at < 2 and not (tmp_path / "mlx").exists()
+    server.released.set()
+    convert(NAME, tmp_path / "mlx")
+    assert load_model(tmp_path / "mlx")
+
+
+def test_somebody_who_waits_for_a_silent_server_is_told_again_and_again(tmp_path: Path, server: Hub) -> None:
+    server.faults["model-00001-of-00002.safetensors"] = ["hold"]
+    heard = Heard()
+    progress = heard.progress
+
+    def count(what: str, done: int, total: int) -> None:
+        progress(what, done, total)
+        if heard.bytes.count((done, total)) >= 3:
+            server.released.set()
+
+    heard.progress = count  # type: ignore[method-assign]
+    convert(NAME, tmp_path / "mlx", report=heard)
+    assert server.released.is_set() and load_model(tmp_path / "mlx")
+
+
 def test_no_room_is_said_before_anything_is_fetched(
     tmp_path: Path, server: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +255,7 @@ def test_what_the_hub_refuses(tmp_path: Path, server: Hub) -> None:
 
 def test_an_unreachable_hub(tmp_path: Path, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ModelError, match=r"failed|not reached") as caught:
+    with pytest.raises(ModelError, match="the Hub was not reached") as caught:
         convert(NAME, tmp_path / "mlx")
     assert caught.value.hint and "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="not on this machine"):
