@@ -173,6 +173,19 @@ class Actions:
         if talk is not None:
             await self.resume(talk)
 
+    async def resume_last(self) -> None:
+        """Go on with the last talk about what is open, or the last of all."""
+        diary, desk = self._screen.diary, self._screen.conductor.desk
+        paths = desk.paths or desk.last_paths
+        talks = [await diary.latest_about(paths)] if paths else await diary.talks(limit=1)
+        if talks and talks[0] is not None:
+            await self.resume(talks[0])
+        elif diary.store is None:
+            self._screen.status.flash("Talks are not kept: the chat was started with --no-save")
+        else:
+            about = f" about {', '.join(Path(path).name for path in paths)}" if paths else ""
+            self._screen.status.flash(f"No talk{about} is kept · F4 lists all talks")
+
     async def resume(self, talk: Talk) -> None:
         """Show an earlier talk, and open what it is about. Raises UsageError while something runs."""
         screen = self._screen

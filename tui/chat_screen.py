@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -140,17 +140,25 @@ class ChatScreen(Screen[None]):
             await self.actions.ask(message.text.strip())
 
     def command(self, line: str) -> None:
-        """Do what a line that begins with / says, or say why not. What asks the user something goes on meanwhile."""
-        self.run_worker(self._command(line), group="commands")
+        """Do what a line that begins with / says."""
+        self._attempt(self._command(line))
 
     async def _command(self, line: str) -> None:
-        try:
-            command, argument = commands.parse(line)
-            pending = command.run(self.actions, argument)
-            if inspect.isawaitable(pending):
-                await pending
-        except LongMambaError as error:
-            await self.log_view.error(str(error), error.hint)
+        command, argument = commands.parse(line)
+        pending = command.run(self.actions, argument)
+        if inspect.isawaitable(pending):
+            await pending
+
+    def _attempt(self, work: Awaitable[None]) -> None:
+        """Do something, or say why not. What asks the user something goes on meanwhile."""
+
+        async def attempt() -> None:
+            try:
+                await work
+            except LongMambaError as error:
+                await self.log_view.error(str(error), error.hint)
+
+        self.run_worker(attempt(), group="commands")
 
     def action_command(self, name: str) -> None:
         """A key that does the same as a command."""
@@ -186,12 +194,9 @@ class ChatScreen(Screen[None]):
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen())
 
-    async def action_resume(self) -> None:
+    def action_resume(self) -> None:
         """Go on with the last talk about what is open, or the last of all."""
-        paths = self.paths or self.conductor.desk.last_paths
-        talks = [await self.diary.latest_about(paths)] if paths else await self.diary.talks(limit=1)
-        if talks and talks[0] is not None:
-            await self.actions.resume(talks[0])
+        self._attempt(self.actions.resume_last())
 
     def watch_keeping(self, keeping: bool) -> None:
         self.query_one("#ask").border_subtitle = (
@@ -238,9 +243,9 @@ class ChatScreen(Screen[None]):
         self.library.leave()
 
     @on(StartMenu.Resumed)
-    async def resume_chosen(self, message: StartMenu.Resumed) -> None:
+    def resume_chosen(self, message: StartMenu.Resumed) -> None:
         """Go on with an earlier talk."""
-        await self.actions.resume(message.talk)
+        self._attempt(self.actions.resume(message.talk))
 
     @on(StartMenu.Wanted)
     def run_chosen(self, message: StartMenu.Wanted) -> None:

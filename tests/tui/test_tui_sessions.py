@@ -97,6 +97,30 @@ async def test_the_first_screen_goes_on_with_a_talk_and_reopens_its_document(sto
         assert "It is Ahab." in said(pilot) and not app.chat.query(StartMenu)
 
 
+async def test_going_on_while_an_answer_comes_is_refused_in_one_line(store: TalkStore, book: str) -> None:
+    store.put(store.begin("Whales", "moby.txt", (book,), "demo"), 0, Exchange("Who?", stage=Stage.DONE))
+    async with chat(store, book) as (app, pilot, session):
+        session._free.clear()
+        await type_line(pilot, "Who hunts?")
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: "✗ An answer is coming Esc stops it." in said(pilot))
+        session.free()
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        assert "It is Ahab." in said(pilot) and app.is_running
+
+
+async def test_where_there_is_no_talk_to_go_on_with_that_is_said(store: TalkStore, book: str, tmp_path: Path) -> None:
+    async with chat(store, book) as (app, pilot, _):
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: "No talk about moby.txt is kept · F4 lists all talks" in said(pilot))
+    app = ChatApp(lambda: FakeSession().free(), [book], store=None, clock=FakeClock())
+    app.animation_level = "none"
+    async with app.run_test(size=(100, 40)) as pilot:
+        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: "Talks are not kept: the chat was started with --no-save" in said(pilot))
+
+
 async def test_going_on_while_the_document_is_read_does_not_read_it_twice(store: TalkStore, book: str) -> None:
     store.put(store.begin("Whales", "moby.txt", (book,), "demo"), 0, Exchange("Who?", stage=Stage.DONE))
     session = FakeSession()
