@@ -137,6 +137,7 @@ class ChatScreen(Screen[None]):
         if message.text.startswith("/"):
             self.command(message.text)
         else:
+            self.library.give_way()
             await self.actions.ask(message.text.strip())
 
     def command(self, line: str) -> None:
@@ -145,6 +146,8 @@ class ChatScreen(Screen[None]):
 
     async def _command(self, line: str) -> None:
         command, argument = commands.parse(line)
+        if not command.shows_text:
+            self.library.give_way()
         pending = command.run(self.actions, argument)
         if inspect.isawaitable(pending):
             await pending
@@ -156,6 +159,7 @@ class ChatScreen(Screen[None]):
             try:
                 await work
             except LongMambaError as error:
+                self.library.give_way()
                 await self.log_view.error(str(error), error.hint)
 
         self.run_worker(attempt(), group="commands")
@@ -189,7 +193,8 @@ class ChatScreen(Screen[None]):
         self.query_one(CommandHints).show(message.text_area.text)
 
     async def action_stop(self) -> None:
-        await self.actions.stop()
+        if self.conductor.busy or not self.library.give_way():
+            await self.actions.stop()
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen())

@@ -30,6 +30,11 @@ class Command:
         return f"/{self.name} {self.argument}".rstrip()
 
     @property
+    def shows_text(self) -> bool:
+        """Whether what it does is seen in the text, not in the talk."""
+        return self.part == _TEXT
+
+    @property
     def needs_argument(self) -> bool:
         """Whether it cannot be run as it is."""
         return bool(self.argument) and not self.argument.startswith("[")

@@ -87,6 +87,13 @@ class Library:
             self.hide()
         self._screen.prompt.focus()
 
+    def give_way(self) -> bool:
+        """Take away a text that lies over the talk, so that what comes there is seen; whether there was one."""
+        over = self._screen.has_class("-over") and not self.beside
+        if over:
+            self.hide()
+        return over
+
     def follow(self, passage: PassageView.Chosen) -> None:
         """Show a passage in its book. Raises UsageError when that book is not on the shelf."""
         shown = self._reader.pane.book

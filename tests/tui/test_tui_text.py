@@ -100,6 +100,26 @@ async def test_find_walks_through_the_matches_and_says_where_it_is() -> None:
         await wait_until(pilot, lambda: "“].*[/” is not in the text" in said(pilot))
 
 
+async def test_a_text_over_the_talk_gives_way_to_what_comes_there() -> None:
+    async with reading(FakeSession().free(), NARROW) as (app, pilot):
+        reader = app.chat.query_one(Reader)
+
+        async def find() -> None:
+            await type_line(pilot, "/find Line 7")
+            await wait_until(pilot, lambda: reader.showing and "1 of 12" in said(pilot))
+
+        for line, wanted in (
+            ("Who?", "It is Ahab."), ("/books", "moby.txt · 4,000 tokens"), ("/nothing", "✗ No command /nothing"),
+        ):  # fmt: skip
+            await find()
+            await type_line(pilot, line)
+            await wait_until(pilot, lambda line=wanted: not reader.showing and line in said(pilot))
+        await find()
+        app.chat.prompt.focus()
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not reader.showing)
+
+
 async def test_find_crosses_line_ends_and_needs_words_and_a_text() -> None:
     app = make_app(FakeSession(text="The white\nwhale.\n" + "x\n" * 99))
     async with app.run_test(size=WIDE) as pilot:
