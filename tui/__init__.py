@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from longmamba_mlx.tui.app import ChatApp
     from longmamba_mlx.tui.protocol import SessionFactory
 
 __all__ = ["run_chat"]
 
 _JOIN_SECONDS = 10.0
+_KEEP_SECONDS = 1.0  # for the last exchange, which the screen's thread puts into the file
 # Libraries that load models like to draw bars and warnings over the screen.
 _QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
 # Milliseconds until Esc is taken for the key and not for the beginning of another one's code; Textual waits 100.
@@ -25,19 +29,22 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
 
     `session_factory` is called on the engine's thread, after the first frame. `save`: keep the talk and the choice
     of colours. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
-    (Textual has shown the traceback).
+    (Textual has shown the traceback). A closed terminal ends the process, after what was read is kept.
     """
     for name, value in (_QUIET | _ESCAPE).items():
         os.environ.setdefault(name, value)  # before Textual is imported
     from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
+    from longmamba_mlx.tui.hangup import watch_terminal
     from longmamba_mlx.tui.talks import TalkStore
 
     files = [str(Path(path).expanduser().absolute()) for path in paths]  # a talk is found again from any folder
     app = ChatApp(session_factory, files, store=TalkStore(talk_file()) if save else None)
+    watch = watch_terminal(lambda: _end_without_terminal(app))
     try:
         result = app.run()
     finally:
+        watch.set()
         app.engine.close()
         ended = app.engine.join(_JOIN_SECONDS)
     code = app.return_code or result or 0
@@ -48,12 +55,23 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     return code
 
 
+def _end_without_terminal(app: ChatApp) -> None:
+    """Keep what was read and said, then end the process."""
+    from longmamba_mlx.tui.hangup import HUNG_UP
+
+    app.engine.close()
+    app.engine.join(_JOIN_SECONDS)
+    time.sleep(_KEEP_SECONDS)
+    _leave_at_once(HUNG_UP)
+
+
 def _leave_at_once(code: int) -> None:
     """End the process while the engine is still inside MLX.
 
     A thread that is computing while the interpreter and MLX take themselves down crashes. Files are written
     whole under their final name or not at all, so nothing is lost by not waiting longer.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody may be there to read it
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

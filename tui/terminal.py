@@ -12,7 +12,7 @@ def reattach_keyboard() -> bool:
     Call it when standard input has been read to its end. True when keys can be read afterwards. A closed
     `sys.stdin` is fine: Textual reads from the descriptor behind `sys.__stdin__`, which is restored here.
     """
-    if not _is_terminal(0):
+    if not has_keyboard():
         try:
             keyboard = os.open("/dev/tty", os.O_RDWR)
         except OSError:
@@ -26,9 +26,14 @@ def reattach_keyboard() -> bool:
     return True
 
 
+def has_keyboard() -> bool:
+    """Whether standard input is a terminal, and one that is still there."""
+    return _is_terminal(0)
+
+
 def why_no_chat() -> str | None:
     """Why a chat cannot be shown here, as one line; None when it can. Call it after `reattach_keyboard`."""
-    if not _is_terminal(0):
+    if not has_keyboard():
         return "standard input is not a terminal"
     if not _is_terminal(1):
         return "standard output is not a terminal"

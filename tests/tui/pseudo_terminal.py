@@ -98,12 +98,18 @@ class Terminal:
             pass
         return self.process.returncode
 
+    def hang_up(self) -> None:
+        """The window is closed, or the connection is lost."""
+        for end in (self.master, self.slave):
+            os.close(end)
+        self.master = self.slave = -1
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
+        if self.master >= 0:
+            self.hang_up()
 
     def read(self, seconds: float) -> bool:
         """Take in what is written within so many seconds; False when nothing was."""

@@ -86,6 +86,14 @@ def test_leaving_in_the_middle_of_a_reading_keeps_it(start: type[Terminal], leav
     assert (told in chat.text) == (leave == "SIGTERM")
 
 
+@pytest.mark.parametrize("mode", ["plain", "reading"])
+def test_a_closed_window_ends_the_program(start: type[Terminal], mode: str) -> None:
+    chat = start(mode)
+    chat.wait_for("Ask about book.txt" if mode == "plain" else "Reading")
+    chat.hang_up()
+    assert chat.process.wait(10) != 0
+
+
 def test_another_size_is_drawn_anew(start: type[Terminal]) -> None:
     chat = start("plain")
     chat.wait_for("Ask about book.txt")
