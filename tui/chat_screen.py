@@ -48,7 +48,6 @@ class ChatScreen(Screen[None]):
     """One conversation about what is open."""
 
     CSS_PATH = "chat_screen.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (110, "-roomy")]  # noqa: RUF012 - Textual's own
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
         Binding("f1", "help", "Help", show=False),

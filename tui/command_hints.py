@@ -8,10 +8,11 @@ from textual.widgets import Static
 from longmamba_mlx.tui import commands, plain
 
 _ROWS = 8
+_OTHERS = 8  # rows that the prompt, the lines above and below it and some of the talk want
 
 
 class CommandHints(Static):
-    """One line per matching command, at most eight; not there while a question is typed."""
+    """One line per matching command, as many as there is room for; not there while a question is typed."""
 
     def show(self, line: str) -> None:
         """Show the commands that `line` may become."""
@@ -19,7 +20,8 @@ class CommandHints(Static):
         self.set_class(bool(found), "-shown")
         if not found:
             return
-        shown = found if len(found) <= _ROWS else found[: _ROWS - 1]
+        rows = max(min(self.app.size.height - _OTHERS, _ROWS), 2)
+        shown = found if len(found) <= rows else found[: rows - 1]
         width = max(len(command.usage) for command in shown) + 2
         lines = [
             Content.assemble((command.usage.ljust(width), "bold $primary"), (command.summary, plain.DIM))

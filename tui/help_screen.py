@@ -67,4 +67,4 @@ def _table(rows: Iterable[tuple[str, str]]) -> ComposeResult:
     with Grid(classes="table"):
         for left, right in rows:
             yield Static(Content.styled(left, "bold"), markup=False)
-            yield Static(right, markup=False)
+            yield Static(right, classes="says", markup=False)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from longmamba_mlx.passages import Passage
+from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.chat_log import ChatLog
+from longmamba_mlx.tui.exchange import Exchange
 from longmamba_mlx.tui.prompt import Prompt
 from longmamba_mlx.tui.reading_bar import ReadingBar
 from longmamba_mlx.tui.status_line import StatusLine
+from longmamba_mlx.tui.talks import TalkStore
 from longmamba_mlx.tui.title_bar import TitleBar
 from tests.tui.fakes import FakeSession
-from tests.tui.helpers import make_app, ready, screen_text, type_line, wait_until
+from tests.tui.helpers import FakeClock, make_app, ready, said, screen_text, type_line, wait_until
 
 PASSAGE = Passage(12, 0, 1, "He said that it is Ahab. " * 20, "A chapter with a rather long title", False)
 
@@ -119,3 +124,28 @@ async def test_no_color_leaves_words_and_marks(monkeypatch: pytest.MonkeyPatch) 
         await wait_until(pilot, lambda: "not found in the document" in screen_text(pilot))
         await type_line(pilot, "/x")
         assert "✗ No command /x" in screen_text(pilot)
+
+
+async def test_a_small_terminal_shows_what_every_dialog_is_for(tmp_path: Path) -> None:
+    store = TalkStore(tmp_path / "talks.sqlite")
+    for number in range(12):
+        store.put(store.begin(f"Talk {number} " + "about whales " * 9, "b", ("b",), "demo"), 0, Exchange("Who?"))
+    app = ChatApp(lambda: FakeSession().free(), ["moby.txt"], store=store, clock=FakeClock())
+    app.animation_level = "none"
+    async with app.run_test(size=(40, 10)) as pilot:
+        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        app.chat.prompt.put("/")
+        await wait_until(pilot, lambda: "/open FILE" in screen_text(pilot))
+        assert "❯ /" in screen_text(pilot) and "and /add /books" in screen_text(pilot)
+        app.chat.prompt.put("line\n" * 20)
+        await wait_until(pilot, lambda: app.chat.query_one(StatusLine).region.y == 9)
+        app.chat.prompt.put("")
+        await pilot.press("f1")
+        await wait_until(pilot, lambda: "New line; Shift+Enter" in said(pilot))
+        await pilot.press("escape", "f4", "up")
+        await wait_until(pilot, lambda: "Search in titles" in said(pilot) and "Talk 0" in said(pilot))
+        await pilot.press("ctrl+d")
+        await wait_until(pilot, lambda: "Keep (n)" in said(pilot) and "Delete (y)" in said(pilot))
+        await pilot.press("n", "escape")
+        await type_line(pilot, "/model")
+        await wait_until(pilot, lambda: "demo-mamba1" in said(pilot) and "Another: a folder" in said(pilot))
