@@ -222,7 +222,7 @@ class Opening:
             self.store.save(book.key, book.state, book.thresholds(), book.info(), kept=book.kept, text_map=text_map,
                             ids=points.digest())  # fmt: skip
         except DiskError as error:
-            self.notes.append(f"Not remembered: {error}")
+            self.notes.append(f"Not remembered: {error} {error.hint or ''}".rstrip())
             return False
         try:
             points.write_places()

@@ -38,6 +38,7 @@ MAX_DATA = 8 << 30
 DATA_DIGEST = "sha256"
 HEADER_DIGEST = "header_sha256"
 _UNSIGNED = "0" * 64
+_NAME = 40  # characters of a file's name in an error
 _TEMPORARY = re.compile(r"\.tmp-(\d{1,10})-[0-9a-f]{12}")
 _KINDS = (("uint", "U"), ("int", "I"), ("float", "F"))
 _FROM_NUMPY = {"bool": "BOOL", "bfloat16": "BF16"} | {
@@ -92,7 +93,8 @@ def _raise_disk_error(target: Path, number: int | None, reason: str) -> NoReturn
         hint = f"Create the folder {folder} first, or choose another one."
     else:
         hint = f"Check the disk that holds {folder} and the space left on it."
-    raise DiskError(f"Cannot write {target.name!r}: {reason}.", hint=hint) from None
+    name = target.name if len(target.name) <= _NAME else f"{target.name[:_NAME]}…"  # digests say nothing
+    raise DiskError(f"Cannot write {name!r}: {reason}.", hint=hint) from None
 
 
 def _sync(path: Path) -> None:

@@ -136,10 +136,8 @@ class TalkStore:
                 with database:
                     yield database
         except sqlite3.Error as error:
-            raise DiskError(
-                f"The sessions in {self._path} cannot be used: {error}.",
-                hint="Move the file away to begin with an empty list; the chat goes on without it.",
-            ) from None
+            hint = f"{_advice(error, self._path.parent)}; the chat goes on without."
+            raise DiskError(f"The sessions in {self._path} cannot be used: {error}.", hint=hint) from None
 
 
 # One `?` per column: a word has to stand in one of them.
@@ -147,6 +145,16 @@ _MATCHES = (
     "(title LIKE ? ESCAPE '\\' OR document LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM exchanges WHERE talk = id"
     " AND (question LIKE ? ESCAPE '\\' OR answer LIKE ? ESCAPE '\\')))"
 )
+
+
+def _advice(error: sqlite3.Error, folder: Path) -> str:
+    """What can be done about a file that cannot be used, by the kind of what went wrong."""
+    kind = getattr(error, "sqlite_errorname", None) or ""
+    if kind.startswith("SQLITE_FULL"):
+        return f"Free some space on the disk that holds {folder}"
+    if kind.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
+        return f"Make the folder {folder} writable, or set LONGMAMBA_HOME to another one"
+    return "Move the file away to begin with an empty list"
 
 
 def _migrate(database: sqlite3.Connection) -> None:

@@ -132,6 +132,15 @@ def test_every_write_may_fail(tmp_path: Path, number: int) -> None:
         assert os.listdir(tmp_path) == ["state.bin"]
 
 
+def test_a_digest_does_not_fill_the_line_that_tells_why(tmp_path: Path) -> None:
+    def full(draft: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DiskError, match="No space left") as caught:
+        safeio.write_atomic(tmp_path / f"{'ab' * 32}.safetensors", full)
+    assert len(str(caught.value)) < 90 and "Free some space" in str(caught.value.hint)
+
+
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.fsync
 

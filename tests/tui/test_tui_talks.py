@@ -134,6 +134,29 @@ def test_a_newer_file_is_left_alone_and_a_broken_one_is_one_line(store: TalkStor
         store.talks()
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("SQLITE_FULL", "Free some space"),
+        ("SQLITE_CANTOPEN", "writable, or set LONGMAMBA_HOME"),
+        ("SQLITE_READONLY_DBMOVED", "writable, or set LONGMAMBA_HOME"),
+        ("SQLITE_NOTADB", "Move the file away"),
+    ],
+)
+def test_the_advice_fits_what_went_wrong(
+    store: TalkStore, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        error = sqlite3.OperationalError("it failed")
+        error.sqlite_errorname = name
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", fail)
+    with pytest.raises(DiskError, match="it failed") as caught:
+        store.talks()
+    assert advice in str(caught.value.hint) and "the chat goes on without" in str(caught.value.hint)
+
+
 def test_records_that_cannot_be_understood_are_left_out(store: TalkStore, tmp_path: Path) -> None:
     talk = store.begin("One", "moby.txt", (), "demo")
     for position in range(5):
