@@ -69,7 +69,7 @@ class AnswerView(GroundVertical):
         mark = plain.one_line(self.reply.mark)
         if answer is None:
             return Content.styled(mark, "$text-warning")
-        rate = words.rate(answer.tokens / answer.seconds) if answer.seconds > 0 else ""
+        rate = words.rate_of(answer.tokens, answer.seconds)
         tokens = f"{words.count(answer.tokens)} token{'s' * (answer.tokens != 1)}"
         detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
         return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)

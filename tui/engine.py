@@ -154,7 +154,9 @@ def _events(session: SessionLike, job: Job) -> Iterator[Event]:
             session.switch(index)
         case Forget():
             key = session.forget()
-            yield Notice("Forgotten: its state is deleted" if key else "There was nothing remembered of it")
+            title = session.books[session.current].title
+            forgotten = f"Forgotten: what was remembered of {title} is deleted; it stays open here"
+            yield Notice(forgotten if key else f"Nothing was remembered of {title}")
         case _:
             session.reset_talk()
             yield Notice("The talk begins afresh: the next /keep question starts from the document alone")

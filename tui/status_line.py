@@ -46,8 +46,7 @@ class StatusLine(Horizontal):
 
     def answered(self, answer: Answer) -> None:
         """Show how fast the last answer came."""
-        if answer.seconds > 0:
-            self._rate = words.rate(answer.tokens / answer.seconds)
+        self._rate = words.rate_of(answer.tokens, answer.seconds) or self._rate
         self._show()
 
     def memory(self, size: int) -> None:

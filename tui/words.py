@@ -42,6 +42,11 @@ def rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:,.0f} tok/s" if tokens_per_second >= 10 else f"{tokens_per_second:.1f} tok/s"
 
 
+def rate_of(tokens: int, seconds: float) -> str:
+    """How fast an answer came; "" where so few tokens tell nothing about it."""
+    return rate(tokens / seconds) if tokens > 1 and seconds > 0 else ""
+
+
 def parameters(number: int) -> str:
     """1_340_000_000 -> "1.3 B parameters"."""
     for limit, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):

@@ -112,7 +112,7 @@ async def test_ctrl_c_copies_selected_text_and_does_not_stop() -> None:
 
 @pytest.mark.parametrize(
     ("found", "pieces", "shown"),
-    [(False, ("not given",), "not found in the document · 1 token ·"), (True, (), "no answer · 0 tokens")],
+    [(False, ("not given",), "not found in the document · 1 token"), (True, (), "no answer · 0 tokens")],
 )
 async def test_how_an_answer_ended_is_said(found: bool, pieces: tuple[str, ...], shown: str) -> None:
     session = FakeSession(found=found, pieces=pieces).free()

@@ -155,7 +155,7 @@ async def test_forget_asks_first() -> None:
             await pilot.press(answer)
             await wait_until(pilot, lambda: app.screen is app.chat and not app.chat.conductor.busy)
             assert session.done == done
-        await wait_until(pilot, lambda: "Forgotten: its state is deleted" in said(pilot))
+        await wait_until(pilot, lambda: "of moby.txt is deleted; it stays open here" in said(pilot))
 
 
 async def test_another_model_or_filter_reads_the_book_again() -> None:

@@ -57,6 +57,11 @@ def test_rates(rate: float, text: str) -> None:
     assert words.rate(rate) == text
 
 
+@pytest.mark.parametrize(("tokens", "seconds", "text"), [(5, 0.1, "50 tok/s"), (1, 30.0, ""), (0, 0.2, ""), (9, 0, "")])
+def test_an_answer_of_a_token_or_none_has_no_speed(tokens: int, seconds: float, text: str) -> None:
+    assert words.rate_of(tokens, seconds) == text
+
+
 def test_parameters() -> None:
     assert [words.parameters(n) for n in (900, 1_340_000, 1_340_000_000)] == [
         "900 parameters",
