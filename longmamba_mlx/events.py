@@ -84,6 +84,7 @@ class Answer:
     """A whole answer. `found` is False when the model says that the document does not tell.
 
     `finish_reason` is "stop" (the model ended), "length" (`max_tokens` reached) or "stopped" (on request).
+    `not_in_text`: numbers and codes of the answer that stand nowhere in the document, word for word.
     """
 
     question: str
@@ -93,6 +94,12 @@ class Answer:
     tokens: int
     seconds: float
     finish_reason: str
+    not_in_text: tuple[str, ...] = ()
+
+    @property
+    def doubt(self) -> str:
+        """What a reader should be told of its numbers and codes, "" when all of them stand in the document."""
+        return f"not word for word in the text: {', '.join(self.not_in_text)}" if self.not_in_text else ""
 
 
 @dataclass(frozen=True, slots=True)

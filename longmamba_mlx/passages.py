@@ -20,6 +20,10 @@ from longmamba_mlx.largetext import Text, text_between
 from longmamba_mlx.passagefile import Stop, open_index, place_map
 
 _WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
+_ENUMERATOR = re.compile(r"^\s*\d+[.)]\s", re.M)  # of a list: it is no part of what is said
+_CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")
+_AROUND = " .,;:!?\"'“”‘’«»()[]*_`"
+_UNITS = "%$€£#°"
 _MOST_WORDS = 64
 _CANDIDATES = 100
 # Words that say nothing about a place. A question made of nothing else is searched with them.
@@ -98,6 +102,19 @@ class PassageIndex:
             _passage(row, *texts[row], places, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)]
         )
 
+    def not_in_text(self, answer: str, *, end: int | None = None, should_stop: Stop | None = None) -> tuple[str, ...]:
+        """The numbers and codes of an answer, each once, that stand nowhere before character `end`, word for word.
+
+        Raises StoppedError while the index is built.
+        """
+        codes = _codes(answer)
+        if not codes:
+            return ()
+        with self._lock:
+            database, _ = self._open(should_stop)
+            last = _count(database, end)
+            return tuple(code for code in codes if not self._stands(database, code, last, end))
+
     def best(self, question: str, limit: int) -> tuple[Passage, ...]:
         """The `limit` passages most related to a question, in the document's order: what to read again before it."""
         return tuple(sorted(self.search(question, "", limit), key=lambda passage: passage.start))
@@ -107,6 +124,12 @@ class PassageIndex:
             database = open_index(self._document, self._file, should_stop)
             self._opened = database, place_map(database, self._document)
         return self._opened
+
+    def _stands(self, database: sqlite3.Connection, code: str, last: int, end: int | None) -> bool:
+        """Whether one of the passages up to number `last` has a code, word for word."""
+        written = _standing_alone(_plain(code))
+        rows = _matching(database, f'"{" ".join(_WORD.findall(code))}"', last)
+        return any(written.search(_plain(self._text(database, row, end)[1])) for row in rows)
 
     def _text(self, database: sqlite3.Connection, number: int, end: int | None) -> tuple[int, str]:
         """Where a passage begins, and its text up to character `end`."""
@@ -133,12 +156,17 @@ def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str],
         queries.append(_join([*asked, *telling] or told, "OR"))
     rows: dict[int, None] = {}
     for query in queries:
-        found = database.execute(
-            "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid <= ? ORDER BY rank LIMIT ?",
-            (query, last, _CANDIDATES),
-        )
-        rows.update(dict.fromkeys(row for (row,) in found))
+        rows.update(dict.fromkeys(_matching(database, query, last)))
     return list(rows)
+
+
+def _matching(database: sqlite3.Connection, query: str, last: int) -> list[int]:
+    """The best of the passages up to number `last` for an FTS5 query."""
+    found = database.execute(
+        "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid <= ? ORDER BY rank LIMIT ?",
+        (query, last, _CANDIDATES),
+    )
+    return [row for (row,) in found]
 
 
 def _rarity(database: sqlite3.Connection, words: list[str], total: int) -> dict[str, float]:
@@ -182,7 +210,19 @@ def _plain(text: str) -> str:
 
 def _verbatim(answer: str, words: list[str]) -> re.Pattern[str] | None:
     """What a passage must hold to be a quote; None when the answer says nothing ("Yes.", "It is not.")."""
-    plain = _plain(answer).strip(" .,;:!?\"'“”‘’«»()[]*_`")
+    plain = _plain(answer).strip(_AROUND)
     if not plain or all(word in _COMMON for word in words):
         return None
+    return _standing_alone(plain)
+
+
+def _standing_alone(plain: str) -> re.Pattern[str]:
+    """Finds this as whole words in what `_plain` gives."""
     return re.compile(rf"(?<!\w){re.escape(plain)}(?!\w)")
+
+
+def _codes(answer: str) -> list[str]:
+    """What has a digit in it, without what stands around it: "It is (A-113)." -> A-113."""
+    text = _ENUMERATOR.sub("", unicodedata.normalize("NFC", answer))
+    found = (match[0].strip(_AROUND + _UNITS) for match in _CODE.finditer(text))
+    return list(dict.fromkeys(code for code in found if code))[:_MOST_WORDS]

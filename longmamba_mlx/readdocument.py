@@ -179,8 +179,11 @@ class ReadDocument:
         passages = self._passages(question, reply.text, 3, end, should_stop) if form.found(reply.text) else ()
         # Nothing in the document has a telling word of the question or the answer: it cannot come from there.
         found = form.found(reply.text) and passages != ()
-        seconds = time.monotonic() - started
-        yield Answered(Answer(question, reply.text, found, passages or (), len(reply.ids), seconds, reply.reason))
+        not_in_text = self._not_in_text(reply, end, should_stop) if form.found(reply.text) else ()
+        spent = time.monotonic() - started
+        yield Answered(
+            Answer(question, reply.text, found, passages or (), len(reply.ids), spent, reply.reason, not_in_text)
+        )
 
     def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
         """The character at which a place ends; None for the whole document."""
@@ -236,6 +239,15 @@ class ReadDocument:
             return None if index is None else index.search(question, answer, limit, end=end, should_stop=should_stop)
         except DiskError:
             return None
+
+    def _not_in_text(self, reply: Reply, end: int | None, should_stop: Stop | None) -> tuple[str, ...]:
+        """Numbers and codes of an answer that the first `end` characters do not have; () where nobody can tell."""
+        index = self.index()
+        whole = reply.text if reply.reason == "stop" else reply.text.rpartition(" ")[0]  # the last word may be cut
+        try:
+            return () if index is None else index.not_in_text(whole, end=end, should_stop=should_stop)
+        except DiskError:
+            return ()
 
     def _again(self, question: str, count: int, end: int | None, should_stop: Stop | None) -> NDArray[np.uint32]:
         """The ids of the `count` passages that have most to do with a question, in the document's order."""

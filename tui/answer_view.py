@@ -51,7 +51,8 @@ class AnswerView(GroundVertical):
         if not self.reply.text and answer.text:
             self.write(answer.text)
         ends = {"stopped": "stopped", "length": f"cut off after {words.count(answer.tokens)} tokens"}
-        self.reply.mark = ends.get(answer.finish_reason, "" if answer.found else "not found in the document")
+        end = ends.get(answer.finish_reason, "" if answer.found else "not found in the document")
+        self.reply.mark = " · ".join(part for part in (end, answer.doubt) if part)
         self.say(self._ending(answer))
         await self.mount_all(self._passages(answer))
 

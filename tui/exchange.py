@@ -81,7 +81,8 @@ class Exchange:
             answer = reply["answer"]
             if answer is not None:
                 passages = tuple(Passage(**passage) for passage in answer["passages"])
-                answer = Answer(**(answer | {"passages": passages}))
+                missing = tuple(str(code) for code in answer.get("not_in_text", ()))
+                answer = Answer(**(answer | {"passages": passages, "not_in_text": missing}))
             replies.append(Reply(str(reply["name"]), str(reply["text"]), str(reply["mark"]), answer))
         return cls(sanitize(str(data["question"])), How(**data["how"]), str(data["book"]), Stage.DONE, replies)
 

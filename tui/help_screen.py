@@ -36,7 +36,7 @@ _ABOUT = (
     "each stretch the filter let into the long memory, not what the model knows. A small model can be wrong: "
     "related passages are "
     "found by searching the text after the answer. Only where it says ✓ quote does the answer stand in the "
-    "document word for word."
+    "document word for word; numbers and codes that stand nowhere in it are named under the answer."
 )
 
 

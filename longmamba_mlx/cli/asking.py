@@ -49,6 +49,8 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
             else:
                 print("" if way.stream else answer.text, flush=True)
                 _say_not_found(answer)
+                if answer.doubt:
+                    print(f"Note: {answer.doubt}.", file=sys.stderr)
         if interrupts.hit:
             raise KeyboardInterrupt
     return found
@@ -93,6 +95,7 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
         "answer": answer.text,
         "found": answer.found,
         "finish_reason": answer.finish_reason,
+        "not_in_text": answer.not_in_text,
         "passages": [asdict(passage) for passage in answer.passages],
         "tokens": answer.tokens,
         "tokens_read": done.tokens,

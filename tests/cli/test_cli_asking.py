@@ -54,16 +54,33 @@ def test_a_talk_is_kept_on_request(run: Run, file: str, tmp_path: Path) -> None:
 
 def test_an_answer_from_nowhere_is_told(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model says something about a thing that the document has no word of."""
-    from longmamba_mlx import reply
-    from longmamba_mlx.api import load
-
-    ids = load("demo").tokenizer.encode(" Kangaroo")
-    monkeypatch.setattr(reply, "generate", lambda *_, **__: iter(ids.tolist()))
+    says(monkeypatch, " Kangaroo")
     path = tmp_path / "plain.txt"
     path.write_text("It was a dark night, and little else is known of it. " * 8, encoding="utf-8")
     result = run("ask", "--file", str(path), "--fail-if-not-found", "Which animal?")
     assert (result.code, result.out) == (3, "Kangaroo\n") and "not found in the document: no word" in result.err
     assert json.loads(run("ask", "--file", str(path), "--json", "Which animal?").out)["found"] is False
+
+
+def says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let the built-in model answer this, and then end."""
+    from longmamba_mlx import reply
+    from longmamba_mlx.api import load
+
+    ids = load("demo").tokenizer.encode(text).tolist()
+    monkeypatch.setattr(reply, "generate", lambda *_, max_tokens, **__: iter(ids[:max_tokens]))
+
+
+def test_a_number_that_the_document_does_not_have_is_told(run: Run, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "Note: not word for word in the text: 48214."
+    for text, missing in ((" 48213", []), (" 48214", ["48214"])):
+        says(monkeypatch, text)
+        result = run("ask", "--file", file, QUESTION)
+        assert result.out == f"{text.strip()}\n" and (told in result.err) == bool(missing)
+        answer = json.loads(run("ask", "--file", file, "--json", QUESTION).out)
+        assert answer["not_in_text"] == missing and answer["passages"][0]["quoted"] == (not missing)
+    cut = run("ask", "--file", file, "--max-tokens", "3", QUESTION)
+    assert cut.out == "482\n" and "word for word" not in cut.err, "the number may go on"
 
 
 def test_control_c_while_answering_prints_what_is_there(run: Run, file: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,33 @@ def test_a_passage_points_at_the_text(index: PassageIndex) -> None:
     assert index.search("Where does Queequeg come from?", "Rokovoko")[0].heading == "The Islander"
 
 
+@pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ("4711", ()),
+        ("It is **4711**.", ()),
+        ("(4711), and 7,50 francs", ()),
+        ("4712", ("4712",)),
+        ("471", ("471",)),  # part of a number is another number
+        ("The code is 47-11, or 7.50; never 4711.", ("47-11", "7.50")),
+        ("4712, and 4712 again", ("4712",)),
+        ("1. Captain Ahab\n2) Queequeg", ()),  # a list's own numbers are not said of the text
+        ("7,50 €", ()),
+        ("Captain Ahab of Nantucket", ()),
+        ("A-113", ("A-113",)),
+        ('4711" OR "captain', ()),
+        ("", ()),
+    ],
+)
+def test_numbers_and_codes_that_stand_nowhere(index: PassageIndex, answer: str, missing: tuple[str, ...]) -> None:
+    assert index.not_in_text(answer) == missing
+
+
+def test_up_to_a_place_later_numbers_stand_nowhere(index: PassageIndex) -> None:
+    assert index.not_in_text("4711", end=STORY.index("4711")) == ("4711",)
+    assert index.not_in_text("4711", end=STORY.index("4711") + 4) == ()
+
+
 def test_the_passage_that_tells_comes_first(index: PassageIndex) -> None:
     assert "4711" in texts(index, "What is the access code of the gate?", "4711")[0]
     assert "4711" in texts(index, "What is the access code of the gate?", "It is not given.")[0]

@@ -64,6 +64,7 @@ class FakeSession:
     answers: dict[str, Sequence[str]] = field(default_factory=dict)
     passages: tuple[Passage, ...] = ()
     found: bool = True
+    not_in_text: tuple[str, ...] = ()
     open_error: Exception | None = None
     ask_error: Exception | None = None
     extra: tuple[Event, ...] = ()
@@ -156,7 +157,7 @@ class FakeSession:
         if self.ask_error is not None:
             raise self.ask_error
         text = "".join(said)
-        yield Answered(Answer(question, text, self.found, self.passages, len(said), 0.1, reason))
+        yield Answered(Answer(question, text, self.found, self.passages, len(said), 0.1, reason, self.not_in_text))
 
     def switch(self, index: int) -> None:
         self.current = index

@@ -17,7 +17,9 @@ from longmamba_mlx.passages import Passage
 from longmamba_mlx.session import Answer
 from longmamba_mlx.tui.answer_text import AnswerText
 from longmamba_mlx.tui.app import ChatApp
+from longmamba_mlx.tui.exchange import Exchange, Reply
 from longmamba_mlx.tui.passage_view import PassageView
+from longmamba_mlx.tui.transcript import to_markdown
 from tests.tui.fakes import FakeSession
 from tests.tui.helpers import (
     FakeClock,
@@ -119,6 +121,27 @@ async def test_how_an_answer_ended_is_said(found: bool, pieces: tuple[str, ...],
     async with chatting(session) as (_, pilot):
         await type_line(pilot, "who?")
         await wait_until(pilot, lambda: shown in screen_text(pilot), shown)
+
+
+async def test_numbers_that_the_document_does_not_have_are_told() -> None:
+    session = FakeSession(pieces=["48214"], not_in_text=("48214",)).free()
+    async with chatting(session) as (app, pilot):
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: "not word for word in the text: 48214 · 1 token" in screen_text(pilot))
+        (record,) = app.chat.log_view.records
+        back = Exchange.from_json(record.as_json())
+        assert back.replies[0].answer == record.replies[0].answer
+        assert "*not word for word in the text: 48214*" in to_markdown("Book", [back])
+        session.not_in_text = ()
+        await type_line(pilot, "again?")
+        await wait_until(pilot, lambda: len(app.chat.log_view.records) == 2 and session_idle(app))
+        assert screen_text(pilot).count("not word for word") == 1
+
+
+async def test_a_talk_kept_before_answers_were_compared_with_the_text_is_still_understood() -> None:
+    data = Exchange("who?", replies=[Reply("", "x", "", Answer("who?", "x", True, (), 1, 1.0, "stop"))]).as_json()
+    del data["answers"][0]["answer"]["not_in_text"]
+    assert Exchange.from_json(data).replies[0].answer is not None
 
 
 async def test_an_answer_cut_off_says_so() -> None:
