@@ -124,10 +124,12 @@ class Session:
     def compare(self, question: str) -> Iterator[Event]:
         """The same question with the filter off and on: Side, Piece after Piece, Answered, and all of them again.
 
-        Where the document is not remembered unfiltered it is read so first.
+        Where the document is not remembered unfiltered it is read so first. Raises UsageError where nothing of it was
+        filtered: the answers would be the same.
         """
         self._stop.clear()
         book = self._book()
+        _refuse_unfiltered(book)
         for side in ((yield from self._without_filter(book)), book):
             if self._stop.is_set():
                 return
@@ -186,9 +188,7 @@ class Session:
         return self.document
 
     def _without_filter(self, book: ReadDocument) -> Generator[Event, None, ReadDocument]:
-        if book.filter == "off" or book.source is None or self._model is None:
-            yield Notice("This document was read without a filter: there is nothing to compare.")
-            return book
+        assert book.source is not None and self._model is not None  # noqa: S101 - a book of the shelf has both
         digest = book.source.digest
         if digest not in self._unfiltered:
             self._unfiltered[digest] = yield from self._open(self._model.with_filter("off"), book.source)
@@ -223,6 +223,17 @@ class Session:
         from longmamba_mlx.opening import Opening
 
         return (yield from Opening(model, self._chunk, self._save, self._stop.is_set).open(document))
+
+
+def _refuse_unfiltered(book: ReadDocument) -> None:
+    if book.filter != "off":
+        return
+    if book.model.filter == "off":
+        why, hint = "was read without a filter", "/filter longmamba reads it with one."
+    else:
+        why = f"is short enough to be kept whole ({book.tokens:,} tokens)"
+        hint = f"The filter is for documents of more than {book.model.training_length:,} tokens."
+    raise UsageError(f"There is nothing to compare: {book.title} {why}.", hint=hint)
 
 
 def _is_same(book: ReadDocument, document: Text) -> bool:

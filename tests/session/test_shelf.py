@@ -17,7 +17,6 @@ from longmamba_mlx.session import (
     Event,
     Loaded,
     Loading,
-    Notice,
     Piece,
     ReadDone,
     ReadProgress,
@@ -128,10 +127,15 @@ def test_compare_reads_without_filter_once(files: list[str]) -> None:
 
 
 def test_compare_says_when_there_is_nothing_to_compare(files: list[str]) -> None:
-    session = Session(filter="off", save=False)
-    read(session, files[0])
-    events = list(session.compare(QUESTION))
-    assert isinstance(events[0], Notice) and [e.filter for e in events if isinstance(e, Side)] == ["off", "off"]
+    short = Document("note.txt", "The access code of Zorvath is 48213.")
+    for session, source, why, hint in (
+        (Session(filter="off", save=False), [files[0]], "was read without a filter", "/filter longmamba"),
+        (Session(save=False), short, "note.txt is short enough to be kept whole", "more than 512 tokens"),
+    ):
+        list(session.open(source))
+        with pytest.raises(UsageError, match=why) as caught:
+            list(session.compare(QUESTION))
+        assert hint in str(caught.value.hint)
 
 
 def test_forget_deletes_what_is_stored_and_keeps_the_book(files: list[str], private_home: Path) -> None:

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 
 from longmamba_mlx.errors import ModelError, UsageError
 from longmamba_mlx.passages import Passage
+from longmamba_mlx.session import Session
 from longmamba_mlx.tui import arguments
 from longmamba_mlx.tui.answer_view import AnswerView
 from longmamba_mlx.tui.app import ChatApp
@@ -100,6 +101,23 @@ async def test_compare_shows_both_answers_side_by_side_or_one_under_the_other(wi
             ("off", "It is Ahab."),
             ("longmamba", "It is Ahab."),
         ]
+
+
+async def test_where_there_is_nothing_to_compare_one_line_says_why(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("The access code of Zorvath is 48213. " * 60)
+    app = make_app(Session(filter="off", save=False), str(book))  # type: ignore[arg-type]
+    async with app.run_test(size=(100, 40)) as pilot:
+        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await type_line(pilot, "/compare What is the access code of Zorvath?")
+        await wait_until(
+            pilot, lambda: "There is nothing to compare: book.txt was read without a filter." in said(pilot)
+        )
+        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        assert "/filter longmamba reads it with one." in said(pilot) and len(app.chat.query(AnswerView)) == 1
+        assert "48213" not in said(pilot) and "filter off\n" not in screen_text(pilot)
+        app.leave()
+        app.engine.join(10)
 
 
 async def test_a_comparison_that_is_stopped_keeps_what_there_is() -> None:
