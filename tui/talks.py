@@ -165,7 +165,7 @@ def _migrate(database: sqlite3.Connection) -> None:
         raise LongMambaError(
             "The sessions were kept by a newer longmamba-mlx.", hint="Update it; nothing was changed in the file."
         )
-    database.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(database)
     with suppress(OSError):
         os.chmod(database.execute("PRAGMA database_list").fetchone()[2], 0o600)
     with database:
@@ -174,6 +174,19 @@ def _migrate(database: sqlite3.Connection) -> None:
             for statement in statements:
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _log_ahead(database: sqlite3.Connection) -> None:
+    """Write-ahead logging from now on. SQLite does not wait for other connections here, whatever the timeout."""
+    ends = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
 
 
 def _version(database: sqlite3.Connection) -> int:

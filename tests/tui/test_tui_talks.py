@@ -7,6 +7,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,15 @@ def test_processes_that_begin_at_the_same_time_lose_nothing(tmp_path: Path) -> N
     runs = [subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, env=environment) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
     assert [talk.exchanges for talk in TalkStore(path).talks()] == [20, 20, 20]
+
+
+def test_a_file_that_another_process_begins_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "talks.sqlite"
+    with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE other(x)")
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.3, other.commit).start()
+        assert TalkStore(path).begin("t", "d", (), "m") == 1
 
 
 def test_killed_while_it_writes_keeps_every_exchange_that_was_told_to_be_kept(tmp_path: Path) -> None:
