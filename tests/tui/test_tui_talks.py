@@ -199,7 +199,7 @@ def test_a_file_that_another_process_begins_is_waited_for(tmp_path: Path) -> Non
     path = tmp_path / "talks.sqlite"
     with closing(sqlite3.connect(path, check_same_thread=False)) as other:
         other.execute("CREATE TABLE other(x)")
-        other.execute("BEGIN EXCLUSIVE")
+        other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.3, other.commit).start()
         assert TalkStore(path).begin("t", "d", (), "m") == 1
 
