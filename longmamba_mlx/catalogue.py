@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from longmamba_mlx.boundedjson import read_json
 from longmamba_mlx.errors import ConfigError, ModelError
 from longmamba_mlx.paths import config_file, model_folder, private_folder
-from longmamba_mlx.safeio import write_atomic
 
 if TYPE_CHECKING:
     from longmamba_mlx.convert.report import Report
@@ -60,6 +59,12 @@ def installed_folder(repository: str, variant: str = "") -> Path:
     return model_folder() / "--".join([*repository.split("/"), *([variant] if variant else [])])
 
 
+def is_here(name: str) -> bool:
+    """Whether a model can be loaded without a download: built in, a folder, or of the Hub and converted already."""
+    there = name in BUILT_IN or Path(name).expanduser().is_dir()
+    return there or (is_hub_id(name) and installed_folder(name).is_dir())
+
+
 def installed() -> list[Path]:
     """The folders of models that were converted into this program's own place."""
     return sorted(path.parent for path in model_folder().glob("*--*/config.json"))
@@ -81,6 +86,8 @@ def user_default() -> str | None:
 
 def set_user_default(name: str | None) -> None:
     """Make `name` the default model, None for the built-in one. Raises DiskError."""
+    from longmamba_mlx.safeio import write_atomic  # not needed by the chat's start
+
     path = config_file()
     try:
         settings = _settings() if path.is_file() else {}

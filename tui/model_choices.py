@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from longmamba_mlx import catalogue
 from longmamba_mlx.checkpoints import CHECKPOINTS, Checkpoint
@@ -45,6 +44,6 @@ def _choice(checkpoint: Checkpoint) -> ModelChoice:
 
 def download_size(name: str) -> int | None:
     """Bytes to download before a model can be used, 0 when nobody knows; None when nothing has to be."""
-    if not catalogue.is_hub_id(name) or Path(name).expanduser().is_dir() or catalogue.installed_folder(name).is_dir():
+    if catalogue.is_here(name) or not catalogue.is_hub_id(name):
         return None
     return next((known.download_bytes for known in CHECKPOINTS if known.repository == name), 0)

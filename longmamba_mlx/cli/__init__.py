@@ -5,16 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from longmamba_mlx.cli.plainchat import chat_about_files, only_files
 from longmamba_mlx.errors import LongMambaError, StoppedError
+
+COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
+            "read", "selftest", "states", "use")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code: one line and a hint for a user's error, never a traceback."""
-    words = sys.argv[1:] if arguments is None else arguments
+    words = with_default_command(sys.argv[1:] if arguments is None else arguments)
     try:
+        files = only_files(words)
+        if files is not None and (code := chat_about_files(files)) is not None:
+            sys.exit(code)
         from longmamba_mlx.cli.app import app
 
-        app(args=with_default_command(words), prog_name="longmamba-mlx", standalone_mode=True)
+        app(args=words, prog_name="longmamba-mlx", standalone_mode=True)
     except LongMambaError as error:
         report(error)
         sys.exit(error.exit_code)
@@ -28,8 +35,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def with_default_command(words: list[str]) -> list[str]:
     """`longmamba-mlx book.txt` means `longmamba-mlx chat --file book.txt`, as long as no command has that name."""
-    from longmamba_mlx.cli.app import COMMANDS
-
     if not words or words[0].startswith("-") or words[0] in COMMANDS:
         return words
     looks_like_file = Path(words[0]).exists() or "." in words[0] or "/" in words[0]

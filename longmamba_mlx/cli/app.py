@@ -11,6 +11,7 @@ from longmamba_mlx.catalogue import DEFAULT
 from longmamba_mlx.cli import models
 from longmamba_mlx.cli import options as o
 from longmamba_mlx.cli.bench import bench
+from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
 from longmamba_mlx.cli.evaluating import evaluation
 from longmamba_mlx.cli.fetching import chosen
 from longmamba_mlx.cli.states import states
@@ -25,9 +26,6 @@ app = typer.Typer(
 app.add_typer(states, name="states")
 app.add_typer(evaluation, name="eval")
 app.add_typer(bench, name="bench")
-
-COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
-            "read", "selftest", "states", "use")  # fmt: skip
 
 
 def _version(wanted: bool) -> None:
@@ -51,11 +49,11 @@ def options(
 def chat(
     file: o.File = None,
     model: o.ModelOrDefault = None,
-    filter: o.Filter = "longmamba",
-    max_tokens: o.MaxTokens = 256,
-    temp: o.Temperature = 0.0,
-    seed: o.Seed = 0,
-    chunk: o.Chunk = 512,
+    filter: o.Filter = FILTER,
+    max_tokens: o.MaxTokens = CHAT_TOKENS,
+    temp: o.Temperature = TEMPERATURE,
+    seed: o.Seed = SEED,
+    chunk: o.Chunk = CHUNK,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
 ) -> None:
@@ -80,11 +78,11 @@ def ask(
     reread: o.Reread = 0,
     as_of: o.AsOf = None,
     model: o.ModelOrDefault = None,
-    filter: o.Filter = "longmamba",
+    filter: o.Filter = FILTER,
     max_tokens: o.MaxTokens = 64,
-    temp: o.Temperature = 0.0,
-    seed: o.Seed = 0,
-    chunk: o.Chunk = 512,
+    temp: o.Temperature = TEMPERATURE,
+    seed: o.Seed = SEED,
+    chunk: o.Chunk = CHUNK,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
     json: o.Json = False,
@@ -110,8 +108,8 @@ def ask(
 def read(
     file: o.File = None,
     model: o.ModelOrDefault = None,
-    filter: o.Filter = "longmamba",
-    chunk: o.Chunk = 512,
+    filter: o.Filter = FILTER,
+    chunk: o.Chunk = CHUNK,
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
@@ -148,7 +146,7 @@ def calibrate(
     report: Annotated[
         bool, typer.Option("--report", help="Print what the calibration says; measures only what never was.")
     ] = False,
-    filter: o.Filter = "longmamba",
+    filter: o.Filter = FILTER,
     json: o.Json = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the report into this PNG.")] = None,
 ) -> None:

@@ -6,14 +6,23 @@ import sys
 import tempfile
 from pathlib import Path
 
+from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.session import Session
 
 
 def chat_about(
-    files: list[str], model: str, *, filter: str, max_tokens: int, temperature: float, seed: int, chunk: int,
-    offline: bool, save: bool,
-) -> int:  # fmt: skip
+    files: list[str],
+    model: str,
+    *,
+    filter: str = FILTER,
+    max_tokens: int = CHAT_TOKENS,
+    temperature: float = TEMPERATURE,
+    seed: int = SEED,
+    chunk: int = CHUNK,
+    offline: bool = False,
+    save: bool = True,
+) -> int:
     """Open the chat and return its exit code. A document in standard input is read to its end first."""
     from longmamba_mlx.tui import run_chat
     from longmamba_mlx.tui.terminal import reattach_keyboard, why_no_chat

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
-
 from longmamba_mlx.errors import ModelError
 
 
@@ -18,11 +16,11 @@ def chosen(model: str | None, *, offline: bool) -> str | None:
     from longmamba_mlx import catalogue
 
     name = model or catalogue.user_default()
-    if name is not None and catalogue.is_hub_id(name) and not Path(name).expanduser().is_dir():
-        target = catalogue.installed_folder(name)
-        if not target.is_dir():
-            fetch(name, target, offline=offline)
-    elif model is None and name is not None and name not in catalogue.BUILT_IN and not Path(name).is_dir():
+    if name is None or catalogue.is_here(name):
+        return name
+    if catalogue.is_hub_id(name):
+        fetch(name, catalogue.installed_folder(name), offline=offline)
+    elif model is None:
         raise ModelError(f"the default model {name} is gone", hint="choose another one: longmamba-mlx use MODEL")
     return name
 
@@ -64,5 +62,7 @@ def _agreed(model: str, revision: str | None, *, yes: bool, quantize: bool) -> s
         advice = f"Get it in 4 bit: longmamba-mlx use {model} -q"
         print(f"Note: {gigabytes(plan.size)} is more than this machine's memory holds well. {advice}", file=sys.stderr)
     if sys.stdin.isatty() and sys.stderr.isatty() and not yes:
+        import typer
+
         typer.confirm(f"Download {gigabytes(plan.size)} ({len(plan.files)} files of {model})?", abort=True, err=True)
     return plan.revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.cli import with_default_command
-from tests.commandline import run
+from longmamba_mlx import catalogue
+from longmamba_mlx.cli import chatting, with_default_command
+from longmamba_mlx.cli.plainchat import only_files
+from tests.commandline import Run, run
 
 __all__ = ["run"]  # the fixture
 
@@ -137,6 +140,47 @@ def test_default_command() -> None:
     assert with_default_command(["nonsense"]) == ["nonsense"]
 
 
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ("chat", []),
+        ("chat --file a.txt -f b.txt --file=c.txt --file -", ["a.txt", "b.txt", "c.txt", "-"]),
+        ("chat --file a.txt --model x", None),
+        ("chat --help", None),
+        ("chat a.txt", None),
+        ("chat --file", None),
+        ("chat --file=", None),
+        ("chat --file --model", None),
+        ("chat -f=a.txt", None),
+        ("chat -fa.txt", None),
+        ("ask --file a.txt", None),
+        ("", None),
+    ],
+)
+def test_the_usual_start_is_understood_without_the_library(words: str, files: list[str] | None) -> None:
+    assert only_files(words.split()) == files
+
+
+def test_what_is_not_said_is_the_same_with_the_library_and_without(
+    run: Run, monkeypatch: pytest.MonkeyPatch, private_home: Path
+) -> None:
+    started: list[dict[str, object]] = []
+    signature = inspect.signature(chatting.chat_about)
+
+    def chat_about(*arguments: object, **settings: object) -> int:
+        bound = signature.bind(*arguments, **settings)
+        bound.apply_defaults()
+        started.append(bound.arguments)
+        return 7
+
+    monkeypatch.setattr(chatting, "chat_about", chat_about)
+    assert run("chat", "--file", "a.txt").code == 7
+    assert run("chat", "--file", "a.txt", "--temp", "0").code == 7
+    assert started[0] == started[1] and (started[0]["files"], started[0]["model"]) == (["a.txt"], "demo")
+    catalogue.set_user_default("owner/name")  # not here: the command that fetches it
+    assert run("a.txt").code != 7 and len(started) == 2
+
+
 def outside(*arguments: str, home: Path, data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
     environment = os.environ | {"LONGMAMBA_HOME": str(home), "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, "-m", "longmamba_mlx", *arguments], env=environment, input=data,
@@ -149,7 +193,8 @@ def test_chat_without_a_terminal_names_ask(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help_and_none_is_forgotten(run) -> None:  # type: ignore[no-untyped-def]
-    from longmamba_mlx.cli.app import COMMANDS, app
+    from longmamba_mlx.cli import COMMANDS
+    from longmamba_mlx.cli.app import app
 
     named = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
     assert named | {group.name for group in app.registered_groups} == set(COMMANDS)

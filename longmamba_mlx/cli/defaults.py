@@ -1,0 +1,9 @@
+"""What commands do where nothing is said, for those that have to know it without the library for command lines."""
+
+from __future__ import annotations
+
+FILTER = "longmamba"
+CHUNK = 512
+CHAT_TOKENS = 256
+TEMPERATURE = 0.0
+SEED = 0
