@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from longmamba_mlx.boundedjson import Reader
 from longmamba_mlx.configs import readers
-from longmamba_mlx.configs.base import MAX_LAYERS, MAX_WIDTH, ModelConfig, refuse_activation
+from longmamba_mlx.configs.base import MAX_WIDTH, ModelConfig
 from longmamba_mlx.configs.hybrid import BOTH, HybridConfig, Multipliers
 
 
 def parse(reader: Reader) -> ModelConfig:
     """A Falcon-H1 config.json. Raises ConfigError."""
-    refuse_activation(reader)
-    d_model = reader.integer("hidden_size", MAX_WIDTH)
-    n_layer = reader.integer("num_hidden_layers", MAX_LAYERS)
-    vocab_size = readers.vocabulary(reader)
+    common = readers.common(_with_inner_width(reader), length=8192)
     return ModelConfig(
         model_type="falcon_h1",
-        vocab_size=vocab_size,
-        d_model=d_model,
-        n_layer=n_layer,
-        **readers.sizes(_with_inner_width(reader), d_model),
-        time_step_limit=reader.limits("time_step_limit"),
-        norm_eps=reader.number("rms_norm_eps", 1e-12, 1.0, 1e-5),
-        use_bias=reader.flag("mamba_proj_bias", False),
-        use_conv_bias=reader.flag("mamba_conv_bias", True),
-        tie_embeddings=reader.flag("tie_word_embeddings", False),
+        **common,
         norm_before_gate=reader.flag("mamba_norm_before_gate", True),
-        training_length=readers.training_length(reader, 8192),
-        eos_token_ids=reader.token_ids("eos_token_id", vocab_size),
         hybrid=HybridConfig(
-            layers=(BOTH,) * n_layer,
-            attention=readers.attention(reader, d_model),
+            layers=(BOTH,) * common["n_layer"],
+            attention=readers.attention(reader, common["d_model"]),
             d_ff=reader.integer("intermediate_size", MAX_WIDTH),
             ff_bias=reader.flag("mlp_bias", False),
             multipliers=_multipliers(reader),

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from longmamba_mlx.boundedjson import Reader, shown
-from longmamba_mlx.configs.base import MAX_CONV, MAX_LAYERS, MAX_LENGTH, MAX_STATE, MAX_VOCABULARY, MAX_WIDTH
+from longmamba_mlx.configs.base import (
+    MAX_CONV,
+    MAX_LAYERS,
+    MAX_LENGTH,
+    MAX_STATE,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    refuse_activation,
+)
 from longmamba_mlx.configs.base import training_length as own_training_length
 from longmamba_mlx.configs.hybrid import ATTENTION, BOTH, EXPERTS, MAMBA, MLP, AttentionConfig, RopeConfig
 
@@ -98,9 +106,12 @@ def rope_config(reader: Reader, head_dim: int, turned: float = 1.0) -> RopeConfi
     return RopeConfig(theta=theta, dims=dims)
 
 
-class Sizes(TypedDict):
-    """Fields of ModelConfig that say how large the mixers are."""
+class Common(TypedDict):
+    """Fields of ModelConfig that are spelled alike in the `mamba_*` dialect."""
 
+    vocab_size: int
+    d_model: int
+    n_layer: int
     d_inner: int
     n_heads: int
     headdim: int
@@ -108,16 +119,29 @@ class Sizes(TypedDict):
     d_state: int
     d_conv: int
     chunk_size: int
+    time_step_limit: tuple[float, float]
+    norm_eps: float
+    use_bias: bool
+    use_conv_bias: bool
+    tie_embeddings: bool
+    training_length: int
+    eos_token_ids: tuple[int, ...]
 
 
-def sizes(reader: Reader, d_model: int) -> Sizes:
-    """The Mamba-2 sizes of the `mamba_*` dialect (Falcon-H1, Granite, Bamba)."""
+def common(reader: Reader, *, length: int, norm_eps: float = 1e-5) -> Common:
+    """What Falcon-H1, Granite hybrids and Bamba spell alike; `length` and `norm_eps` where the file says nothing."""
+    refuse_activation(reader)
+    d_model = reader.integer("hidden_size", MAX_WIDTH)
     heads = reader.integer("mamba_n_heads", MAX_WIDTH)
     d_inner = int(reader.number("mamba_expand", 1.0 / 64, 64.0, 2.0) * d_model)
     if reader.has("mamba_d_ssm"):
         d_inner = reader.integer("mamba_d_ssm", MAX_WIDTH)
     automatic = reader.raw.get("mamba_d_head", "auto") in ("auto", None)
+    vocab_size = vocabulary(reader)
     return {
+        "vocab_size": vocab_size,
+        "d_model": d_model,
+        "n_layer": reader.integer("num_hidden_layers", MAX_LAYERS),
         "d_inner": d_inner,
         "n_heads": heads,
         "headdim": max(1, d_inner // heads) if automatic else reader.integer("mamba_d_head", MAX_WIDTH),
@@ -125,6 +149,13 @@ def sizes(reader: Reader, d_model: int) -> Sizes:
         "d_state": reader.integer("mamba_d_state", MAX_STATE, default=256),
         "d_conv": reader.integer("mamba_d_conv", MAX_CONV, minimum=2, default=4),
         "chunk_size": reader.integer("mamba_chunk_size", 1 << 16, default=256),
+        "time_step_limit": reader.limits("time_step_limit"),
+        "norm_eps": reader.number("rms_norm_eps", 1e-12, 1.0, norm_eps),
+        "use_bias": reader.flag("mamba_proj_bias", False),
+        "use_conv_bias": reader.flag("mamba_conv_bias", True),
+        "tie_embeddings": reader.flag("tie_word_embeddings", False),
+        "training_length": training_length(reader, length),
+        "eos_token_ids": reader.token_ids("eos_token_id", vocab_size),
     }
 
 
