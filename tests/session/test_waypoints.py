@@ -342,9 +342,9 @@ def killed(file: Path, after: float) -> tuple[bool, int]:
     return child.returncode == -signal.SIGKILL, max(told, default=0)
 
 
-def kill_and_check(demo: Model, file: Path, story: str, kills: int) -> None:
+def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int) -> None:
     """After every kill all files are whole; the last reading gives the bits of one that nobody disturbed."""
-    choose, whole = random.Random(kills), demo.read(Document("story", story), chunk=128)
+    choose, whole = random.Random(seed), demo.read(Document("story", story), chunk=128)
     store = StateStore(state_folder())
     hits = finished = 0
     for _ in range(kills):
@@ -366,14 +366,16 @@ def kill_and_check(demo: Model, file: Path, story: str, kills: int) -> None:
     assert same(run(Opening(demo, 128).open(Document("story", story)))[1], whole)
 
 
-def test_kill_9_at_random_moments(demo: Model, file: Path, story: str) -> None:
-    kill_and_check(demo, file, story, 4)
+@pytest.mark.parametrize("seed", range(8))
+def test_kill_9_at_random_moments(demo: Model, file: Path, story: str, seed: int) -> None:
+    kill_and_check(demo, file, story, 5, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_kill_9_five_hundred_times(demo: Model, file: Path, story: str) -> None:
-    kill_and_check(demo, file, story, int(os.environ.get("LONGMAMBA_KILLS", "500")))
+    kills = int(os.environ.get("LONGMAMBA_KILLS", "500"))
+    kill_and_check(demo, file, story, kills, kills)
 
 
 def test_two_processes_read_one_document(file: Path, demo: Model, story: str) -> None:
