@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
 
 
+def _without_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Test runners that use several processes export a size, which programs believe more than the terminal."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
     """A child process with a terminal of its own, and all it has written since `forget`."""
 
@@ -42,7 +47,7 @@ class Terminal:
             stdin=self.slave if document is None else subprocess.PIPE,
             stdout=self.slave,
             stderr=self.slave,
-            env={**os.environ, **calm, **(environment or {})},
+            env={**_without_size(os.environ), **calm, **(environment or {})},
             cwd=ROOT,
             start_new_session=True,
             preexec_fn=lambda: ioctl(1, termios.TIOCSCTTY, 0),
