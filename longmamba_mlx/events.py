@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from longmamba_mlx.passages import Passage
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,23 @@ class Piece:
     """The next part of the answer, already free of control characters."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A paragraph related to an answer: `text` is the document's text[start:end], in characters.
+
+    `number` counts paragraphs from 1; `heading` is the chapter ("" if none); `quoted`: the answer stands in
+    it, word for word; `place` is where it stands ("page 12", "Chapter 3", "" if nothing tells).
+    """
+
+    number: int
+    start: int
+    end: int
+    text: str
+    heading: str
+    quoted: bool
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

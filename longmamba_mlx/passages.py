@@ -12,10 +12,10 @@ import sqlite3
 import threading
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from longmamba_mlx.documents.places import PlaceMap
+from longmamba_mlx.events import Passage as Passage
 from longmamba_mlx.largetext import Text, text_between
 from longmamba_mlx.passagefile import Stop, open_index, place_map
 
@@ -33,23 +33,6 @@ if in into is it its me my no not of on or our she should so some such than that
 these they this those to was we were what when where which who whom whose why will with would yes you your
 """
 _COMMON = frozenset(_FUNCTION_WORDS.split())
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A paragraph related to an answer: `text` is the document's text[start:end], in characters.
-
-    `number` counts paragraphs from 1; `heading` is the chapter ("" if none); `quoted`: the answer stands in
-    it, word for word; `place` is where it stands ("page 12", "Chapter 3", "" if nothing tells).
-    """
-
-    number: int
-    start: int
-    end: int
-    text: str
-    heading: str
-    quoted: bool
-    place: str = ""
 
 
 class PassageIndex:

@@ -15,7 +15,7 @@ from longmamba_mlx.answering import advance
 from longmamba_mlx.counting import count
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, UsageError
-from longmamba_mlx.events import Answer, Answered, Event, Piece, ReadProgress, Region
+from longmamba_mlx.events import Answer, Answered, Event, Passage, Piece, ReadProgress, Region
 from longmamba_mlx.largetext import Text, length_of, pieces_of
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.passages import PassageIndex
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from longmamba_mlx.documents.places import PlaceMap
     from longmamba_mlx.longmamba import FilterPlan
     from longmamba_mlx.model import Model
-    from longmamba_mlx.passages import Passage
     from longmamba_mlx.reading import Progress
 
 Stop = Callable[[], bool]

@@ -16,6 +16,7 @@ from longmamba_mlx.events import Failed as Failed
 from longmamba_mlx.events import Loaded as Loaded
 from longmamba_mlx.events import Loading as Loading
 from longmamba_mlx.events import Notice as Notice
+from longmamba_mlx.events import Passage as Passage
 from longmamba_mlx.events import Piece as Piece
 from longmamba_mlx.events import ReadDone as ReadDone
 from longmamba_mlx.events import ReadProgress as ReadProgress

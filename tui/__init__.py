@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -33,6 +34,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     """
     for name, value in (_QUIET | _ESCAPE).items():
         os.environ.setdefault(name, value)  # before Textual is imported
+    gc.disable()  # until the first frame, in which little becomes garbage
     from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
     from longmamba_mlx.tui.hangup import watch_terminal
@@ -44,6 +46,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     try:
         result = app.run()
     finally:
+        gc.enable()
         watch.set()
         app.engine.close()
         ended = app.engine.join(_JOIN_SECONDS)

@@ -10,7 +10,6 @@ from longmamba_mlx.tui import arguments, transcript, words
 from longmamba_mlx.tui.exchange import Exchange, How, Stage
 from longmamba_mlx.tui.jobs import Forget, Open, Reset, Switch, UseModel
 from longmamba_mlx.tui.memory_map import MemoryMap
-from longmamba_mlx.tui.model_choices import download_size
 
 if TYPE_CHECKING:
     from longmamba_mlx.tui.chat_screen import ChatScreen
@@ -72,6 +71,8 @@ class Actions:
 
     async def _may_fetch(self, name: str) -> bool:
         """Ask before a model is downloaded; its size is said where it is known."""
+        from longmamba_mlx.tui.model_choices import download_size  # the first frame does not wait for the table
+
         size = download_size(name)
         if size is None:
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,7 @@ class ChatApp(App[int]):
         "command_hints.tcss",
         "prompt.tcss",
         "status_line.tcss",
+        "chat_screen.tcss",
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (110, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-high")]  # noqa: RUF012
@@ -62,6 +64,7 @@ class ChatApp(App[int]):
         super().__init__()
         self.engine = Engine(factory)
         self.store = store
+        self._choose_colours()
         self.chat = ChatScreen()
         self._paths = tuple(paths)
         self._clock = clock
@@ -69,16 +72,28 @@ class ChatApp(App[int]):
         self._leave_by: float | None = None
         self._exit_code = 0
 
-    def on_mount(self) -> None:
+    def _choose_colours(self) -> None:
+        """Before the style sheets are read: they would be read once more for other colours."""
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = self._kept_theme() or THEMES[0].name
+        self.set_reactive(App.theme, self._kept_theme() or THEMES[0].name)
+        self._colours = self.get_css_variables()
+        self.stylesheet.set_variables(self._colours)
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Read the style sheets again when the colours are others than those they were read with."""
+        if (colours := self.get_css_variables()) != self._colours:
+            self._colours = colours
+            super().refresh_css(animate)
+
+    def on_mount(self) -> None:
         self.push_screen(self.chat)
         # The first frame must not wait for the model: the engine's thread starts after it.
         self.call_after_refresh(self._begin)
         self._quit_on_signals()
 
     async def _begin(self) -> None:
+        gc.enable()
         await self.chat.greet(self._paths)
 
     def _kept_theme(self) -> str | None:

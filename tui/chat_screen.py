@@ -21,19 +21,15 @@ from longmamba_mlx.tui.actions import Actions
 from longmamba_mlx.tui.chat_log import ChatLog
 from longmamba_mlx.tui.command_hints import CommandHints
 from longmamba_mlx.tui.conductor import Conductor
-from longmamba_mlx.tui.confirm_screen import ConfirmScreen
 from longmamba_mlx.tui.diary import Diary
 from longmamba_mlx.tui.exchange import Exchange
 from longmamba_mlx.tui.ground import GroundHorizontal
-from longmamba_mlx.tui.help_screen import HelpScreen
 from longmamba_mlx.tui.library import Library
 from longmamba_mlx.tui.memory_map import MemoryMap
-from longmamba_mlx.tui.models_screen import ModelsScreen
 from longmamba_mlx.tui.passage_view import PassageView
 from longmamba_mlx.tui.prompt import Prompt
 from longmamba_mlx.tui.reader import Reader
 from longmamba_mlx.tui.reading_bar import ReadingBar
-from longmamba_mlx.tui.sessions_screen import SessionsScreen
 from longmamba_mlx.tui.start_menu import StartMenu
 from longmamba_mlx.tui.status_line import StatusLine
 from longmamba_mlx.tui.talks import Talk
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
 class ChatScreen(Screen[None]):
     """One conversation about what is open."""
 
-    CSS_PATH = "chat_screen.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
         Binding("f1", "help", "Help", show=False),
@@ -196,6 +191,8 @@ class ChatScreen(Screen[None]):
             await self.actions.stop()
 
     def action_help(self) -> None:
+        from longmamba_mlx.tui.help_screen import HelpScreen  # the first frame waits for no dialog's code
+
         self.app.push_screen(HelpScreen())
 
     def action_resume(self) -> None:
@@ -275,15 +272,21 @@ class ChatScreen(Screen[None]):
 
     async def confirm(self, question: str, yes: str, no: str = "Keep") -> bool:
         """Ask before something is lost or fetched; `no` says what happens otherwise."""
+        from longmamba_mlx.tui.confirm_screen import ConfirmScreen
+
         agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes, no))
         return bool(agreed)
 
     async def choose_model(self) -> str | None:
         """Let a model be chosen from those that fit this machine."""
+        from longmamba_mlx.tui.models_screen import ModelsScreen
+
         return await self.app.push_screen_wait(ModelsScreen(self.conductor.model))
 
     async def choose_talk(self, search: str) -> Talk | None:
         """Let an earlier talk be chosen."""
+        from longmamba_mlx.tui.sessions_screen import SessionsScreen
+
         if self.diary.store is None:
             raise LongMambaError("Talks are not kept", hint="The chat was started with --no-save.")
         return await self.app.push_screen_wait(SessionsScreen(self.diary, search))

@@ -7,8 +7,7 @@ from enum import Enum
 from typing import Any
 
 from longmamba_mlx.documents import sanitize
-from longmamba_mlx.passages import Passage
-from longmamba_mlx.session import Answer
+from longmamba_mlx.session import Answer, Passage
 
 
 class Stage(Enum):

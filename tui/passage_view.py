@@ -14,8 +14,7 @@ from longmamba_mlx.tui import plain, words
 from longmamba_mlx.tui.transcript import place_of
 
 if TYPE_CHECKING:
-    from longmamba_mlx.passages import Passage
-    from longmamba_mlx.session import Answer
+    from longmamba_mlx.session import Answer, Passage
 
 _EXCERPT = 160
 _QUOTED_STYLE = "bold $text-success"

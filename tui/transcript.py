@@ -11,7 +11,7 @@ from pathlib import Path
 
 from longmamba_mlx.documents import sanitize
 from longmamba_mlx.errors import DiskError, UsageError
-from longmamba_mlx.passages import Passage
+from longmamba_mlx.session import Passage
 from longmamba_mlx.tui.exchange import Exchange, Reply
 from longmamba_mlx.tui.plain import one_line
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual._compositor import Compositor
+from textual.css.stylesheet import Stylesheet
 from textual.geometry import Region
 
 from longmamba_mlx.tui.answer_text import AnswerText
@@ -151,3 +152,22 @@ async def test_a_stop_reaches_the_model_at_once() -> None:
         await pilot.press("escape")
         await wait_until(pilot, lambda: heard and not app.chat.conductor.busy)
         assert heard[0] - pressed < 1.5  # a few milliseconds where the machine has nothing else to do
+
+
+async def test_the_style_sheets_are_read_once_and_again_for_other_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Stylesheet] = []
+    reparse = Stylesheet.reparse
+
+    def counted(sheet: Stylesheet) -> None:
+        read.append(sheet)
+        reparse(sheet)
+
+    monkeypatch.setattr(Stylesheet, "reparse", counted)
+    app = make_app(FakeSession(), "moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await pilot.pause()
+        assert read == [] and app.theme == "mamba"
+        dark = app.chat.prompt.parent.styles.border_top[1]
+        app.theme = "mamba-light"
+        await wait_until(pilot, lambda: len(read) == 1)
+        assert app.chat.prompt.parent.styles.border_top[1] != dark

@@ -193,8 +193,10 @@ def test_a_process_without_any_terminal_gets_no_keyboard() -> None:
 def test_the_chat_starts_without_mlx_and_importing_it_is_free() -> None:
     code = (
         "import sys, longmamba_mlx.tui; assert 'textual' not in sys.modules;"
-        "import longmamba_mlx.tui.app; "
-        "heavy = {'mlx', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub', 'numpy', 'markdown_it', 'pygments'};"
+        "from longmamba_mlx.cli import chatting; import longmamba_mlx.tui.app; "
+        "heavy = {'mlx', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub', 'numpy', 'markdown_it', 'pygments',"
+        "'typer', 'pydantic', 'longmamba_mlx.documents.reader', 'longmamba_mlx.passages', 'longmamba_mlx.checkpoints',"
+        "'longmamba_mlx.tui.help_screen'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

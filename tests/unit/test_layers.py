@@ -24,10 +24,10 @@ ALLOWED: dict[str, set[str] | None] = {
     "errors": set(),
     "memory": set(),
     "paths": {"errors"},
-    "events": {"passages"},
+    "events": set(),
     "largetext": {"documents", "errors"},
     "passagefile": {"documents", "errors", "largetext", "paths", "safeio"},
-    "passages": {"documents", "largetext", "passagefile"},
+    "passages": {"documents", "events", "largetext", "passagefile"},
     "reading": {"errors", "keptcounts", "layerwise", "longmamba", "memory", "models", "textmap"},
     "layerwise": {"keptcounts", "longmamba", "models", "textmap"},
     "answering": {"models", "errors"},
@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "chattemplate": {"prompts"},
     "templateworker": set(),
     "prompts": {"errors"},
-    "tui": {"tui", "session", "errors", "documents", "passages", "paths", "catalogue", "checkpoints"},
+    "tui": {"tui", "session", "errors", "documents", "paths", "catalogue", "checkpoints"},
 }
 
 
