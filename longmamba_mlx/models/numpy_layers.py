@@ -133,7 +133,7 @@ class NumpyMambaBlock(NumpyBlock):
 
     def _selection(self, u: Array) -> tuple[Array, Array, Array]:
         rank, size = self._config.dt_rank, self._config.d_state
-        low, b_in, c_out = np.split(self._linear("x_proj", u), [rank, rank + size], axis=-1)
+        low, b_in, c_out = arrays.parts(self._linear("x_proj", u), rank, size, size)
         eps = self._config.mixer_rms_eps
         if eps is not None:
             low, b_in, c_out = (arrays.rms_norm(part, None, eps) for part in (low, b_in, c_out))
@@ -150,7 +150,7 @@ class NumpyMamba2Block(NumpyBlock):
         z, x_b_c, raw = self._split(x)
         x_b_c, conv = self._conv(x_b_c, conv)
         lead, group_width = x.shape[:2], config.n_groups * config.d_state
-        u, b_in, c_out = np.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
+        u, b_in, c_out = arrays.parts(x_b_c, config.d_inner, group_width, group_width)
         u = u.reshape(*lead, config.n_heads, config.headdim)
         b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
         step, keep = arrays.steps(raw, threshold, config.time_step_limit)
@@ -174,8 +174,8 @@ class NumpyMamba2Block(NumpyBlock):
     def _split(self, x: Array) -> tuple[Array, Array, Array]:
         """z, x B C before the convolution, and raw steps with their bias."""
         config = self._config
-        parts = np.split(self._linear("in_proj", x), [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
-        return parts[0], parts[1], parts[2] + self._weights["dt_bias"]
+        z, x_b_c, dt = arrays.parts(self._linear("in_proj", x), config.d_inner, config.conv_dim, config.n_heads)
+        return z, x_b_c, dt + self._weights["dt_bias"]
 
 
 _TWINS: dict[type[Mixer], type[NumpyBlock]] = {MambaMixer: NumpyMambaBlock, Mamba2Mixer: NumpyMamba2Block}

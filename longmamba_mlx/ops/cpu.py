@@ -90,7 +90,7 @@ def gated_rms_norm(
 
 def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
     """As `norm.part_norms`."""
-    parts = np.split(to_numpy(x), [sizes[0], sizes[0] + sizes[1]], axis=-1)
+    parts = arrays.parts(to_numpy(x), *sizes)
     scales = (None, None, None) if weights is None else tuple(to_numpy(weight) for weight in weights)
     low, b_in, c_out = (to_mlx(arrays.rms_norm(part, scale, eps)) for part, scale in zip(parts, scales, strict=True))
     return low, b_in, c_out
