@@ -118,7 +118,13 @@ class Bench:
 
     @contextmanager
     def started(self, command: list[str], size: tuple[int, int], home: Path | None = None) -> Iterator[Terminal]:
-        environment = {"LONGMAMBA_HOME": str(home or self.home), "TEXTUAL_ANIMATIONS": "full"}
+        environment = {
+            "LONGMAMBA_HOME": str(home or self.home),
+            "TEXTUAL_ANIMATIONS": "full",
+            # Compiled when it was first started, as an installed program is.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(self.home / "bytecode"),
+        }
         chat = Terminal(command, size=size, environment=environment)
         try:
             yield chat
