@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 class ChatScreen(Screen[None]):
     """One conversation about what is open."""
 
+    AUTO_FOCUS = "Prompt"  # keys pressed before the first frame are for the prompt, not for the first thing in sight
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
         Binding("f1", "help", "Help", show=False),
@@ -293,5 +295,7 @@ class ChatScreen(Screen[None]):
 
     async def keep(self, exchange: Exchange) -> None:
         """An exchange is over: into the file with it."""
-        document = self.conductor.desk.document
-        await self.diary.keep(exchange, document.title if document else "", self.paths, self.conductor.model)
+        desk = self.conductor.desk
+        paths = desk.paths or desk.last_paths  # a question that was kept unasked may be about what was being read
+        title = desk.document.title if desk.document else ", ".join(Path(path).name for path in paths)
+        await self.diary.keep(exchange, title, paths, self.conductor.model)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _FRAME_SECONDS = 1 / 20
 _PROGRESS_SECONDS = 1 / 5
+_UNASKED = "not asked: the chat was left before"
 _SAME = "The same command"  # as StoppedError begins its hints
 
 
@@ -118,9 +119,18 @@ class Conductor:
             if monotonic() - self._progress_shown >= _PROGRESS_SECONDS:
                 self._show_progress()
             if over:
+                await self._keep_unasked()
                 self._screen.app.exit_now()
                 return
             await asyncio.sleep(_FRAME_SECONDS)
+
+    async def _keep_unasked(self) -> None:
+        """Questions that nobody got to are kept: they come back with the talk, and in the prompt's history."""
+        running = self._asked()
+        begun = [running] if running is not None and running.exchange.stage is not Stage.DONE else []
+        for view in [*begun, *self.desk.drop_questions()]:
+            view.close("stopped" if view.exchange.text else _UNASKED)
+            await self._screen.keep(view.exchange)
 
     async def _take(self, report: Report) -> None:
         match report:

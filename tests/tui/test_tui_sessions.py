@@ -86,6 +86,26 @@ async def test_the_story_quit_and_go_on(store: TalkStore, book: str) -> None:
     assert talk.document == "moby.txt" and talk.paths == (book,) and talk.model == "demo"
 
 
+async def test_questions_that_still_waited_are_kept_and_come_back(store: TalkStore, book: str) -> None:
+    session = FakeSession()
+    app = ChatApp(lambda: session, [book], store=store, clock=FakeClock())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await wait_until(pilot, lambda: app.chat.conductor.desk.reading)
+        for question in ("first?", "second?"):
+            await type_line(pilot, question)
+        await pilot.press("ctrl+q")
+        await wait_until(pilot, lambda: not app.is_running)
+    (talk,) = store.talks()
+    assert talk.paths == (book,) and talk.document == "moby.txt" and session.asked == []
+    assert [each.question for each in store.load(talk.id)] == ["first?", "second?"]
+    async with chat(store, book) as (app, pilot, _):
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: len(app.chat.log_view.records) == 2)
+        assert screen_text(pilot).count("not asked: the chat was left before") == 2
+        await pilot.press("up")
+        assert app.chat.prompt.text == "second?"
+
+
 async def test_the_first_screen_goes_on_with_a_talk_and_reopens_its_document(store: TalkStore, book: str) -> None:
     async with chat(store, book) as (app, pilot, _):
         await asked(pilot, app, "Who hunts?")

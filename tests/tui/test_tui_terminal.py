@@ -60,6 +60,16 @@ def test_a_question_is_answered_and_the_terminal_given_back(start: type[Terminal
         assert steering not in chat.raw
 
 
+def test_what_is_typed_before_anything_is_seen_is_in_the_prompt(start: type[Terminal]) -> None:
+    chat = start("plain")
+    chat.type("wh")
+    chat.wait_for("Read book.txt")
+    chat.type("o?\r")
+    chat.wait_for("Ahab.")
+    chat.type("\x11")
+    assert chat.end() == 0 and "asked ['who?']" in chat.text
+
+
 def test_keys_arrive_after_the_document_came_through_standard_input(start: type[Terminal]) -> None:
     chat = start("piped", b"From a pipe\n")
     chat.wait_for("Ask about From a pipe")
