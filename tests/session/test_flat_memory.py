@@ -26,12 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 READ = """
     import os, sys
+    from collections import deque
     from longmamba_mlx import largetext, spool
     largetext.LARGE, spool.MOST_IN_MEMORY = int(sys.argv[3]), 1 << 18
     from longmamba_mlx.memory import peak_bytes
     from longmamba_mlx.session import Session
     session = Session(sys.argv[2], filter="off", hold_text=False, chunk=2048)
-    done = list(session.open([sys.argv[1]]))[-1]
+    done = deque(session.open([sys.argv[1]]), maxlen=1)[0]
     held = session.document.document is not None
     assert done.stored and held == (os.path.getsize(sys.argv[1]) < largetext.LARGE)
     print(done.tokens, peak_bytes())
