@@ -31,6 +31,7 @@ class Shape:
     sharing: float = 0.4
     digits: int = 5
     numbers: float = 0.0  # share of sequences whose filler is full of numbers that nobody asks for
+    density: float = 0.1  # of those numbers: at most so many a token
 
     @property
     def length(self) -> int:
@@ -169,14 +170,14 @@ class Sampler:
         return tokens, kind, doc[..., 1].sum(1) + filler[:, -1, 1]
 
     def strew_numbers(self, tokens: Tensor, kind: Tensor) -> None:
-        """Put numbers of one to four digits in the place of filler, in some sequences at up to every tenth token.
+        """Put numbers of one to four digits in the place of filler, in some sequences up to `density` a token.
 
         They count as FACT, which no loss looks at: a book's digits cannot be foretold.
         """
         device, digits = tokens.device, self.pack.pool[self.pack.tables["digits"][:, 0]]
         batch, length = tokens.shape
         chosen = torch.rand((batch, 1), device=device) < self.shape.numbers
-        often = chosen * 0.1 * torch.rand((batch, 1), device=device)
+        often = chosen * self.shape.density * torch.rand((batch, 1), device=device)
         starts = (torch.rand((batch, length), device=device) < often) & (kind == FILLER)
         place = torch.arange(length, device=device).expand(batch, -1)
         started = torch.where(starts, place, -1).cummax(1).values

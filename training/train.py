@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
-from evaluate import table
+from evaluate import rates, table
 from net import Net, NetConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -45,6 +45,7 @@ THEN = (
     (replace(ONE, tokens=160, facts=6, questions=5, pieces=6, absent=0.12, words=2, sharing=0.1), 0.85),
     (Shape(256, 8, 6, pieces=8, sharing=0.25), 0.85),
 )
+FORGET = 1 / 24  # the least mean of dt |A| a token in layers that are held to forget: e^-21 over 512 tokens
 FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
 
 
@@ -60,6 +61,8 @@ class Settings:
     most_facts: int  # in the last stage
     digit_weight: float  # of the later digits in the loss; the first has 2
     numbers: float  # share of the last stage's sequences that are full of other numbers
+    density: float  # of those numbers, a token
+    forgetting: int  # so many first layers are held to forget within a window, so that no global unit lies in them
 
 
 class Trainer:
@@ -92,19 +95,43 @@ class Trainer:
         self.optimizer.load_state_dict({**whole, "state": state})
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
 
+    def decay(self, index: int, raw: Tensor) -> Tensor:
+        """The mean of dt |A| over a sequence's tokens, of a unit's slowest state: raw (b, l, u) -> (b, u)."""
+        return F.softplus(raw).mean(1) * rates(self.net, index)
+
+    @torch.no_grad()
+    def shorten(self, sampler: Sampler) -> None:
+        """Raise |A| where the first `forgetting` layers would remember longer than they may."""
+
+        def raise_rates(index: int, raw: Tensor) -> Tensor:
+            if index < self.settings.forgetting:
+                missing = torch.log(FORGET / self.decay(index, raw)).clamp(min=0).mean(0)
+                weight = self.net.backbone.layers[index].mixer.A_log
+                weight += missing if weight.dim() == 1 else missing[:, None]
+            return torch.ones(())
+
+        self.net(sampler.batch(8)[0], raise_rates)
+
     def step(self, sampler: Sampler) -> Tensor:
         """One step; returns (loss of answers, shares right of first digits, later digits, refusals, language loss)."""
         ids, kinds, _ = sampler.batch(max(4, self.settings.tokens // sampler.shape.length))
         kind = kinds[:, 1:]
         picked = (self.weights[kind] > 0) | ((kind == FILLER) & (torch.rand(kind.shape) < 0.15))
         kind, target = kind[picked], ids[:, 1:][picked]
-        logits = self.net.logits(self.net(ids[:, :-1])[picked])
+        shortages: list[Tensor] = []
+
+        def watch(index: int, raw: Tensor) -> Tensor:
+            if index < self.settings.forgetting:
+                shortages.append(F.relu(torch.log(FORGET / self.decay(index, raw))).mean(0).sum())
+            return torch.ones(())
+
+        logits = self.net.logits(self.net(ids[:, :-1], watch)[picked])
         loss = F.cross_entropy(logits, target, reduction="none")
         weight, filler = self.weights[kind], (kind == FILLER).float()
         answers = (loss * weight).sum() / weight.sum()
         language = (loss * filler).sum() / filler.sum()
         self.optimizer.zero_grad(set_to_none=True)
-        (answers + self.settings.language * language).backward()
+        (answers + self.settings.language * language + sum(shortages)).backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         right = (logits.detach().argmax(-1) == target).float()
@@ -124,8 +151,9 @@ class Position:
 
 def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
     stages = (*START[settings.kind], *THEN)
-    most, numbers = settings.most_facts, settings.numbers
-    last = [(replace(shape, facts=min(shape.facts, most), numbers=numbers), share) for shape, share in FINAL]
+    most = settings.most_facts
+    strewn = {"numbers": settings.numbers, "density": settings.density}
+    last = [(replace(shape, facts=min(shape.facts, most), **strewn), share) for shape, share in FINAL]
     shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
     return [(Sampler(pack, shape, "train"), share) for shape, share in shapes]
 
@@ -148,7 +176,7 @@ def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callabl
         loss, first, digits, absent, language = mean.tolist()
         done = at.stage < len(stages) and first > stages[at.stage][1] and digits > 0.85
         late = at.stage < len(stages) and at.spent - at.stage_started > total * 0.2
-        if at.steps % 500 == 0 or done or late:
+        if at.steps % 250 == 0 or done or late:
             log(f"{at.spent:6.0f}s step {at.steps} stage {at.stage} loss {loss:.3f} first {first:.3f} "
                 f"digits {digits:.3f} absent {absent:.3f} language {language:.3f}")  # fmt: skip
         if done or late:
@@ -177,6 +205,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--most-facts", type=int, default=12)
     parser.add_argument("--digit-weight", type=float, default=1.0)
     parser.add_argument("--numbers", type=float, default=0.0)
+    parser.add_argument("--density", type=float, default=0.1)
+    parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
     parser.add_argument("--init", type=Path, help="start from these weights")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
@@ -202,11 +232,13 @@ def main() -> None:
     pack = Pack(args.pack / "pack.npz", "cpu")
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
-        args.digit_weight, args.numbers,
+        args.digit_weight, args.numbers, args.density, args.forgetting,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
         trainer.net.load_state_dict(load_file(args.init))
+    if args.forgetting:
+        trainer.shorten(samplers(settings, pack, args.stage)[0][0])
 
     at, checkpoint = Position(stage=args.stage), args.out / f"{name}.checkpoint"
     if checkpoint.exists():
