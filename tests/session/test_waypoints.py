@@ -326,29 +326,32 @@ READ = """
             print("stored", event.stored)
 """
 EVERY = 512  # tokens between two checkpoints of READ
+STEPS = 20  # lines that READ prints for the whole story
 
 
-def killed(file: Path, after: float) -> tuple[bool, int]:
-    """Read in a child process and kill it; whether it was still at work, and how many tokens it had told of."""
+def killed(file: Path, dice: random.Random) -> tuple[bool, int]:
+    """Read in a child process and kill it soon after a random step; whether it was still at work, and how many tokens
+    it had told of."""
     import textwrap
 
     command = [sys.executable, "-c", textwrap.dedent(READ), str(file)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdout is not None
-    child.stdout.readline()
-    time.sleep(after)
+    lines = [child.stdout.readline() for _ in range(dice.randrange(1, STEPS))]
+    time.sleep(dice.uniform(0.0, 0.1))
     child.kill()
-    told = [int(line) for line in child.communicate()[0].split() if line.isdigit()]
+    lines += child.communicate()[0].splitlines()
+    told = [int(line) for line in lines if line.strip().isdigit()]
     return child.returncode == -signal.SIGKILL, max(told, default=0)
 
 
 def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int) -> None:
     """After every kill all files are whole; the last reading gives the bits of one that nobody disturbed."""
-    choose, whole = random.Random(seed), demo.read(Document("story", story), chunk=128)
+    dice, whole = random.Random(seed), demo.read(Document("story", story), chunk=128)
     store = StateStore(state_folder())
     hits = finished = 0
     for _ in range(kills):
-        hit, told = killed(file, choose.uniform(0.0, 1.6))
+        hit, told = killed(file, dice)
         hits += hit
         done = max((entry.done for entry in store.list()), default=0)
         assert done > told - EVERY - 128, "a crash costs no more than what was read since the last checkpoint"
