@@ -184,7 +184,7 @@ class Actions:
         elif diary.store is None:
             self._screen.status.flash("Talks are not kept: the chat was started with --no-save")
         else:
-            about = f" about {', '.join(Path(path).name for path in paths)}" if paths else ""
+            about = f" about {words.files(paths)}" if paths else ""
             self._screen.status.flash(f"No talk{about} is kept · F4 lists all talks")
 
     async def resume(self, talk: Talk) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -17,7 +16,7 @@ from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
 from longmamba_mlx.errors import LongMambaError
-from longmamba_mlx.tui import commands
+from longmamba_mlx.tui import commands, words
 from longmamba_mlx.tui.actions import Actions
 from longmamba_mlx.tui.chat_log import ChatLog
 from longmamba_mlx.tui.command_hints import CommandHints
@@ -79,7 +78,6 @@ class ChatScreen(Screen[None]):
 
     async def on_mount(self) -> None:
         self.diary = Diary(self.app.store, self.log_view)
-        self.prompt.focus()
         self.run_worker(self.conductor.pump(), group="reports")
 
     async def greet(self, paths: tuple[str, ...]) -> None:
@@ -297,5 +295,5 @@ class ChatScreen(Screen[None]):
         """An exchange is over: into the file with it."""
         desk = self.conductor.desk
         paths = desk.paths or desk.last_paths  # a question that was kept unasked may be about what was being read
-        title = desk.document.title if desk.document else ", ".join(Path(path).name for path in paths)
+        title = desk.document.title if desk.document else words.files(paths)
         await self.diary.keep(exchange, title, paths, self.conductor.model)

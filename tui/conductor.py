@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -97,7 +96,7 @@ class Conductor:
         elif isinstance(task.job, Open):
             self._screen.status.forget_memory()
             self._screen.log_view.query(StartMenu).remove()
-            self._screen.bar.begin(", ".join(Path(path).name for path in task.job.paths))
+            self._screen.bar.begin(words.files(task.job.paths))
         elif isinstance(task.job, UseModel):
             self._screen.bar.begin(task.job.name)
 

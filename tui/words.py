@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def count(number: int) -> str:
@@ -66,6 +68,11 @@ def fit(parts: list[str], width: int, *, joint: str = " · ") -> str:
     while len(kept) > 1 and len(joint.join(kept)) > width:
         kept.pop()
     return shorten(joint.join(kept), width)
+
+
+def files(paths: Sequence[str]) -> str:
+    """Their names without their folders: "/a/b.txt", "/c.pdf" -> "b.txt, c.pdf"."""
+    return ", ".join(Path(path).name for path in paths)
 
 
 def pattern(text: str) -> re.Pattern[str]:
