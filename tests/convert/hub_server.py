@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.convert.checkpoints import write_checkpoint
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _HOLD_SECONDS = 20.0
 _API = re.compile(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?")
@@ -139,7 +141,18 @@ def _sibling(path: Path) -> dict[str, Any]:
     return entry
 
 
-def point_client_at(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def serving_model(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one model of two files of weights, made in `folder`, and the client pointed at it."""
+    write_checkpoint(folder / "remote", "transformers-4-mamba", shards=2)
+    with serving() as running:
+        running.repositories[name] = folder / "remote"
+        _point_client_at(running, folder / "cache", monkeypatch)
+        yield running
+        running.released.set()
+
+
+def _point_client_at(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the Hub's client ask this server, keep what it fetches in `cache`, and make no pauses between tries."""
     from huggingface_hub import constants, file_download
 

@@ -17,8 +17,7 @@ from longmamba_mlx.config import read_json
 from longmamba_mlx.convert import convert, hub
 from longmamba_mlx.errors import DiskError, LongMambaError, ModelError, StoppedError
 from longmamba_mlx.loader import load_model
-from tests.convert.checkpoints import write_checkpoint
-from tests.convert.hub_server import COMMIT, Hub, point_client_at, serving
+from tests.convert.hub_server import COMMIT, Hub, serving_model
 
 NAME = "someone/tiny"
 
@@ -41,10 +40,7 @@ class Heard:
 @pytest.fixture
 def server(tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one model, the client pointed at it, and no pauses between tries."""
-    write_checkpoint(tmp_path / "remote", "transformers-4-mamba", shards=2)
-    with serving() as running:
-        running.repositories[NAME] = tmp_path / "remote"
-        point_client_at(running, tmp_path / "cache", monkeypatch)
+    with serving_model(NAME, tmp_path, monkeypatch) as running:
         yield running
 
 

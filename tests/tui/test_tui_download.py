@@ -14,8 +14,7 @@ from longmamba_mlx.catalogue import installed_folder
 from longmamba_mlx.session import Session
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.confirm_screen import ConfirmScreen
-from tests.convert.checkpoints import write_checkpoint
-from tests.convert.hub_server import Hub, point_client_at, serving
+from tests.convert.hub_server import Hub, serving_model
 from tests.tui.helpers import make_app, said, type_line, wait_until
 
 NAME = "someone/tiny"
@@ -24,12 +23,8 @@ WEIGHTS = "model-00001-of-00002.safetensors"
 
 @pytest.fixture
 def hub(tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    write_checkpoint(tmp_path / "remote", "transformers-4-mamba", shards=2)
-    with serving() as running:
-        running.repositories[NAME] = tmp_path / "remote"
-        point_client_at(running, tmp_path / "cache", monkeypatch)
+    with serving_model(NAME, tmp_path, monkeypatch) as running:
         yield running
-        running.released.set()
 
 
 @pytest.fixture
