@@ -24,6 +24,10 @@ class Ground(LaidOut):
     style sheet of the first one.
     """
 
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """What it holds tells its height, not what it lies in: what has not changed is not laid out as a talk grows."""
+        return super().get_content_height(container.with_height(0), viewport, width)
+
     def render_lines(self, crop: Region) -> list[Strip]:
         if any(kind for kind, _ in self.styles.border):
             return super().render_lines(crop)

@@ -9,6 +9,8 @@ import pytest
 from textual._compositor import Compositor
 from textual.css.stylesheet import Stylesheet
 from textual.geometry import Region
+from textual.layouts.vertical import VerticalLayout
+from textual.widget import Widget
 
 from longmamba_mlx.tui.answer_text import AnswerText
 from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
@@ -117,6 +119,31 @@ async def test_a_growing_answer_is_one_widget_and_one_layout_a_frame(monkeypatch
             await pilot.pause(0.02)
         # Textual lays the whole screen out again after each change of a size; here a frame is laid out once.
         assert len(laid_out) <= 45 and len(app.chat.log_view.walk_children()) == before
+
+
+async def test_what_was_said_is_not_laid_out_again_while_an_answer_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = FakeSession(pieces=[f"- item {number}\n" for number in range(10)])
+    app = make_app(session, "moby.txt")
+    laid_out: list[Widget] = []
+    arrange = VerticalLayout.arrange
+
+    def noted(layout: VerticalLayout, parent: Widget, *arguments: Any, **more: Any) -> Any:
+        laid_out.append(parent)
+        return arrange(layout, parent, *arguments, **more)
+
+    async with app.run_test(size=(100, 40)) as pilot:
+        await ready(pilot, session)
+        said_before = [Exchange(f"{n}?", stage=Stage.DONE, replies=[Reply("", "An answer.")]) for n in range(12)]
+        await app.chat.log_view.show_talk(said_before)
+        await type_line(pilot, "count?")
+        session.let(2)
+        await wait_until(pilot, lambda: "item 1" in said(pilot))
+        monkeypatch.setattr(VerticalLayout, "arrange", noted)
+        session.let(4)
+        await wait_until(pilot, lambda: "item 5" in said(pilot))
+        assert laid_out
+        for view in app.chat.log_view.exchanges[:-1]:
+            assert not {view, *view.walk_children()} & set(laid_out)
 
 
 async def test_rows_that_have_not_changed_are_not_drawn_again() -> None:
