@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -46,9 +47,14 @@ class _Heading(markdown.Heading):
 class _Block(markdown.Markdown):
     elements: ClassVar = markdown.Markdown.elements | {"fence": _Code, "code_block": _Code, "heading_open": _Heading}
 
-    def __init__(self, source: str) -> None:
-        super().__init__("", hyperlinks=False)
-        self.parsed = _PARSER.parse(source)
+    def of(self, source: str) -> _Block:
+        """Another text, without the parser that rich makes for each: that takes longer than most blocks do."""
+        block = copy(self)
+        block.parsed = _PARSER.parse(source)
+        return block
+
+
+_EMPTY = _Block("", hyperlinks=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class MarkdownRows:
 
     def _formatted(self, source: str) -> list[Row]:
         try:
-            rows = self._console.render_lines(_Block(source), self._console.options, pad=False)
+            rows = self._console.render_lines(_EMPTY.of(source), self._console.options, pad=False)
         except Exception:  # a text that cannot be shown as Markdown must not end the chat
             return _as_it_stands(source, self._width)
         filled = [number for number, row in enumerate(rows) if any(segment.text.strip() for segment in row)]
