@@ -6,7 +6,7 @@ import hashlib
 import os
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -14,7 +14,7 @@ from typing import IO, TypeAlias
 from longmamba_mlx.documents import Document, one_line
 from longmamba_mlx.documents.decode import UndecodableError, clean_between, clean_blocks, located_blocks
 from longmamba_mlx.documents.sniff import HEAD, known_format
-from longmamba_mlx.errors import DocumentError
+from longmamba_mlx.errors import DocumentError, StoppedError
 
 LARGE = 32 << 20  # bytes; smaller files are held
 
@@ -73,8 +73,11 @@ class LargeText:
 Text: TypeAlias = Document | LargeText
 
 
-def open_large(paths: Sequence[str]) -> LargeText | None:
-    """The file, when it is one large text file; None for everything else, which `documents` reads."""
+def open_large(paths: Sequence[str], should_stop: Callable[[], bool] | None = None) -> LargeText | None:
+    """The file, when it is one large text file; None for everything else, which `documents` reads.
+
+    Reads all of it once. Raises StoppedError once `should_stop()`.
+    """
     if len(paths) != 1 or paths[0] == "-":
         return None
     path = Path(paths[0])
@@ -87,6 +90,8 @@ def open_large(paths: Sequence[str]) -> LargeText | None:
             digest, length, blank = hashlib.sha256(), 0, True
             characters, positions = array("Q"), array("Q")
             for piece, position in located_blocks(file):
+                if should_stop is not None and should_stop():
+                    raise StoppedError
                 characters.append(length)
                 positions.append(position)
                 digest.update(piece.encode("utf-8"))

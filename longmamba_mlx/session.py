@@ -216,7 +216,7 @@ class Session:
         if not self._hold_text:
             from longmamba_mlx.largetext import open_large
 
-            if (large := open_large(source)) is not None:
+            if (large := open_large(source, self._stop.is_set)) is not None:
                 return large
         return read_documents(source, should_stop=self._stop.is_set)
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import textwrap
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -18,8 +20,10 @@ from longmamba_mlx.api import Model
 from longmamba_mlx.catalogue import resolve, sample_document
 from longmamba_mlx.counting import count
 from longmamba_mlx.documents import Document
-from longmamba_mlx.errors import DocumentError
+from longmamba_mlx.documents.decode import located_blocks
+from longmamba_mlx.errors import DocumentError, StoppedError
 from longmamba_mlx.largetext import LargeText, digest_of, length_of, open_large, pieces_of, text_between
+from longmamba_mlx.session import Session
 
 SAMPLE = sample_document().read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +135,27 @@ def test_pieces_are_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.unlink()
     with pytest.raises(DocumentError, match="No such file"):
         list(pieces_of(large))
+
+
+def test_a_large_text_is_not_looked_through_further_than_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longmamba_mlx import largetext
+
+    session, read = Session(hold_text=False), []
+
+    def blocks(file: IO[bytes]) -> Iterator[tuple[str, int]]:
+        for block in located_blocks(file):
+            read.append(block)
+            session.stop()
+            yield block
+
+    monkeypatch.setattr(largetext, "LARGE", 10)
+    monkeypatch.setattr(largetext, "located_blocks", blocks)
+    (tmp_path / "text.txt").write_text("Words. " * 200_000)
+    with pytest.raises(StoppedError):
+        list(session.open([str(tmp_path / "text.txt")]))
+    assert len(read) == 1
 
 
 def test_what_is_not_one_large_text_is_left_to_the_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
