@@ -35,7 +35,7 @@ def gather(paths: Iterable[str | Path]) -> list[Gathered]:
     found: dict[str, Gathered] = {}
     for path in paths:
         for item in _files(path):
-            found.setdefault(str(item.path) if item.named else os.path.abspath(item.path), item)
+            found.setdefault(_identity(item.path), item)
             if len(found) > MOST_FILES:
                 name = one_line(str(path))
                 raise DocumentError(f"{name!r} holds over {MOST_FILES} files.", hint="Name those you mean.")
@@ -45,6 +45,12 @@ def gather(paths: Iterable[str | Path]) -> list[Gathered]:
 def is_pattern(path: str | Path) -> bool:
     """Whether this is no file but a pattern for some: "notes/*.md"."""
     return bool(_MAGIC.search(str(path))) and "\x00" not in str(path) and not os.path.lexists(path)
+
+
+def _identity(path: Path) -> str:
+    """The same for every way to name a file."""
+    name = str(path)
+    return name if name == "-" or "\x00" in name else os.path.realpath(path)
 
 
 def _files(path: str | Path) -> Iterator[Gathered]:

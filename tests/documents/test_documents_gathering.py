@@ -63,6 +63,9 @@ def test_several_of_all_kinds_and_none_twice(folder: Path) -> None:
     document = read_documents([folder / "chapter 10.txt", folder / "*.txt", folder / "sub"])
     assert document.text == "ten\n\ntwo\n\ndeep"
     assert document.notes == ()
+    (folder / "link.txt").symlink_to(folder / "chapter 2.txt")
+    for other in ("sub/../chapter 2.txt", "./chapter 2.txt", "link.txt"):
+        assert read_documents([folder / "chapter 2.txt", f"{folder}/{other}"]).text == "two", other
 
 
 def test_a_link_to_a_folder_is_not_followed_into(folder: Path) -> None:
