@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,11 +36,11 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     gc.disable()  # until the first frame, in which little becomes garbage
     from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
+    from longmamba_mlx.tui.arguments import absolute
     from longmamba_mlx.tui.hangup import watch_terminal
     from longmamba_mlx.tui.talks import TalkStore
 
-    files = [str(Path(path).expanduser().absolute()) for path in paths]  # a talk is found again from any folder
-    app = ChatApp(session_factory, files, store=TalkStore(talk_file()) if save else None)
+    app = ChatApp(session_factory, [absolute(path) for path in paths], store=TalkStore(talk_file()) if save else None)
     watch = watch_terminal(lambda: _end_without_terminal(app))
     try:
         result = app.run()

@@ -15,19 +15,20 @@ _REREAD, _MOST_REREAD = 3, 20
 
 def split_paths(argument: str) -> tuple[str, ...]:
     """One path as it stands when it exists, blanks and all; else several as a shell splits them. All absolute."""
-    if _absolute(argument) and Path(_absolute(argument)).exists():
-        return (_absolute(argument),)
+    if absolute(argument) and Path(absolute(argument)).exists():
+        return (absolute(argument),)
     try:
         parts = shlex.split(argument)
     except ValueError:
         parts = [argument]
-    return tuple(_absolute(part) for part in parts)
+    return tuple(absolute(part) for part in parts)
 
 
-def _absolute(path: str) -> str:
-    # A session has to find its documents again from another folder; "-" and "~someone" stay as they are.
+def absolute(path: str) -> str:
+    """The one name of a file, by which its talk is found again from any folder. What can be none stays as it is."""
     try:
-        return str(Path(path).expanduser().absolute())
+        named = Path(path).expanduser()
+        return str(named.parent.resolve() / named.name)
     except (OSError, RuntimeError, ValueError):
         return path
 

@@ -104,6 +104,8 @@ def test_paths_with_blanks_are_one_path_when_they_exist(tmp_path: Path) -> None:
     assert arguments.split_paths("it's one.txt") == (str(here / "it's one.txt"),)
     book.touch()
     assert arguments.split_paths(str(book)) == (str(book),)
+    for name in (f"{tmp_path}/x/../a book.txt", f"{tmp_path}/./a book.txt"):
+        assert arguments.split_paths(name) == (str(book),)  # one file, one name: its talk is found by it
 
 
 def desk_with(*jobs: Open | Ask) -> Desk[str]:
