@@ -95,6 +95,8 @@ class StatusLine(Horizontal):
         width = self.size.width - _PADDING
         keys = (_KEYS if self.size.width >= _WIDE else _FEW_KEYS)[self._busy] if self.size.width >= _NARROW else ""
         facts = [self._flash] if self._flash else self._parts()
-        self.query_one("#keys", Static).update(keys)
+        line = self.query_one("#keys", Static)
+        line.display = bool(keys)
+        line.update(keys)
         room = width - (len(keys) + 2 if keys else 0)
         self.query_one("#facts", Static).update(plain.literal(words.fit(facts, room)))

@@ -63,6 +63,19 @@ async def test_small_terminals_keep_prompt_and_answer(width: int, height: int) -
         assert "❯" in screen_text(pilot)
 
 
+async def test_what_a_narrow_terminal_had_no_room_for_comes_back() -> None:
+    session = FakeSession()
+    app = make_app(session, "moby.txt")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ready(pilot, session)
+        await type_line(pilot, "who?")
+        await wait_until(pilot, lambda: session.asked)
+        await pilot.resize_terminal(40, 12)
+        await wait_until(pilot, lambda: "Esc stop" not in screen_text(pilot))
+        await pilot.resize_terminal(120, 30)
+        await wait_until(pilot, lambda: "Esc stop  F1 help  ^Q quit" in screen_text(pilot))
+
+
 async def test_a_tiny_terminal_breaks_nothing() -> None:
     session = FakeSession(passages=(PASSAGE,))
     app = make_app(session, "moby.txt")
