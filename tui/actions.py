@@ -35,7 +35,7 @@ class Actions:
         self._screen.conductor.submit(Open(paths))
 
     def add(self, argument: str) -> None:
-        paths = self._screen.paths
+        paths = self._screen.conductor.desk.coming_paths
         if not paths:
             raise UsageError("No document is open to add to", hint="/open FILE reads the first one")
         more = tuple(path for path in arguments.split_paths(argument) if path not in paths)

@@ -96,6 +96,13 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         waiting = next((view for view in self.exchanges if view.exchange.stage is Stage.WAITING), None)
         await self._items.mount(Note(text), before=waiting)
 
+    def queue(self, text: str) -> Note:
+        """Say at the end what waits for its turn, until the note is taken away."""
+        note = Note(text, classes="queued")
+        self.anchor()
+        self._items.mount(note)
+        return note
+
     async def error(self, message: str, hint: str | None) -> None:
         """Say what went wrong."""
         await self._add(ErrorNote(message, hint), follow=True)
@@ -113,7 +120,8 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
     async def clear(self) -> None:
         """Take away all that is over; what waits or runs stays."""
         over = [view for view in self.exchanges if view.exchange.stage is Stage.DONE]
-        await self._items.remove_children([*over, *self.query(Note), *self.query(ErrorNote)])
+        notes = [note for note in self.query(Note) if not note.has_class("queued")]
+        await self._items.remove_children([*over, *notes, *self.query(ErrorNote)])
         self.records = [record for record in self.records if record.stage is not Stage.DONE]
         self._earlier = 0
         self.query_one(Earlier).show(0)

@@ -26,6 +26,7 @@ from longmamba_mlx.tui.exchange import Exchange, Stage
 from longmamba_mlx.tui.exchange_view import ExchangeView
 from longmamba_mlx.tui.fetching import Fetching
 from longmamba_mlx.tui.jobs import Ask, Job, Open, UseModel
+from longmamba_mlx.tui.note import Note
 from longmamba_mlx.tui.start_menu import StartMenu
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Conductor:
         self._failed = False
         self._loaded = ""  # it counts when the job it was loaded for is done
         self._read: dict[str, tuple[ReadDone, tuple[str, ...]]] = {}  # by title: its facts and its files
+        self._queued: dict[Task[ExchangeView], Note] = {}  # what says in the talk that a reading waits
         self._progress: ReadProgress | Fetching | None = None
         self._progress_shown = 0.0
 
@@ -64,10 +66,14 @@ class Conductor:
         self._start_next()
 
     def submit(self, job: Job) -> None:
-        """Put a job at the end of the row."""
-        self.desk.add(Task(job))
+        """Put a job at the end of the row; a reading that has to wait is seen in the talk, as questions are."""
+        task: Task[ExchangeView] = Task(job)
+        if self.busy and isinstance(job, Open):
+            files = words.files(job.paths)
+            self._queued[task] = self._screen.log_view.queue(f"queued · {files} will be read after what runs now")
         if self.busy:
             self._screen.status.flash("It comes next; Esc stops what runs now")
+        self.desk.add(task)
         self._start_next()
 
     def stop(self) -> bool:
@@ -89,6 +95,8 @@ class Conductor:
                 waiting.view.wait_for(self._reason())
 
     def _show_start(self, task: Task[ExchangeView]) -> None:
+        if (note := self._queued.pop(task, None)) is not None:
+            note.remove()
         if task.view is not None:
             book = self._screen.library.book
             task.view.exchange.book = book.digest if book else ""

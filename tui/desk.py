@@ -36,6 +36,12 @@ class Desk(Generic[View]):
         """Whether documents are being read now, so that questions have to wait for it."""
         return self.running is not None and isinstance(self.running.job, Open | UseModel)
 
+    @property
+    def coming_paths(self) -> tuple[str, ...]:
+        """Of the document that is open when all that waits is done."""
+        tasks = [*([self.running] if self.running is not None else []), *self.waiting]
+        return next((task.job.paths for task in reversed(tasks) if isinstance(task.job, Open)), self.paths)
+
     def add(self, task: Task[View]) -> None:
         """Put a task at the end of the row."""
         self.waiting.append(task)

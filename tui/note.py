@@ -11,8 +11,8 @@ from longmamba_mlx.tui import plain
 class Note(Static):
     """Something worth knowing."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(plain.literal(plain.one_line(text)), markup=False)
+    def __init__(self, text: str, *, classes: str = "") -> None:
+        super().__init__(plain.literal(plain.one_line(text)), classes=classes, markup=False)
 
 
 class ErrorNote(Static):

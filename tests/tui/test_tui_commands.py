@@ -163,6 +163,20 @@ async def test_add_reads_the_open_document_and_another_as_one() -> None:
         await wait_until(pilot, lambda: "✗ That is part of the open document already" in said(pilot))
 
 
+async def test_add_while_a_book_is_read_adds_to_that_book_and_is_seen_waiting() -> None:
+    session = FakeSession()
+    app = make_app(session, "/books/moby.txt")
+    async with app.run_test(size=(100, 40)) as pilot:
+        await wait_until(pilot, lambda: session.opened)
+        await type_line(pilot, "/add /books/alice.txt")
+        await type_line(pilot, "/clear")
+        await pilot.press("x")
+        assert "queued · moby.txt, alice.txt will be read after what runs now" in said(pilot)
+        session.free()
+        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.conductor.busy)
+        assert session.opened[1] == ("/books/moby.txt", "/books/alice.txt") and "queued" not in said(pilot)
+
+
 async def test_forget_asks_first() -> None:
     session = FakeSession()
     async with chatting(session) as (app, pilot):
