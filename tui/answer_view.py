@@ -71,7 +71,7 @@ class AnswerView(GroundVertical):
         if answer is None:
             return Content.styled(mark, "$text-warning")
         rate = words.rate_of(answer.tokens, answer.seconds)
-        tokens = f"{words.count(answer.tokens)} token{'s' * (answer.tokens != 1)}"
+        tokens = words.many(answer.tokens, "token")
         detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
         return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)
 

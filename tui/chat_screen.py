@@ -92,8 +92,8 @@ class ChatScreen(Screen[None]):
             if not self.prompt.text:
                 menu.focus()
         elif (talk := await self.diary.latest_about(paths)) is not None:
-            count = f"{talk.exchanges} question{'s' * (talk.exchanges != 1)}"
-            await self.log_view.note(f"You asked {count} of this before: Ctrl+R goes on with that talk")
+            asked = words.many(talk.exchanges, "question")
+            await self.log_view.note(f"You asked {asked} of this before: Ctrl+R goes on with that talk")
 
     # Its parts.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from longmamba_mlx.documents import sanitize
 from longmamba_mlx.session import Answer, Passage
+from longmamba_mlx.tui import words
 
 
 class Stage(Enum):
@@ -33,7 +34,7 @@ class How:
         """For people; "" for an ordinary question."""
         parts = [
             "after the talk so far" if self.keep else "",
-            f"{self.reread} passage{'s' * (self.reread != 1)} read again" if self.reread else "",
+            f"{words.many(self.reread, 'passage')} read again" if self.reread else "",
             f"as of {self.as_of}" if self.as_of else "",
             "filter off and on" if self.compare else "",
         ]

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from longmamba_mlx.tui import plain
+from longmamba_mlx.tui import plain, words
 from longmamba_mlx.tui.confirm_screen import ConfirmScreen
 from longmamba_mlx.tui.diary import Diary
 from longmamba_mlx.tui.start_menu import talk_line
@@ -129,7 +129,7 @@ class SessionsScreen(ModalScreen["Talk | None"]):
         talk = self._chosen
         if talk is None or self._renaming is not None:
             return
-        question = f"Delete “{talk.title}” with its {talk.exchanges} questions? It cannot be brought back."
+        question = f"Delete “{talk.title}” with {words.many(talk.exchanges, 'question')}? It cannot be brought back."
         if await self.app.push_screen_wait(ConfirmScreen(question, "Delete")):
             await self._diary.delete(talk)
             await self._fill()

@@ -81,7 +81,7 @@ class StartMenu(OptionList):
 
 def talk_line(talk: Talk) -> Content:
     """A talk in a list: its title, what it is about, how long, when."""
-    number = f"{talk.exchanges} question{'s' * (talk.exchanges != 1)}"
+    number = words.many(talk.exchanges, "question")
     details = [plain.one_line(talk.document), number, words.ago(time.time() - talk.updated)]
     return _line(words.shorten(plain.one_line(talk.title), _WIDTH - 2), " · ".join(part for part in details if part))
 

@@ -13,6 +13,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def many(number: int, noun: str) -> str:
+    """1, "token" -> "1 token"; 312441 -> "312,441 tokens"."""
+    return f"{count(number)} {noun}{'s' * (number != 1)}"
+
+
 def size(number: int) -> str:
     """Bytes, decimal as a Mac shows them: 12_600_000 -> "12.6 MB"."""
     value = float(number)

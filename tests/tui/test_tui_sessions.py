@@ -212,7 +212,7 @@ async def test_sessions_are_searched_renamed_and_deleted_only_when_confirmed(sto
         await wait_until(pilot, lambda: "Whales [/" in screen_text(pilot))
         await pilot.press("ctrl+d")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert "Delete “Whales [/” with its 1 questions?" in said(pilot)
+        assert "Delete “Whales [/” with 1 question?" in said(pilot)
         await pilot.press("enter")  # the button that keeps it
         await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen))
         assert len(store.talks()) == 2
