@@ -41,10 +41,12 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     from longmamba_mlx.tui.talks import TalkStore
 
     app = ChatApp(session_factory, [absolute(path) for path in paths], store=TalkStore(talk_file()) if save else None)
+    gc.freeze()  # the program itself is no garbage: to look through it each time takes longer than a key may wait
     watch = watch_terminal(lambda: _end_without_terminal(app))
     try:
         result = app.run()
     finally:
+        gc.unfreeze()
         gc.enable()
         watch.set()
         app.engine.close()
