@@ -86,7 +86,8 @@ class Tokenizer:
     def _as_text(self, text: str) -> Encoding:
         self._backend.encode_special_tokens = True
         try:
-            return self._backend.encode(text, add_special_tokens=False)
+            # As a batch of one, which lets other threads run meanwhile: a long text would stop the chat's keys.
+            return self._backend.encode_batch([text], add_special_tokens=False)[0]
         finally:
             self._backend.encode_special_tokens = False
 

@@ -19,7 +19,12 @@ __all__ = ["run_chat"]
 _JOIN_SECONDS = 10.0
 _KEEP_SECONDS = 1.0  # for the last exchange, which the screen's thread puts into the file
 # Libraries that load models like to draw bars and warnings over the screen.
-_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
+_QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # else it warns when another program is started, to copy for instance
+}
 # Milliseconds until Esc is taken for the key and not for the beginning of another one's code; Textual waits 100.
 _ESCAPE = {"ESCDELAY": "40"}
 

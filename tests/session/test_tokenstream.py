@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -16,6 +18,7 @@ from longmamba_mlx.catalogue import resolve, sample_document
 from longmamba_mlx.counting import count
 from longmamba_mlx.errors import StoppedError
 from longmamba_mlx.spool import Spool
+from longmamba_mlx.tokenizer import Tokenizer as OurTokenizer
 from longmamba_mlx.tokenstream import encode_parts
 
 SAMPLE = sample_document().read_text(encoding="utf-8")
@@ -154,3 +157,15 @@ def test_a_spool_is_an_array(most_in_memory: int) -> None:
     assert len(spool) == len(whole) and spool[:].dtype == np.uint32
     with pytest.raises(ValueError):
         spool[::2]
+
+
+def test_other_threads_run_while_a_text_is_tokenised() -> None:
+    tokenizer = OurTokenizer.from_folder(resolve("demo"))
+    work = threading.Thread(target=tokenizer.encode, args=(SAMPLE * 20,), kwargs={"as_text": True})
+    begun = last = time.monotonic()
+    longest = 0.0
+    work.start()
+    while work.is_alive():
+        time.sleep(0.001)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert longest < (last - begun) / 3
