@@ -1,9 +1,10 @@
 """How long one waits for the terminal chat, from a key to the cells it changes, on a real pseudo-terminal.
 
-    python benchmarks/chat_latency.py [--json FILE] [--only keys,pages,stream,scroll,start,stop] [--quick]
+    python benchmarks/chat_latency.py [--json FILE] [--only keys,pages,stream,scroll,start,…] [--quick]
 
-`start` and `stop` run the program as it is, with the built-in model; the others run it on a session without a model,
-whose speed would be measured instead. A key counts as answered when what it changes has been written to the terminal.
+`start`, `opening` and `stop_reading` run the program as it is, with the built-in model; the others run it on a session
+without a model, whose speed would be measured instead. A key counts as answered when what it changes has been written to the
+terminal.
 """
 
 from __future__ import annotations
@@ -291,10 +292,21 @@ def start(bench: Bench) -> Iterator[Row]:
     yield row("start, until a book read before is open", "80×24", [reopened() for _ in range(samples)])
 
 
-def stop(bench: Bench) -> Iterator[Row]:
-    """Esc while the built-in model reads 5 MB, and while an answer comes."""
+def opening(bench: Bench) -> Iterator[Row]:
+    """Letters from the first frame on, while the model is loaded and a book of 5 MB is counted and read."""
+    with bench.program("--file", str(bench.large)) as chat:
+        chat.wait_for("❯", PATIENCE)
+        yield row("key, while a book is opened", "80×24", typed(chat, bench.count(60)), 50)
+
+
+def stop_reading(bench: Bench) -> Iterator[Row]:
+    """Esc while the built-in model reads 5 MB."""
     with bench.program("--file", str(bench.large)) as chat:
         yield row("Esc in a reading, until it has stopped", "80×24", list(stopped_readings(chat, bench.count(20))), 300)
+
+
+def stop_answer(bench: Bench) -> Iterator[Row]:
+    """Esc while an answer comes."""
     with bench.chat(SIZES[0], book=bench.book, count=100_000) as chat:
         yield row("Esc in an answer, until it has stopped", "80×24", list(stopped_answers(chat, bench.count(20))), 300)
 
@@ -331,7 +343,9 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "stream": stream,
     "scroll": scroll,
     "start": start,
-    "stop": stop,
+    "opening": opening,
+    "stop_reading": stop_reading,
+    "stop_answer": stop_answer,
 }
 
 
