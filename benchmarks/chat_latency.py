@@ -3,8 +3,8 @@
     python benchmarks/chat_latency.py [--json FILE] [--only keys,pages,stream,scroll,start,…] [--quick]
 
 `start`, `opening` and `stop_reading` run the program as it is, with the built-in model; the others run it on a session
-without a model, whose speed would be measured instead. A key counts as answered when what it changes has been written to the
-terminal.
+without a model, whose speed would be measured instead. A key counts as answered when what it changes has been written
+to the terminal.
 """
 
 from __future__ import annotations
