@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FILLER, FACT, PROMPT, DIGIT1, DIGIT, END, ABSENT, PAD = range(8)
+FILLER, FACT, PROMPT, DIGIT1, DIGIT, END, ABSENT, PAD, NUMBER = range(9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
-    """One kind of sequence: `tokens` of document, at most `facts` facts, `questions` questions."""
+    """One kind of sequence: `tokens` of document, at most `facts` facts, `questions` questions.
+
+    `most`, `numbers` and `density` may be tensors (batch, 1), one value a sequence.
+    """
 
     tokens: int
     facts: int
@@ -30,8 +33,9 @@ class Shape:
     attributes: float = 0.25
     sharing: float = 0.4
     digits: int = 5
-    numbers: float = 0.0  # share of sequences whose filler is full of numbers that nobody asks for
-    density: float = 0.1  # of those numbers: at most so many a token
+    most: int | Tensor | None = None  # facts drawn, where that is less than there is room for
+    numbers: float | Tensor | None = None  # share of sequences whose filler is full of numbers that nobody asks for
+    density: float | Tensor = 0.1  # of those numbers: at most so many a token
 
     @property
     def length(self) -> int:
@@ -54,7 +58,7 @@ class Pack:
         return pairs[(pairs[:, :, 1] <= pieces).all(1)]
 
 
-def integers(high: int, size: tuple[int, ...], device: str) -> Tensor:
+def integers(high: int | Tensor, size: tuple[int, ...], device: str) -> Tensor:
     # torch.randint cannot be captured with a tensor bound; a scaled uniform can.
     return (torch.rand(size, device=device) * high).long()
 
@@ -118,7 +122,8 @@ class Sampler:
         end, question, answer, absent, is_, dot = marks
         asked = shape.questions
         names = self.names(batch, most + asked)
-        facts = shape.min_facts + integers(most - shape.min_facts + 1, (batch, 1), device)
+        drawn = most if shape.most is None else shape.most
+        facts = shape.min_facts + integers(drawn - shape.min_facts + 1, (batch, 1), device)
         alive = torch.arange(most, device=device)[None] < facts
         plain = torch.rand((batch, 1), device=device) >= shape.attributes
         kinds_of_fact = len(tables["questions"])
@@ -165,14 +170,14 @@ class Sampler:
         doc = torch.cat([filler[:, :-1, None], fact], 2).flatten(1, 2)
         segments = torch.cat([doc, filler[:, -1:], asks.flatten(1, 2)], 1)
         tokens, kind = self.lay_out(segments, self.kinds)
-        if shape.numbers:
+        if shape.numbers is not None:
             self.strew_numbers(tokens, kind)
         return tokens, kind, doc[..., 1].sum(1) + filler[:, -1, 1]
 
     def strew_numbers(self, tokens: Tensor, kind: Tensor) -> None:
         """Put numbers of one to four digits in the place of filler, in some sequences up to `density` a token.
 
-        They count as FACT, which no loss looks at: a book's digits cannot be foretold.
+        No loss looks at them: a book's digits cannot be foretold.
         """
         device, digits = tokens.device, self.pack.pool[self.pack.tables["digits"][:, 0]]
         batch, length = tokens.shape
@@ -184,8 +189,8 @@ class Sampler:
         count = (1 + integers(4, (batch, length), device)).gather(1, started.clamp(min=0))
         inside = (started >= 0) & (place - started < count) & (kind == FILLER)
         spelled = digits[integers(10, (batch, length), device) + 10 * (place > started)]
-        tokens[inside] = spelled[inside]
-        kind[inside] = FACT
+        tokens.copy_(torch.where(inside, spelled, tokens))
+        kind.masked_fill_(inside, NUMBER)
 
     def lay_out(self, segments: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
         """Copy the segments (batch, m, 2) one after the other into (batch, length) tokens and their kinds."""

@@ -1,16 +1,17 @@
-"""Make a built-in model of a trained net: `python training/export.py PACK OUT/NAME longmamba_mlx/builtin/demo [FACTS]`.
+"""Make a built-in model of a trained net: `python training/export.py PACK OUT/NAME longmamba_mlx/builtin/demo`.
 
-The net is saved in the layout of the original checkpoints, converted by the project's own converter, and calibrated
-on windows like those it was trained on (with at most FACTS facts).
+OUT/NAME:3 is member 3 of those that `many.py` trained. The net is saved in the layout of the original checkpoints,
+converted by the project's own converter, and calibrated on windows like those it was trained on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,7 @@ from longmamba_mlx.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32
-FACTS = 12  # at most, in a window
-CLAMPS = {"Mamba2": 0.07, "Mamba1": 0.1}  # chosen on the development split
+SIX = 6  # members in a file of `many.py`
 SETTINGS = {
     "training_length": TRAINED,
     "theta": 1e-5,
@@ -37,25 +37,34 @@ SETTINGS = {
 }
 
 
-def original(pack: Path, trained: Path, folder: Path) -> None:
+def trained(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The report and the weights of OUT/NAME or OUT/NAME:MEMBER."""
+    name, _, member = path.name.partition(":")
+    report = json.loads(path.with_name(f"{name}.json").read_text())
+    if not member:
+        return report, load_file(path.with_name(f"{name}.safetensors"))
+    many = load_file(path.with_name(f"{name}-{int(member) // SIX}.safetensors"))
+    start = f"{member}."
+    return report, {key.removeprefix(start): weight for key, weight in many.items() if key.startswith(start)}
+
+
+def original(pack: Path, path: Path, folder: Path, clamp: float) -> None:
     """The checkpoint as the original repositories lay it out."""
-    report = json.loads(trained.with_suffix(".json").read_text())
+    report, weights = trained(path)
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
-    clamp = CLAMPS[report["original"]["ssm_cfg"]["layer"]]
     settings = SETTINGS | {"clamp": clamp}
     config = report["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": settings}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights = load_file(trained.with_suffix(".safetensors"))
     weights["lm_head.weight"] = weights["backbone.embedding.weight"].clone()
-    save_file(weights, str(folder / "model.safetensors"))
+    save_file({key: weight.contiguous() for key, weight in weights.items()}, str(folder / "model.safetensors"))
     shutil.copy(pack / "tokenizer.json", folder)
 
 
-def main(pack: Path, trained: Path, target: Path, facts: int) -> None:
+def main(pack: Path, path: Path, target: Path, facts: int, clamps: tuple[float, ...]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "original"
-        original(pack, trained, folder)
+        original(pack, path, folder, clamps[0])
         card = target / "README.md"
         kept = card.read_text() if card.exists() else None
         shutil.rmtree(target, ignore_errors=True)
@@ -71,7 +80,7 @@ def main(pack: Path, trained: Path, target: Path, facts: int) -> None:
         windows,
         fingerprint=model.loaded.fingerprint,
         quantisation=model.loaded.quantisation,
-        clamps=(model.settings.clamp,),
+        clamps=clamps,
     )
     calibration.save(target / CALIBRATION)
     for path in sorted(target.iterdir()):
@@ -79,4 +88,10 @@ def main(pack: Path, trained: Path, target: Path, facts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]) if len(sys.argv) > 4 else FACTS)
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("pack", "trained", "target"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--facts", type=int, default=12, help="at most, in a window")
+    parser.add_argument("--clamps", type=float, nargs="+", default=[0.07], help="the first one is the model's")
+    args = parser.parse_args()
+    main(args.pack, args.trained, args.target, args.facts, tuple(args.clamps))

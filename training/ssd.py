@@ -19,7 +19,7 @@ def mamba2_scan(x: Tensor, write: Tensor, log_decay: Tensor, b: Tensor, c: Tenso
     x, write, log_decay, b, c = (_in_blocks(item) for item in (x, write, log_decay, b, c))
     decay = log_decay.transpose(2, 3).cumsum(-1)  # (batch, blocks, heads, BLOCK), from each block's start
     written = (x * write[..., None]).transpose(2, 3)
-    future = torch.ones(BLOCK, BLOCK, dtype=torch.bool).triu(1)
+    future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=x.device).triu(1)
     weights = torch.exp((decay[..., :, None] - decay[..., None, :]).masked_fill(future, -torch.inf))
     y = (weights * (c @ b.transpose(-1, -2))[:, :, None]) @ written
     added = b.transpose(-1, -2)[:, :, None] @ (written * torch.exp(decay[..., -1:] - decay)[..., None])

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
 from evaluate import rates, table
+from holds import closeness, decay, remembering
 from net import Net, NetConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -45,7 +46,6 @@ THEN = (
     (replace(ONE, tokens=160, facts=6, questions=5, pieces=6, absent=0.12, words=2, sharing=0.1), 0.85),
     (Shape(256, 8, 6, pieces=8, sharing=0.25), 0.85),
 )
-FORGET = 1 / 24  # the least mean of dt |A| a token in layers that are held to forget: e^-21 over 512 tokens
 FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
 
 
@@ -63,6 +63,8 @@ class Settings:
     numbers: float  # share of the last stage's sequences that are full of other numbers
     density: float  # of those numbers, a token
     forgetting: int  # so many first layers are held to forget within a window, so that no global unit lies in them
+    margin: float  # weight of the loss that holds filler's steps below the facts'
+    absent: float  # share of the last stage's questions that are about names not there
 
 
 class Trainer:
@@ -75,7 +77,7 @@ class Trainer:
         plain = [p for name, p in named if p.dim() <= 1 or "A_log" in name]
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
-        self.weights = torch.zeros(8)
+        self.weights = torch.zeros(9)
         for kind, weight in {DIGIT1: 2.0, DIGIT: settings.digit_weight, END: 0.3, ABSENT: 2.0}.items():
             self.weights[kind] = weight
 
@@ -95,17 +97,13 @@ class Trainer:
         self.optimizer.load_state_dict({**whole, "state": state})
         self.net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
 
-    def decay(self, index: int, raw: Tensor) -> Tensor:
-        """The mean of dt |A| over a sequence's tokens, of a unit's slowest state: raw (b, l, u) -> (b, u)."""
-        return F.softplus(raw).mean(1) * rates(self.net, index)
-
     @torch.no_grad()
     def shorten(self, sampler: Sampler) -> None:
         """Raise |A| where the first `forgetting` layers would remember longer than they may."""
 
         def raise_rates(index: int, raw: Tensor) -> Tensor:
             if index < self.settings.forgetting:
-                missing = torch.log(FORGET / self.decay(index, raw)).clamp(min=0).mean(0)
+                missing = remembering(decay(F.softplus(raw), rates(self.net, index))).mean(0)
                 weight = self.net.backbone.layers[index].mixer.A_log
                 weight += missing if weight.dim() == 1 else missing[:, None]
             return torch.ones(())
@@ -118,11 +116,15 @@ class Trainer:
         kind = kinds[:, 1:]
         picked = (self.weights[kind] > 0) | ((kind == FILLER) & (torch.rand(kind.shape) < 0.15))
         kind, target = kind[picked], ids[:, 1:][picked]
-        shortages: list[Tensor] = []
+        extra: list[Tensor] = []
 
         def watch(index: int, raw: Tensor) -> Tensor:
+            dt = F.softplus(raw)
+            mean_decay = decay(dt, rates(self.net, index))
             if index < self.settings.forgetting:
-                shortages.append(F.relu(torch.log(FORGET / self.decay(index, raw))).mean(0).sum())
+                extra.append(remembering(mean_decay).mean(0).sum())
+            if self.settings.margin:
+                extra.append(self.settings.margin * closeness(dt, kinds[:, :-1], mean_decay).mean())
             return torch.ones(())
 
         logits = self.net.logits(self.net(ids[:, :-1], watch)[picked])
@@ -131,7 +133,7 @@ class Trainer:
         answers = (loss * weight).sum() / weight.sum()
         language = (loss * filler).sum() / filler.sum()
         self.optimizer.zero_grad(set_to_none=True)
-        (answers + self.settings.language * language + sum(shortages)).backward()
+        (answers + self.settings.language * language + sum(extra)).backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         right = (logits.detach().argmax(-1) == target).float()
@@ -152,8 +154,8 @@ class Position:
 def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
     stages = (*START[settings.kind], *THEN)
     most = settings.most_facts
-    strewn = {"numbers": settings.numbers, "density": settings.density}
-    last = [(replace(shape, facts=min(shape.facts, most), **strewn), share) for shape, share in FINAL]
+    asked = {"numbers": settings.numbers or None, "density": settings.density, "absent": settings.absent}
+    last = [(replace(shape, facts=min(shape.facts, most), **asked), share) for shape, share in FINAL]
     shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
     return [(Sampler(pack, shape, "train"), share) for shape, share in shapes]
 
@@ -207,6 +209,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--numbers", type=float, default=0.0)
     parser.add_argument("--density", type=float, default=0.1)
     parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
+    parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
+    parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
     parser.add_argument("--init", type=Path, help="start from these weights")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
@@ -232,7 +236,7 @@ def main() -> None:
     pack = Pack(args.pack / "pack.npz", "cpu")
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
-        args.digit_weight, args.numbers, args.density, args.forgetting,
+        args.digit_weight, args.numbers, args.density, args.forgetting, args.margin, args.absent,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
