@@ -80,9 +80,9 @@ class StartMenu(OptionList):
 
 
 def talk_line(talk: Talk) -> Content:
-    """A talk in a list: its title, what it is about, how long, when."""
+    """A talk in a list: its title, how long, when, and what it is about, whose name may be cut where the row ends."""
     number = words.many(talk.exchanges, "question")
-    details = [plain.one_line(talk.document), number, words.ago(time.time() - talk.updated)]
+    details = [number, words.ago(time.time() - talk.updated), plain.one_line(talk.document)]
     return _line(words.shorten(plain.one_line(talk.title), _WIDTH - 2), " · ".join(part for part in details if part))
 
 

@@ -110,7 +110,7 @@ async def test_the_first_screen_goes_on_with_a_talk_and_reopens_its_document(sto
     async with chat(store, book) as (app, pilot, _):
         await asked(pilot, app, "Who hunts?")
     async with chat(store) as (app, pilot, session):
-        assert "Who hunts? moby.txt · 1 question" in said(pilot)
+        assert "Who hunts? 1 question · just now · moby.txt" in said(pilot)
         assert "Read the sample document" in screen_text(pilot)
         await pilot.press("enter")
         await wait_until(pilot, lambda: session.opened == [(book,)] and not app.chat.conductor.busy)
