@@ -22,7 +22,7 @@ def decay(dt: Tensor, rates: Tensor) -> Tensor:
 
 def remembering(mean_decay: Tensor) -> Tensor:
     """How far (in nats) a unit is from forgetting within a window: 0 where it does."""
-    return F.relu(torch.log(FORGET / mean_decay))
+    return F.relu(torch.log(FORGET / mean_decay.clamp(min=1e-8)))
 
 
 def closeness(dt: Tensor, kinds: Tensor, mean_decay: Tensor) -> Tensor:
@@ -34,5 +34,6 @@ def closeness(dt: Tensor, kinds: Tensor, mean_decay: Tensor) -> Tensor:
     filler, fact = ((kinds == FILLER) | (kinds == NUMBER))[..., None], (kinds == FACT)[..., None]
     facts = dt * fact
     typical = (facts.square().sum(-2) / (facts.sum(-2) + 1e-6)).clamp(min=1e-6)
-    over = F.relu(torch.log(dt * APART / typical.unsqueeze(-2))) * filler
+    # A step of 0 has no logarithm, and its gradient would be infinity times 0.
+    over = F.relu(torch.log(dt.clamp(min=1e-8) * APART / typical.unsqueeze(-2))) * filler
     return over.sum(-2) / filler.sum(-2).clamp(min=1) * (mean_decay < FORGET)
