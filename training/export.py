@@ -11,12 +11,12 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from data import Pack, Sampler, Shape
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from stored import report, weights
 from tokenizers import Tokenizer
 
 from longmamba_mlx.api import CALIBRATION, Model
@@ -27,7 +27,6 @@ from longmamba_mlx.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32
-SIX = 6  # members in a file of `many.py`
 SETTINGS = {
     "training_length": TRAINED,
     "theta": 1e-5,
@@ -37,27 +36,17 @@ SETTINGS = {
 }
 
 
-def trained(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The report and the weights of OUT/NAME or OUT/NAME:MEMBER."""
-    name, _, member = path.name.partition(":")
-    report = json.loads(path.with_name(f"{name}.json").read_text())
-    if not member:
-        return report, load_file(path.with_name(f"{name}.safetensors"))
-    many = load_file(path.with_name(f"{name}-{int(member) // SIX}.safetensors"))
-    start = f"{member}."
-    return report, {key.removeprefix(start): weight for key, weight in many.items() if key.startswith(start)}
-
-
 def original(pack: Path, path: Path, folder: Path, clamp: float) -> None:
     """The checkpoint as the original repositories lay it out."""
-    report, weights = trained(path)
+    found = report(path)
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
     settings = SETTINGS | {"clamp": clamp}
-    config = report["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": settings}
+    config = found["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": settings}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    weights["lm_head.weight"] = weights["backbone.embedding.weight"].clone()
-    save_file({key: weight.contiguous() for key, weight in weights.items()}, str(folder / "model.safetensors"))
+    tensors = weights(path)
+    tensors["lm_head.weight"] = tensors["backbone.embedding.weight"].clone()
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, str(folder / "model.safetensors"))
     shutil.copy(pack / "tokenizer.json", folder)
 
 

@@ -23,7 +23,7 @@ from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler
 from holds import closeness, decay, remembering
 from members import Members
 from net import Net, NetConfig
-from safetensors.torch import save_file
+from stored import save_members
 from torch import Tensor
 from train import FINAL, START, THEN
 
@@ -254,14 +254,6 @@ def train(trainer: Trainer, steps: int, seconds: float, lr: float, tokens: int, 
     print(f"trained {step} steps in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def save(trainer: Trainer, out: Path, name: str) -> None:
-    """All members, in files of six: MEMBER.WEIGHT."""
-    for part in range(0, trainer.members.count, 6):
-        held = range(part, min(part + 6, trainer.members.count))
-        tensors = {f"{m}.{key}": weight for m in held for key, weight in trainer.members.one(m).items()}
-        save_file(tensors, str(out / f"{name}-{part // 6}.safetensors"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pack", type=Path)
@@ -283,7 +275,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     train(trainer, args.steps, args.seconds, args.lr, args.tokens, args.seed)
     name = f"{args.kind}-{args.seed}"
-    save(trainer, args.out, name)
+    save_members([trainer.members.one(m) for m in range(trainer.members.count)], args.out, name)
     found = development(trainer.members, pack, trainer.most)
     for cell, row in found.items():
         print(f"{cell:>18} " + " ".join(f"{value:5.2f}" for value in row))

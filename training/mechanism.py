@@ -8,7 +8,6 @@ the trouble; if "writes, does not decay" is, the decay of the facts was.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import torch
 from data import Pack
 from evaluate import TRAINED, accuracy, exact
 from net import Keep, Net, NetConfig
-from safetensors.torch import load_file
 from ssd import mamba2_scan
+from stored import report, weights
 from torch import Tensor
 
 WAYS = ("filter off", "filter on", "does not write, still decays", "writes, does not decay")
@@ -65,10 +64,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=96)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    report = json.loads(args.trained.with_suffix(".json").read_text())
-    config = {k: v for k, v in report["config"].items() if k != "parameters"}
+    config = {k: v for k, v in report(args.trained)["config"].items() if k != "parameters"}
     model = Net(NetConfig(**config))
-    model.load_state_dict(load_file(args.trained.with_suffix(".safetensors")))
+    model.load_state_dict(weights(args.trained))
     model.eval()
     pack = Pack(args.pack / "pack.npz", "cpu")
     keep = exact(model, pack)(TRAINED * args.times)

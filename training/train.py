@@ -22,7 +22,8 @@ from evaluate import rates, table
 from holds import closeness, decay, remembering
 from net import Net, NetConfig
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from stored import weights
 from torch import Tensor
 
 ONE = Shape(40, 2, 2, words=1, pieces=1, absent=0.0, attributes=0.0, sharing=0.0)
@@ -211,7 +212,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
     parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
     parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
-    parser.add_argument("--init", type=Path, help="start from these weights")
+    parser.add_argument("--init", type=Path, help="start from these weights: OUT/NAME or OUT/NAME:MEMBER")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
     return parser.parse_args()
@@ -240,7 +241,7 @@ def main() -> None:
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
-        trainer.net.load_state_dict(load_file(args.init))
+        trainer.net.load_state_dict(weights(args.init))
     if args.forgetting:
         trainer.shorten(samplers(settings, pack, args.stage)[0][0])
 
@@ -260,8 +261,8 @@ def main() -> None:
 
     log(json.dumps(trainer.net.describe()))
     train(trainer, at, save, log)
-    weights = {key: value.detach().contiguous() for key, value in trainer.net.state_dict().items()}
-    save_file(weights, str(args.out / f"{name}.safetensors"))
+    last = {key: value.detach().contiguous() for key, value in trainer.net.state_dict().items()}
+    save_file(last, str(args.out / f"{name}.safetensors"))
     checkpoint.unlink(missing_ok=True)
     rows = table(trainer.net, pack, (4, 16, 32) if args.kind == "mamba2" else (16, 64), args.samples)
     log(json.dumps(rows))
