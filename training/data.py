@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FILLER, FACT, PROMPT, DIGIT1, DIGIT, END, ABSENT, PAD, NUMBER = range(9)
+KINDS = 9
+FILLER, FACT, PROMPT, DIGIT1, DIGIT, END, ABSENT, PAD, NUMBER = range(KINDS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,15 +19,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from choose import development
-from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler
+from data import ABSENT, DIGIT, DIGIT1, FILLER, Pack, Sampler
 from holds import closeness, decay, remembering
 from members import Members
 from net import Net, NetConfig
 from stored import save_members
 from torch import Tensor
-from train import FINAL, START, THEN
+from train import FINAL, START, THEN, UNTRAINED, answer_weights, learning_rate
 
-TAIL = 0.35  # of the steps, in which the learning rate falls
 QUORUM, LATE = 0.6, 0.06  # a stage ends when so many members master it, or after that share of all steps
 
 
@@ -73,8 +72,8 @@ class Adam:
             parts.append(torch.full((weight[0].numel(),), decay * decayed, device=weight.device))
         self.decay = torch.cat(parts)
         # The weights become views of one buffer, so that a step is a handful of operations.
-        flat = torch.cat([w.flatten(1) for w in weights.values()], 1)
-        self.flat, at = flat, 0
+        self.flat = flat = torch.cat([w.flatten(1) for w in weights.values()], 1)
+        at = 0
         for name, weight in weights.items():
             size = weight[0].numel()
             weights[name] = flat[:, at : at + size].view(weight.shape).detach().requires_grad_()
@@ -122,13 +121,11 @@ class Trainer:
         self.forgetting, self.margin, self.since = each("forgetting"), each("margin"), each("since")
         self.language, self.stage = each("language"), 0
         self.mean = torch.empty(len(self.recipes), 5, device=pack.device)
-        self.weights = torch.zeros(len(self.recipes), 9, device=pack.device)
-        for which, weight in {DIGIT1: 2.0, DIGIT: each("digit_weight"), END: 0.3, ABSENT: 2.0}.items():
-            self.weights[:, which] = weight
+        self.weights = torch.stack([answer_weights(recipe.digit_weight) for recipe in self.recipes]).to(pack.device)
 
     def samplers(self, tokens: int) -> list[tuple[Sampler, int, float]]:
         """(sampler, sequences a member, share of steps) of this stage."""
-        self.mean.copy_(torch.tensor([5.0, 0, 0, 0, 5]))
+        self.mean.copy_(torch.tensor(UNTRAINED))
         stages, stage = (*START[self.kind], *THEN), self.stage
         shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else list(FINAL)
         found = []
@@ -153,7 +150,7 @@ class Trainer:
 
         def raise_rates(index: int, raw: Tensor) -> Tensor:
             missing = remembering(self.decay(index, F.softplus(raw))).mean(1)
-            missing = missing * (self.held(index))[:, None]
+            missing = missing * self.held(index)[:, None]
             weight = self.members.weights[f"backbone.layers.{index}.mixer.A_log"]
             weight += missing if weight.dim() == 2 else missing[..., None]
             return torch.ones((), device=raw.device)
@@ -165,7 +162,7 @@ class Trainer:
         return ids.unflatten(0, (-1, batch)), kinds.unflatten(0, (-1, batch))
 
     def captured(self, sampler: Sampler, batch: int, pool: Any) -> Callable[[], None]:
-        """The step as a CUDA graph: launching its thousand kernels one by one takes longer than running them."""
+        """The step as a CUDA graph: launching its thousand kernels one by one takes as long as running them."""
         if self.pack.device != "cuda":
             return lambda: self.step(sampler, batch)
         side = torch.cuda.Stream()
@@ -233,7 +230,7 @@ def train(trainer: Trainer, steps: int, seconds: float, lr: float, tokens: int, 
     step, since = 0, 0
     ways, shares = prepared()
     while (done := max(step / steps, (time.monotonic() - started) / seconds)) < 1:
-        trainer.adam.begin(lr * min(1.0, (step + 1) / 200) * max(0.01, min(1.0, (1 - done) / TAIL)))
+        trainer.adam.begin(learning_rate(lr, step, done))
         rng.choices(ways, shares)[0]()
         step += 1
         if step % 50:

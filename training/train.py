@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from data import ABSENT, DIGIT, DIGIT1, END, FILLER, Pack, Sampler, Shape
+from data import ABSENT, DIGIT, DIGIT1, END, FILLER, KINDS, Pack, Sampler, Shape
 from evaluate import rates, table
 from holds import closeness, decay, remembering
 from net import Net, NetConfig
@@ -47,6 +47,8 @@ THEN = (
     (replace(ONE, tokens=160, facts=6, questions=5, pieces=6, absent=0.12, words=2, sharing=0.1), 0.85),
     (Shape(256, 8, 6, pieces=8, sharing=0.25), 0.85),
 )
+TAIL = 0.35  # of the training, in which the learning rate falls
+UNTRAINED = (5.0, 0.0, 0.0, 0.0, 5.0)  # what a step returns, before the first of a stage
 FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
 
 
@@ -68,6 +70,19 @@ class Settings:
     absent: float  # share of the last stage's questions that are about names not there
 
 
+def answer_weights(digit_weight: float) -> Tensor:
+    """What a token of each kind counts in the loss of answers, (KINDS,)."""
+    weights = torch.zeros(KINDS)
+    for kind, weight in {DIGIT1: 2.0, DIGIT: digit_weight, END: 0.3, ABSENT: 2.0}.items():
+        weights[kind] = weight
+    return weights
+
+
+def learning_rate(most: float, step: int, done: float) -> float:
+    """It rises over 200 steps and falls over the last TAIL of the training, of which the share `done` is over."""
+    return most * min(1.0, (step + 1) / 200) * max(0.01, min(1.0, (1 - done) / TAIL))
+
+
 class Trainer:
     def __init__(self, settings: Settings, config: NetConfig, pack: Pack) -> None:
         torch.manual_seed(settings.seed)
@@ -78,9 +93,7 @@ class Trainer:
         plain = [p for name, p in named if p.dim() <= 1 or "A_log" in name]
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
-        self.weights = torch.zeros(9)
-        for kind, weight in {DIGIT1: 2.0, DIGIT: settings.digit_weight, END: 0.3, ABSENT: 2.0}.items():
-            self.weights[kind] = weight
+        self.weights = answer_weights(settings.digit_weight)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later run needs to go on: weights and the optimiser's moments."""
@@ -120,9 +133,12 @@ class Trainer:
         extra: list[Tensor] = []
 
         def watch(index: int, raw: Tensor) -> Tensor:
+            held = index < self.settings.forgetting
+            if not held and not self.settings.margin:
+                return torch.ones(())
             dt = F.softplus(raw)
             mean_decay = decay(dt, rates(self.net, index))
-            if index < self.settings.forgetting:
+            if held:
                 extra.append(remembering(mean_decay).mean(0).sum())
             if self.settings.margin:
                 extra.append(self.settings.margin * closeness(dt, kinds[:, :-1], mean_decay).mean())
@@ -165,13 +181,12 @@ def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callabl
     settings, before = trainer.settings, at.spent
     stages = (*START[settings.kind], *THEN)
     total, started, saved = settings.minutes * 60, time.process_time(), at.spent
-    mean = torch.tensor([5.0, 0, 0, 0, 5])
+    mean = torch.tensor(UNTRAINED)
     rng = random.Random(settings.seed + at.steps)
     mix = samplers(settings, trainer.pack, at.stage)
     while at.spent < total:
-        rate = settings.lr * min(1.0, (at.steps + 1) / 200) * max(0.01, min(1.0, (total - at.spent) / (total * 0.35)))
         for group in trainer.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(settings.lr, at.steps, at.spent / total)
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
         at.steps, at.spent = at.steps + 1, before + time.process_time() - started
         if at.steps % 50:
@@ -184,7 +199,7 @@ def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callabl
                 f"digits {digits:.3f} absent {absent:.3f} language {language:.3f}")  # fmt: skip
         if done or late:
             at.stage, at.stage_started = at.stage + 1, at.spent
-            mix, mean = samplers(settings, trainer.pack, at.stage), torch.tensor([5.0, 0, 0, 0, 5])
+            mix, mean = samplers(settings, trainer.pack, at.stage), torch.tensor(UNTRAINED)
         if at.spent - saved > 180:
             saved = at.spent
             save()
