@@ -25,8 +25,13 @@ _QUIET = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",  # else it warns when another program is started, to copy for instance
 }
-# Milliseconds until Esc is taken for the key and not for the beginning of another one's code; Textual waits 100.
-_ESCAPE = {"ESCDELAY": "40"}
+_TEXTUAL = {
+    # Milliseconds until Esc is taken for the key and not for the beginning of another one's code; else 100.
+    "ESCDELAY": "40",
+    # How often a second Textual looks whether there is something to draw; else 60. After a long frame it lets one or
+    # two of these pass: at 60 a letter typed while an answer comes waited 25 ms before it was drawn.
+    "TEXTUAL_FPS": "240",
+}
 
 
 def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True) -> int:
@@ -36,7 +41,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     of colours. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
     (Textual has shown the traceback). A closed terminal ends the process, after what was read is kept.
     """
-    for name, value in (_QUIET | _ESCAPE).items():
+    for name, value in (_QUIET | _TEXTUAL).items():
         os.environ.setdefault(name, value)  # before Textual is imported
     gc.disable()  # until the first frame, in which little becomes garbage
     from longmamba_mlx.paths import talk_file

@@ -29,7 +29,7 @@ _WELCOME = Content.assemble(
 # How many widgets a talk has (`weight`): every one costs time at every change of the layout. When there are more than
 # MOST, what is oldest goes until there are fewer than ENOUGH, which are a few screens full.
 MOST, ENOUGH = 120, 60
-MORE = 40  # so many are brought back at a time: making them takes longer than a key may
+MORE = 20  # so many are brought back at a time: making them takes longer than a key may
 
 
 def weight(exchange: Exchange) -> int:
