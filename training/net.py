@@ -17,6 +17,7 @@ from ssd import mamba2_scan
 from torch import Tensor, nn
 
 Keep = Callable[[int, Tensor], Tensor]
+LAYERS = "backbone.layers."
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,20 @@ class Net(nn.Module):
             if name.endswith("out_proj.weight"):  # as GPT-2 scales residual branches
                 nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
                 weight.data /= math.sqrt(config.layers)
+
+    @torch.no_grad()
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take over these weights; layers they lack come first and add nothing until they have learnt to.
+
+        So what a trained first layer's step sizes see may be widened from one token to what came before it.
+        """
+        new = self.config.layers - len({name.split(".")[2] for name in weights if name.startswith(LAYERS)})
+        moved = {f"{LAYERS}{int(i) + new}.{rest}": weight for name, weight in weights.items()
+                 if name.startswith(LAYERS) for i, _, rest in [name.removeprefix(LAYERS).partition(".")]}  # fmt: skip
+        moved |= {name: weight for name, weight in weights.items() if not name.startswith(LAYERS)}
+        for layer in self.backbone.layers[:new]:
+            layer.mixer.out_proj.weight.zero_()
+        self.load_state_dict(self.state_dict() | moved)
 
     def forward(self, ids: Tensor, keep: Keep | None = None) -> Tensor:
         """Hidden states after the final norm, (b, l, d_model)."""
