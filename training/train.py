@@ -227,8 +227,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
     parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
     parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
-    parser.add_argument("--init", type=Path, help="start from these weights: OUT/NAME or OUT/NAME:MEMBER; "
-                        "with fewer layers than --layers, new ones that do nothing yet come before them")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        help="start from these weights: OUT/NAME or OUT/NAME:MEMBER; "
+        "with fewer layers than --layers, new ones that do nothing yet come before them",
+    )
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--name", default="")
     return parser.parse_args()
