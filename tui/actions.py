@@ -54,7 +54,8 @@ class Actions:
             return
         if not argument.isdecimal() or not 1 <= int(argument) <= len(books):
             raise UsageError(f"There is no book {argument}", hint="/books lists them.")
-        self._screen.conductor.submit(Switch(int(argument) - 1))
+        index = int(argument) - 1
+        self._screen.conductor.submit(Switch(index, self._screen.conductor.files_of(books[index].title)))
 
     async def forget(self) -> None:
         book = self._screen.library.book

@@ -76,6 +76,10 @@ class Conductor:
         self.desk.add(task)
         self._start_next()
 
+    def files_of(self, title: str) -> tuple[str, ...]:
+        """The files that a book of the shelf was read from."""
+        return self._read[title][1] if title in self._read else ()
+
     def stop(self) -> bool:
         """End what runs; False when nothing does."""
         if not self.busy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from longmamba_mlx.session import ReadDone
-from longmamba_mlx.tui.jobs import Ask, Job, Open, UseModel
+from longmamba_mlx.tui.jobs import Ask, Job, Open, Switch, UseModel
 
 View = TypeVar("View")
 
@@ -40,7 +40,7 @@ class Desk(Generic[View]):
     def coming_paths(self) -> tuple[str, ...]:
         """Of the document that is open when all that waits is done."""
         tasks = [*([self.running] if self.running is not None else []), *self.waiting]
-        return next((task.job.paths for task in reversed(tasks) if isinstance(task.job, Open)), self.paths)
+        return next((task.job.paths for task in reversed(tasks) if isinstance(task.job, Open | Switch)), self.paths)
 
     def add(self, task: Task[View]) -> None:
         """Put a task at the end of the row."""

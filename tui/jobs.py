@@ -33,9 +33,10 @@ class UseModel:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Question another book of the shelf."""
+    """Question another book of the shelf. `paths`: its files."""
 
     index: int
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,13 @@ class FakeSession:
         self.gate.release()
         return self
 
+    def hold(self) -> FakeSession:
+        """From now on it takes another `let` or `free`."""
+        self._free.clear()
+        while self.gate.acquire(blocking=False):
+            pass
+        return self
+
     def stop(self) -> None:
         self.stops += 1
         self._stop.set()

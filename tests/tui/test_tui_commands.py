@@ -177,6 +177,20 @@ async def test_add_while_a_book_is_read_adds_to_that_book_and_is_seen_waiting() 
         assert session.opened[1] == ("/books/moby.txt", "/books/alice.txt") and "queued" not in said(pilot)
 
 
+async def test_add_behind_a_waiting_switch_adds_to_the_book_that_will_be_open() -> None:
+    session = FakeSession()
+    async with chatting(session) as (app, pilot):
+        session.title = "alice.txt"
+        await type_line(pilot, "/open /books/alice.txt")
+        await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
+        session.hold()
+        for line in ("Who is she?", "/books 1", "/add /books/emma.txt"):
+            await type_line(pilot, line)
+        session.free()
+        await wait_until(pilot, lambda: len(session.opened) == 3 and not app.chat.conductor.busy)
+        assert session.opened[2] == ("/books/moby.txt", "/books/emma.txt")
+
+
 async def test_forget_asks_first() -> None:
     session = FakeSession()
     async with chatting(session) as (app, pilot):
