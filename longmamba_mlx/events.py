@@ -49,7 +49,8 @@ class ReadProgress:
 class ReadDone:
     """The document state is ready. `stored` names the remembered state's key, None when nothing was written.
 
-    `before` of the tokens were read in an earlier run, or when the document was shorter.
+    `before` of the tokens were read in an earlier run, or when the document was shorter. `digest` tells its text from
+    all others, which its title may not.
     """
 
     title: str
@@ -60,6 +61,7 @@ class ReadDone:
     stored: str | None
     filter: str
     before: int = 0
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class Opening:
             stored=book.key.digest() if stored else None,
             filter=book.filter,
             before=self._before,
+            digest=document.digest,
         )
         return book
 

@@ -30,6 +30,7 @@ from longmamba_mlx.tui.note import Note
 from longmamba_mlx.tui.start_menu import StartMenu
 
 if TYPE_CHECKING:
+    from longmamba_mlx.tui.book import Book
     from longmamba_mlx.tui.chat_screen import ChatScreen
 
 _FRAME_SECONDS = 1 / 20
@@ -47,7 +48,7 @@ class Conductor:
         self.model = ""
         self._failed = False
         self._loaded = ""  # it counts when the job it was loaded for is done
-        self._read: dict[str, tuple[ReadDone, tuple[str, ...]]] = {}  # by title: its facts and its files
+        self._read: dict[str, tuple[ReadDone, tuple[str, ...]]] = {}  # by digest: a book's facts and its files
         self._queued: dict[Task[ExchangeView], Note] = {}  # what says in the talk that a reading waits
         self._progress: ReadProgress | Fetching | None = None
         self._progress_shown = 0.0
@@ -76,9 +77,9 @@ class Conductor:
         self.desk.add(task)
         self._start_next()
 
-    def files_of(self, title: str) -> tuple[str, ...]:
+    def files_of(self, book: Book) -> tuple[str, ...]:
         """The files that a book of the shelf was read from."""
-        return self._read[title][1] if title in self._read else ()
+        return self._read[book.digest][1] if book.digest in self._read else ()
 
     def stop(self) -> bool:
         """End what runs; False when nothing does."""
@@ -200,14 +201,16 @@ class Conductor:
         if self._asked() is not None:
             return  # read again only to compare
         self.desk.read_done(done)
-        self._read[done.title] = done, self.desk.paths
+        # Another model reads all books again, from the files they came from.
+        opened = self.desk.running is not None and isinstance(self.desk.running.job, Open)
+        self._read[done.digest] = done, self.desk.paths if opened else self._read.get(done.digest, (done, ()))[1]
         await self._screen.log_view.note(_summary(done))
         self._facts(done)
 
     def _shelf(self, shelf: Shelf) -> None:
         self._screen.library.take(shelf)
         book = self._screen.library.book
-        done, paths = self._read.get(book.title, (None, ())) if book is not None else (None, ())
+        done, paths = self._read.get(book.digest, (None, ())) if book is not None else (None, ())
         if done is not None and self.desk.document is not done:
             self.desk.document, self.desk.paths = done, paths
             self._facts(done)

@@ -110,17 +110,19 @@ class FakeSession:
     def open(self, source: Sequence[str]) -> Iterator[Event]:
         self._begin()
         self.opened.append(tuple(source))
-        yield from self._read(self.model, self.title)
-        book = FakeBook(Document(self.title, self.text), self.chunks * self.chunk_tokens, self.kept)
-        titles = [other.title for other in self.books]
-        if book.title in titles:
-            self.current = titles.index(book.title)
+        document = Document(self.title, self.text)
+        yield from self._read(self.model, document)
+        book = FakeBook(document, self.chunks * self.chunk_tokens, self.kept)
+        digests = [other.document.digest for other in self.books]
+        if document.digest in digests:
+            self.current = digests.index(document.digest)
             self.books[self.current] = book
         else:
             self.books.append(book)
             self.current = len(self.books) - 1
 
-    def _read(self, model: str, title: str) -> Iterator[Event]:
+    def _read(self, model: str, document: Document) -> Iterator[Event]:
+        title = document.title
         yield Loading(model)
         yield Loaded(model, 1_340_000, 0.2)
         if self.open_error is not None:
@@ -134,7 +136,9 @@ class FakeSession:
                 raise StoppedError("stopped", hint="The same command reads it again.")
             left = (self.chunks - chunk) * self.chunk_tokens / 5214
             yield ReadProgress(chunk * self.chunk_tokens, total, 5214.0, left, 1_900_000_000, f"chapter {chunk}")
-        yield ReadDone(title, total, total / 5214, 12_600_000, self.reopened, "0abc", self.filter)
+        yield ReadDone(
+            title, total, total / 5214, 12_600_000, self.reopened, "0abc", self.filter, digest=document.digest
+        )
 
     def ask(self, question: str, **way: object) -> Iterator[Event]:
         self._begin()
@@ -182,7 +186,7 @@ class FakeSession:
             self._wait()
             self.report.progress(f"{name} weights", step * 10**9, self.download * 10**9)  # type: ignore[attr-defined]
         for book in self.books:
-            yield from self._read(name, book.title)
+            yield from self._read(name, book.document)
         self.model, self.filter = name, filter or self.filter
         self.done.append(f"{name} {self.filter}")
 

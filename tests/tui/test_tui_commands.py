@@ -180,7 +180,7 @@ async def test_add_while_a_book_is_read_adds_to_that_book_and_is_seen_waiting() 
 async def test_add_behind_a_waiting_switch_adds_to_the_book_that_will_be_open() -> None:
     session = FakeSession()
     async with chatting(session) as (app, pilot):
-        session.title = "alice.txt"
+        session.title, session.text = "alice.txt", "Down the rabbit hole. " * 30
         await type_line(pilot, "/open /books/alice.txt")
         await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
         session.hold()
@@ -189,6 +189,20 @@ async def test_add_behind_a_waiting_switch_adds_to_the_book_that_will_be_open() 
         session.free()
         await wait_until(pilot, lambda: len(session.opened) == 3 and not app.chat.conductor.busy)
         assert session.opened[2] == ("/books/moby.txt", "/books/emma.txt")
+
+
+async def test_two_books_of_one_name_keep_their_own_files_also_with_another_model() -> None:
+    session = FakeSession()
+    async with chatting(session) as (app, pilot):
+        session.text = "Another text of that name. " * 30
+        await type_line(pilot, "/open /other/moby.txt")
+        await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
+        await type_line(pilot, "/model demo-mamba1")
+        await wait_until(pilot, lambda: session.done == ["demo-mamba1 longmamba"] and not app.chat.conductor.busy)
+        for number, file in ((1, "/books/moby.txt"), (2, "/other/moby.txt")):
+            await type_line(pilot, f"/books {number}")
+            await wait_until(pilot, lambda n=number: f"{n} of 2" in said(pilot) and not app.chat.conductor.busy)
+            assert app.chat.paths == (file,)
 
 
 async def test_forget_asks_first() -> None:
