@@ -120,7 +120,7 @@ MARKERS = {
     "absent": ("absent",),
     "depth": ("depth",),
     "ppl": ("ppl",),
-    "dev": ("dev", "dev2", "modes"),
+    "dev": ("modes",),
     "sweeps": ("theta", "clamp"),
     "policies": ("policies", "policies-far"),
 }
@@ -134,13 +134,15 @@ def main() -> None:
 
 
 def brief(model: str) -> list[str]:
-    """The README's table: the default filter and the two baselines."""
-    report = read("niah", model)
-    if report is None:
-        return []
-    kept = [row for row in report["rows"] if row["filter"] in ("off", "longmamba", "last")]
-    heading, *_ = section(model, "niah")
-    return [heading, "", *by_filter({**report, "rows": kept}), ""]
+    """The README's tables: the default filter and the two baselines, and how far it goes."""
+    lines = []
+    for task in ("niah", "far"):
+        report = read(task, model)
+        if report is not None:
+            kept = [row for row in report["rows"] if row["filter"] in ("off", "longmamba", "last")]
+            heading, *_ = section(model, task)
+            lines += [heading, "", *by_filter({**report, "rows": kept}), ""]
+    return lines
 
 
 if __name__ == "__main__":
