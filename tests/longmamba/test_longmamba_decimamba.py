@@ -87,8 +87,11 @@ def test_dropping_equals_a_step_of_zero_in_every_unit(
     monkeypatch.setattr(arrays, "steps", zeroed)
     hidden, second = network.layer(1, hidden, states[1])
     monkeypatch.setattr(arrays, "steps", plain)
-    hidden, third = network.layer(2, hidden[:, mx.array(kept.astype(np.int32))], states[2])
-    for found, expected in zip(reading.state.layers, (first, second, third), strict=True):
+    hidden, after = hidden[:, mx.array(kept.astype(np.int32))], [first, second]
+    for index in range(2, len(states)):
+        hidden, above = network.layer(index, hidden, states[index])
+        after.append(above)
+    for found, expected in zip(reading.state.layers, after, strict=True):
         np.testing.assert_allclose(np.array(found.ssm), np.array(expected.ssm), rtol=2e-3, atol=2e-4)
         np.testing.assert_allclose(np.array(found.conv), np.array(expected.conv), rtol=1e-3, atol=1e-4)
     expected_logits = np.array(network.head(hidden[:, -1:])[0, 0])
