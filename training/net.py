@@ -180,7 +180,9 @@ class Net(nn.Module):
         moved |= {name: weight for name, weight in weights.items() if not name.startswith(LAYERS)}
         for layer in self.backbone.layers[:new]:
             layer.mixer.out_proj.weight.zero_()
-        self.load_state_dict(self.state_dict() | moved)
+        # Only the new layers keep what they have: weights that lack anything else are refused.
+        fresh = tuple(f"{LAYERS}{index}." for index in range(new))
+        self.load_state_dict({k: v for k, v in self.state_dict().items() if k.startswith(fresh)} | moved)
 
     def forward(self, ids: Tensor, keep: Keep | None = None) -> Tensor:
         """Hidden states after the final norm, (b, l, d_model)."""

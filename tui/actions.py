@@ -55,7 +55,7 @@ class Actions:
         if not argument.isdecimal() or not 1 <= int(argument) <= len(books):
             raise UsageError(f"There is no book {argument}", hint="/books lists them.")
         index = int(argument) - 1
-        self._screen.conductor.submit(Switch(index, self._screen.conductor.files_of(books[index])))
+        self._screen.conductor.submit(Switch(index, self._screen.conductor.files_of(books[index].digest)))
 
     async def forget(self) -> None:
         book = self._screen.library.book

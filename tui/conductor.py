@@ -30,7 +30,6 @@ from longmamba_mlx.tui.note import Note
 from longmamba_mlx.tui.start_menu import StartMenu
 
 if TYPE_CHECKING:
-    from longmamba_mlx.tui.book import Book
     from longmamba_mlx.tui.chat_screen import ChatScreen
 
 _FRAME_SECONDS = 1 / 20
@@ -77,9 +76,9 @@ class Conductor:
         self.desk.add(task)
         self._start_next()
 
-    def files_of(self, book: Book) -> tuple[str, ...]:
+    def files_of(self, digest: str) -> tuple[str, ...]:
         """The files that a book of the shelf was read from."""
-        return self._read[book.digest][1] if book.digest in self._read else ()
+        return self._read[digest][1] if digest in self._read else ()
 
     def stop(self) -> bool:
         """End what runs; False when nothing does."""
@@ -203,7 +202,7 @@ class Conductor:
         self.desk.read_done(done)
         # Another model reads all books again, from the files they came from.
         opened = self.desk.running is not None and isinstance(self.desk.running.job, Open)
-        self._read[done.digest] = done, self.desk.paths if opened else self._read.get(done.digest, (done, ()))[1]
+        self._read[done.digest] = done, self.desk.paths if opened else self.files_of(done.digest)
         await self._screen.log_view.note(_summary(done))
         self._facts(done)
 
