@@ -9,6 +9,7 @@ their values: change them only before `use_numpy_layers`.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from types import ModuleType
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,7 +24,7 @@ from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import LayerState, there
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
-from longmamba_mlx.ops.cpu import kept_counts, scans, single_threaded, to_mlx, to_numpy
+from longmamba_mlx.ops.cpu import fastest, kept_counts, single_threaded, to_mlx, to_numpy
 from longmamba_mlx.ops.linear import use_numpy_linears
 
 # Tokens a layer works on at once. For a narrow layer the temporaries then fit a core's second-level cache
@@ -38,10 +39,12 @@ Weights = dict[str, Array]
 
 
 class NumpyBlock(Block):
-    """A `Block` whose norm and mixer run in NumPy. `_weights` is private, so it is no parameter."""
+    """A `Block` whose norm and mixer run in NumPy. `_weights` is private, so it is no parameter; `_fast` is `arrays` or
+    what means the same."""
 
     _weights: Weights
     _config: ModelConfig
+    _fast: ModuleType
 
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
@@ -79,13 +82,16 @@ class NumpyBlock(Block):
         return single_threaded() if self._config.d_inner < _WIDE else nullcontext()
 
     def _normed(self, values: Array) -> Array:
-        return arrays.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)
+        normed: Array = self._fast.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)
+        return normed
 
     def _linear(self, name: str, x: Array) -> Array:
-        return arrays.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+        y: Array = self._fast.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+        return y
 
     def _conv(self, x: Array, conv: Array) -> tuple[Array, Array]:
-        return arrays.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
+        y, window = self._fast.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
+        return y, window
 
     def _copy(self, ssm: mx.array) -> mx.array:
         """A copy of the scan's state, laid out as `arrays` works on it."""
@@ -120,11 +126,9 @@ class NumpyMambaBlock(NumpyBlock):
         xz = self._linear("in_proj", x)
         u, conv = self._conv(xz[..., : self._config.d_inner], conv)
         raw, b_in, c_out = self._selection(u)
-        step, keep = arrays.steps(raw, threshold, self._config.time_step_limit)
-        y = scans(self._config.d_inner).selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm)
-        u *= self._weights["D"]
-        y += u
-        y *= arrays.silu(xz[..., self._config.d_inner :])
+        step, keep = self._fast.steps(raw, threshold, self._config.time_step_limit)
+        y = self._fast.selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm, self._weights["D"])
+        self._fast.gate(y, xz[..., self._config.d_inner :])
         return self._linear("out_proj", y), conv, raw, keep
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
@@ -153,10 +157,9 @@ class NumpyMamba2Block(NumpyBlock):
         u, b_in, c_out = arrays.parts(x_b_c, config.d_inner, group_width, group_width)
         u = u.reshape(*lead, config.n_heads, config.headdim)
         b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
-        step, keep = arrays.steps(raw, threshold, config.time_step_limit)
-        y = scans(config.d_inner).ssd_scan(u, step, weights["rate"], b_in, c_out, ssm)
-        y += u * weights["D"][:, None]
-        y = arrays.gated_rms_norm(
+        step, keep = self._fast.steps(raw, threshold, config.time_step_limit)
+        y = self._fast.ssd_scan(u, step, weights["rate"], b_in, c_out, ssm, weights["D"])
+        y = self._fast.gated_rms_norm(
             y.reshape(*lead, config.d_inner),
             z,
             weights["norm"],
@@ -185,7 +188,8 @@ def use_numpy_layers(model: LanguageModel) -> None:
     """Run `model` through NumPy from now on, with float32 weights. Quantised layers stay as they are."""
     model.update(tree_map(_as_float32, model.parameters()))
     mx.eval(model.parameters())
-    use_numpy_linears(model)
+    fast = fastest(model.config.d_inner)
+    use_numpy_linears(model, fast)
     _keep_freed_memory()
     for block in model.layers:
         twin = _twin(block)
@@ -194,6 +198,7 @@ def use_numpy_layers(model: LanguageModel) -> None:
             block.__class__ = twin
             block._weights = weights
             block._config = model.config
+            block._fast = fast
 
 
 def _twin(layer: Layer) -> type[NumpyBlock] | None:

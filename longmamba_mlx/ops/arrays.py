@@ -77,6 +77,11 @@ def gated_rms_norm(y: Array, z: Array, weight: Array, *, groups: int, eps: float
     return normed
 
 
+def gate(y: Array, z: Array) -> None:
+    """y *= silu(z)."""
+    y *= silu(z)
+
+
 def parts(x: Array, *widths: int) -> tuple[Array, ...]:
     """x (..., c) cut into parts of so many channels, which are views, in a third of the time of np.split."""
     ends = tuple(accumulate(widths))
@@ -117,18 +122,23 @@ def blas_libraries() -> Any:
 
 def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | None) -> tuple[Array, Array]:
     """As `conv.causal_conv1d`, with the weight transposed to taps (k, c)."""
-    batch, length, channels = x.shape
-    before = len(taps) - 1
-    padded = np.empty((batch, before + length, channels), dtype=np.float32)
-    padded[:, :before] = 0.0 if initial is None else initial
-    padded[:, before:] = x
-    y = padded[:, :length] * taps[0]
+    length, inputs = x.shape[1], padded(x, len(taps) - 1, initial)
+    y = inputs[:, :length] * taps[0]
     term = np.empty_like(y)
-    for tap in range(1, before + 1):
-        y += np.multiply(padded[:, tap : tap + length], taps[tap], out=term)
+    for tap in range(1, len(taps)):
+        y += np.multiply(inputs[:, tap : tap + length], taps[tap], out=term)
     if bias is not None:
         y += bias
-    return silu(y), padded[:, length:].copy()
+    return silu(y), inputs[:, length:].copy()
+
+
+def padded(x: Array, before: int, initial: Array | None) -> Array:
+    """x (b, l, c) after so many rows before it: those of `initial` (b, before, c), or zeros."""
+    batch, length, channels = x.shape
+    rows = np.empty((batch, before + length, channels), dtype=np.float32)
+    rows[:, :before] = 0.0 if initial is None else initial
+    rows[:, before:] = x
+    return rows
 
 
 def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mask | None]:
@@ -136,6 +146,11 @@ def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mas
     step = softplus(raw)
     if limit != (0.0, math.inf):
         np.clip(step, np.float32(limit[0]), np.float32(limit[1]), out=step)
+    return filtered(step, raw, threshold)
+
+
+def filtered(step: Array, raw: Array, threshold: Array | None) -> tuple[Array, Mask | None]:
+    """Step sizes set to 0 in place where raw is not above the threshold, and what was kept (LongMamba, sec. 4.2)."""
     if threshold is None:
         return step, None
     keep = raw > threshold
@@ -144,17 +159,28 @@ def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mas
 
 
 def selective_scan(
-    u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+    u: Array,
+    step: Array,
+    rate: Array,
+    b_in: Array,
+    c_out: Array,
+    state: Array,
+    skip: Array | None = None,
+    *,
+    reverse: bool = False,
 ) -> Array:
     """Mamba-1's recurrence: bulk exp for a few tokens, then two in-place operations a token.
 
-    u, step (b, l, d); rate (n, d); b_in, c_out (b, l, n); state (b, n, d), changed in place -> y (b, l, d).
+    u, step (b, l, d); rate (n, d); b_in, c_out (b, l, n); state (b, n, d), changed in place; skip = D (d,)
+    -> y (b, l, d).
     The channels are the last axis throughout, so that the long axis is the contiguous one.
     """
     y = np.empty(u.shape, dtype=np.float32)
     for i in range(len(u)):
         now = (i, slice(None, None, -1 if reverse else 1))
         _scan_one(step[now], u[now], b_in[now], c_out[now], y[now], rate, state[i])
+    if skip is not None:
+        y += u * skip
     return y
 
 
@@ -181,12 +207,20 @@ def _scan_one(step: Array, u: Array, b_in: Array, c_out: Array, y: Array, rate: 
 
 
 def ssd_scan(
-    u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
+    u: Array,
+    step: Array,
+    rate: Array,
+    b_in: Array,
+    c_out: Array,
+    state: Array,
+    skip: Array | None = None,
+    *,
+    reverse: bool = False,
 ) -> Array:
     """Mamba-2's recurrence in blocks (arXiv 2405.21060, sec. 6; `ssd` has the same form in MLX).
 
-    u (b, l, h, p); step (b, l, h); rate (h,); b_in, c_out (b, l, g, n); state (b, h, p, n), changed in place
-    -> y (b, l, h, p).
+    u (b, l, h, p); step (b, l, h); rate (h,); b_in, c_out (b, l, g, n); state (b, h, p, n), changed in place;
+    skip = D (h,) -> y (b, l, h, p).
     """
     y = np.empty(u.shape, dtype=np.float32)
     length, heads = u.shape[1:3]
@@ -198,6 +232,8 @@ def ssd_scan(
         for part, block in _spans(length, heads):
             now_step, now_u, now_b, now_c, now_y = (array[part] for array in rows)
             _ssd_blocks(now_step, now_u, now_b, now_c, now_y, rate, state[i], block)
+    if skip is not None:
+        y += u * skip[:, None]
     return y
 
 

@@ -9,7 +9,8 @@ import math
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -24,24 +25,6 @@ from longmamba_mlx.ops.reference import Limit, Scan
 _COMPILED_FROM = 1024
 
 
-class ArrayScan(Protocol):
-    """A scan of `arrays`, or what means the same."""
-
-    def __call__(
-        self, u: Array, step: Array, rate: Array, b_in: Array, c_out: Array, state: Array, *, reverse: bool = False
-    ) -> Array: ...
-
-
-class Scans(Protocol):
-    """The module `arrays`, or one that means the same."""
-
-    @property
-    def selective_scan(self) -> ArrayScan: ...
-
-    @property
-    def ssd_scan(self) -> ArrayScan: ...
-
-
 def single_threaded() -> AbstractContextManager[object]:
     """While this is open, NumPy's matrix products use one thread."""
     limits: AbstractContextManager[object] = arrays.blas_libraries().limit(limits=1, user_api="blas")
@@ -49,8 +32,8 @@ def single_threaded() -> AbstractContextManager[object]:
 
 
 @cache
-def scans(channels: int) -> Scans:
-    """The fastest scans for a layer of so many channels: compiled if it is wide and numba is installed."""
+def fastest(channels: int) -> ModuleType:
+    """`arrays`, or `compiled`, which means the same: for a layer of many channels, if numba is installed."""
     if channels < _COMPILED_FROM or find_spec("numba") is None:
         return arrays
     from longmamba_mlx.ops import compiled
@@ -76,7 +59,7 @@ def causal_conv1d(
 ) -> tuple[mx.array, mx.array]:
     """As `conv.causal_conv1d`."""
     taps = np.ascontiguousarray(to_numpy(weight).T)
-    y, window = arrays.causal_conv1d(to_numpy(x), taps, _optional(bias), _optional(initial))
+    y, window = fastest(x.shape[-1]).causal_conv1d(to_numpy(x), taps, _optional(bias), _optional(initial))
     return to_mlx(y, x.dtype), to_mlx(window, x.dtype)
 
 
@@ -84,8 +67,9 @@ def gated_rms_norm(
     y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
 ) -> mx.array:
     """As `norm.gated_rms_norm`."""
+    norm = fastest(y.shape[-1]).gated_rms_norm
     inputs = (to_numpy(y), to_numpy(z), to_numpy(weight))
-    return to_mlx(arrays.gated_rms_norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype)
+    return to_mlx(norm(*inputs, groups=groups, eps=eps, norm_before_gate=norm_before_gate), y.dtype)
 
 
 def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
@@ -112,15 +96,15 @@ def selective_scan(
     return_kept: bool = False,
 ) -> Scan:
     """As `reference.selective_scan`."""
-    step, keep = _steps(dt, dt_bias, threshold, time_step_limit)
-    u = to_numpy(x)
+    u, fast = to_numpy(x), fastest(x.shape[-1])
+    step, keep = _steps(fast, dt, dt_bias, threshold, time_step_limit)
     rate = np.ascontiguousarray(to_numpy(A).T)
     state = np.zeros((len(u), *rate.shape), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state).swapaxes(1, 2)
-    scan = scans(u.shape[-1]).selective_scan
-    y = scan(u, step, rate, to_numpy(B), to_numpy(C), state, reverse=reverse)
-    _finish(y, u, _optional(D), z)
+    y = fast.selective_scan(u, step, rate, to_numpy(B), to_numpy(C), state, _optional(D), reverse=reverse)
+    if z is not None:
+        fast.gate(y, to_numpy(z))
     return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), step, keep, return_kept)
 
 
@@ -140,14 +124,14 @@ def ssd_scan(
     return_kept: bool = False,
 ) -> Scan:
     """As `reference.ssd_scan`."""
-    step, keep = _steps(dt, dt_bias, threshold, time_step_limit)
-    u, b_in = to_numpy(x), to_numpy(B)
+    u, b_in, fast = to_numpy(x), to_numpy(B), fastest(x.shape[2] * x.shape[3])
+    step, keep = _steps(fast, dt, dt_bias, threshold, time_step_limit)
     state = np.zeros((u.shape[0], *u.shape[2:], b_in.shape[3]), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state)
-    scan = scans(u.shape[2] * u.shape[3]).ssd_scan
-    y = scan(u, step, to_numpy(A), b_in, to_numpy(C), state, reverse=reverse)
-    _finish(y, u, None if D is None else to_numpy(D)[:, None], z)
+    y = fast.ssd_scan(u, step, to_numpy(A), b_in, to_numpy(C), state, _optional(D), reverse=reverse)
+    if z is not None:
+        fast.gate(y, to_numpy(z))
     return _result(to_mlx(y, x.dtype), to_mlx(state), step, keep, return_kept)
 
 
@@ -156,19 +140,13 @@ def _optional(array: mx.array | None) -> Array | None:
 
 
 def _steps(
-    dt: mx.array, dt_bias: mx.array | None, threshold: mx.array | None, limit: Limit
+    fast: ModuleType, dt: mx.array, dt_bias: mx.array | None, threshold: mx.array | None, limit: Limit
 ) -> tuple[Array, Mask | None]:
     raw = to_numpy(dt)
     if dt_bias is not None:
         raw = raw + to_numpy(dt_bias)
-    return arrays.steps(raw, _optional(threshold), limit)
-
-
-def _finish(y: Array, u: Array, skip: Array | None, z: mx.array | None) -> None:
-    if skip is not None:
-        y += skip * u
-    if z is not None:
-        y *= arrays.silu(to_numpy(z))
+    step, keep = fast.steps(raw, _optional(threshold), limit)
+    return step, keep
 
 
 def _result(y: mx.array, state: mx.array, step: Array, keep: Mask | None, return_kept: bool) -> Scan:

@@ -1,27 +1,45 @@
-"""The scans that numba compiles: as exact as the others, and only used where they pay."""
+"""What numba compiles: as exact as the other forms, and only used where it pays."""
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from longmamba_mlx.ops import arrays, compiled, cpu
+from longmamba_mlx.ops import arrays, compiled, cpu, loops
 from tests.ops import oracles
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
 from tests.ops.test_scans import TOLERANCE, relative_error
 
+SHARED = ("rms_norm", "gated_rms_norm", "gate", "linear", "causal_conv1d", "steps", "selective_scan", "ssd_scan")
+EDGES = [0.0, -0.0, 1e-30, -1e-30, 88.0, -88.0, 104.0, -104.0, 1e4, -1e4, 3e38, -3e38]
+
 
 @pytest.fixture(params=["compiled", "interpreted"])
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every scan through the compiled module: as machine code, and as the Python it was made of."""
-    monkeypatch.setattr(cpu, "scans", lambda channels: compiled)
+    """Every op through the compiled module: as machine code, and as the Python it was made of."""
+    monkeypatch.setattr(cpu, "fastest", lambda channels: compiled)
     if request.param == "interpreted":
-        monkeypatch.setattr(compiled, "scan_one", compiled._scan_one)
-        monkeypatch.setattr(compiled, "token_one", compiled._token_one)
+        for name, loop in vars(loops).items():
+            if hasattr(loop, "py_func"):
+                monkeypatch.setattr(loops, name, loop.py_func)
     return str(request.param)
+
+
+def values(*shape: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_stands_in_for_the_function_of_the_same_name(name: str) -> None:
+    assert inspect.signature(getattr(compiled, name)) == inspect.signature(getattr(arrays, name))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -90,20 +108,98 @@ def test_not_a_number_stays_one() -> None:
     assert np.isfinite(y[0, :, [0, 2, 3]]).all()
 
 
-def test_a_token_that_is_filtered_out_changes_no_bit_of_a_heads_state() -> None:
-    rng = np.random.default_rng(3)
-    u, b, c = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 1, 4, 8), (1, 1, 2, 16), (1, 1, 2, 16)))
-    state = rng.standard_normal((1, 4, 8, 16)).astype(np.float32)
-    before, step = state.copy(), np.array([[[0.5, 0.0, 0.2, 0.0]]], dtype=np.float32)
+@pytest.mark.parametrize("length", [1, 2, 4, 7])
+def test_tokens_that_are_filtered_out_change_no_bit_of_a_heads_state(length: int) -> None:
+    u, b, c = values(1, length, 4, 8), values(1, length, 2, 16, seed=1), values(1, length, 2, 16, seed=2)
+    state = values(1, 4, 8, 16, seed=3)
+    before, step = state.copy(), np.zeros((1, length, 4), np.float32)
+    step[0, :, [0, 2]] = 0.4
     y = compiled.ssd_scan(u, step, -np.ones(4, np.float32), b, c, state)
     np.testing.assert_array_equal(state[:, [1, 3]], before[:, [1, 3]])
     assert (state[:, [0, 2]] != before[:, [0, 2]]).all()
-    expected = arrays.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+    assert_close(y, arrays.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before))
+
+
+def test_ssd_forgets_wholly_without_overflow() -> None:
+    """Decays far below the smallest number: their products are 0, and no quotient of them is ever formed."""
+    u, b, c = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
+    step, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
+    ys = [ops.ssd_scan(u, step, np.float32([-3, -1]), b, c, state) for ops, state in zip((compiled, arrays), states)]
+    assert_close(*ys)
+    assert_close(*states)
+
+
+@pytest.mark.parametrize("limit", [(0.0, float("inf")), (0.01, 0.5)])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_steps(limit: tuple[float, float], filtered: bool) -> None:
+    raw = np.concatenate([values(5, 12, scale=4), np.float32([EDGES])])[None]
+    threshold = np.linspace(-3, 3, 12, dtype=np.float32) if filtered else None
+    (found, kept), (expected, mask) = (ops.steps(raw, threshold, limit) for ops in (compiled, arrays))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-38)
+    assert (kept is None) == (mask is None) == (not filtered)
+    if filtered:
+        np.testing.assert_array_equal(kept, mask)
+
+
+def test_softplus_against_float64() -> None:
+    raw = np.linspace(-87, 87, 200_001, dtype=np.float32).reshape(1, 1, -1)
+    found, _ = compiled.steps(raw, None, (0.0, float("inf")))
+    exact = np.logaddexp(0.0, raw.astype(np.float64))
+    assert np.abs(found / exact - 1).max() < 5e-7
+    edges, _ = compiled.steps(np.float32([[[-np.inf, np.inf, np.nan, -104.0]]]), None, (0.0, float("inf")))
+    np.testing.assert_array_equal(edges.ravel(), np.float32([0.0, np.inf, np.nan, 0.0]))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("length", [1, 3, 40])
+def test_convolution(length: int, bias: bool) -> None:
+    x = values(2, length, 20, scale=3)[..., 2:12]  # a view, as parts of a projection are
+    x[0, 0, :] = EDGES[:10]
+    taps, added, initial = values(4, 10, seed=1), values(10, seed=2) if bias else None, values(2, 3, 10, seed=3)
+    for before in (initial, None):
+        found, expected = (ops.causal_conv1d(x, taps, added, before) for ops in (compiled, arrays))
+        assert_close(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("norm_before_gate", [False, True])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_gated_norm(groups: int, norm_before_gate: bool) -> None:
+    y, z, weight = values(2, 5, 24), values(2, 5, 30, seed=1, scale=5)[..., 3:27], values(24, seed=2)
+    before = y.copy()
+    given = {"groups": groups, "eps": 1e-5, "norm_before_gate": norm_before_gate}
+    assert_close(*(ops.gated_rms_norm(y, z, weight, **given) for ops in (compiled, arrays)))
+    np.testing.assert_array_equal(y, before)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_norm(weighted: bool) -> None:
+    x, weight = values(2, 5, 21), values(21, seed=1) if weighted else None
+    assert_close(*(ops.rms_norm(x, weight, 1e-5) for ops in (compiled, arrays)))
+
+
+def test_gate() -> None:
+    ys, z = [values(2, 6, 12) for _ in range(2)], values(2, 6, 24, seed=1, scale=4)[..., 12:]
+    z[0, 0] = EDGES
+    for ops, y in zip((compiled, arrays), ys, strict=True):
+        ops.gate(y, z)
+    assert_close(*ys)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 18])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_one_thread", lambda: threads == 1)
+    weight, x, added = values(rows, 37), values(1, 1, 37, seed=1), values(rows, seed=2) if bias else None
+    found, expected = (ops.linear(x, weight, added) for ops in (compiled, arrays))
+    assert found.shape == expected.shape == (1, 1, rows)
+    assert_close(found, expected)
+    assert_close(compiled.linear(x, values(37, rows).T, added), arrays.linear(x, values(37, rows).T, added))
 
 
 def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    choose = cpu.scans.__wrapped__
+    choose = cpu.fastest.__wrapped__
     assert choose(256) is arrays
     assert choose(1536) is compiled
     monkeypatch.setattr(cpu, "find_spec", lambda name: None)
