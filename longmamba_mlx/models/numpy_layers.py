@@ -8,8 +8,10 @@ their values: change them only before `use_numpy_layers`.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -39,12 +41,17 @@ Weights = dict[str, Array]
 
 
 class NumpyBlock(Block):
-    """A `Block` whose norm and mixer run in NumPy. `_weights` is private, so it is no parameter; `_fast` is `arrays` or
-    what means the same."""
+    """A `Block` whose norm and mixer run in NumPy. What it is given is private, so that it is no parameter."""
 
     _weights: Weights
     _config: ModelConfig
-    _fast: ModuleType
+    _fast: ModuleType  # `arrays`, or what means the same
+    _token: Any  # weights for a single token as one call, where `_fast` has that
+
+    def take(self, weights: Weights, config: ModelConfig, fast: ModuleType) -> None:
+        """Hold what `run` needs."""
+        self._weights, self._config, self._fast = weights, config, fast
+        self._token = None if fast is arrays else self._token_weights()
 
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
@@ -56,9 +63,10 @@ class NumpyBlock(Block):
         ssm = np.asarray(copied)  # its memory, which the scan changes in place: no other array has it
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
+        mix = self._mix_token if values.shape[:2] == (1, 1) and self._token is not None else self._mix
         with self._threads():
             for tile in _tiles(values.shape[1], self._config.d_inner):
-                mixed, conv, raw, keep = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
+                mixed, conv, raw, keep = mix(self._normed(values[:, tile]), conv, ssm, limit)
                 np.add(values[:, tile], mixed, out=output[:, tile])
                 if return_kept:
                     kept[:, tile] = kept_counts(raw, keep)
@@ -93,6 +101,10 @@ class NumpyBlock(Block):
         y, window = self._fast.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
         return y, window
 
+    def _conv_bias(self) -> Array:
+        bias = self._weights.get("conv1d.bias")
+        return np.zeros(self._weights["taps"].shape[1], dtype=np.float32) if bias is None else bias
+
     def _copy(self, ssm: mx.array) -> mx.array:
         """A copy of the scan's state, laid out as `arrays` works on it."""
         return mx.array(to_numpy(ssm))
@@ -104,6 +116,22 @@ class NumpyBlock(Block):
         self, x: Array, conv: Array, ssm: Array, threshold: Array | None
     ) -> tuple[Array, Array, Array, Mask | None]:
         """x (b, l, d_model) -> the mixer's output, the next conv window, raw steps, mask. Writes ssm."""
+        raise NotImplementedError
+
+    def _mix_token(
+        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
+    ) -> tuple[Array, Array, Array, Mask | None]:
+        """As `_mix`, for x (1, 1, d_model)."""
+        out = self._between(self._linear("in_proj", x)[0, 0], conv[0], ssm[0], threshold)
+        keep = None if threshold is None else (out.raw > threshold)[None, None]
+        return self._linear("out_proj", out.y[None, None]), out.window[None], out.raw[None, None], keep
+
+    def _token_weights(self) -> Any:
+        """What `_between` takes of the weights; None where `_mix` does what `_between` does not."""
+        raise NotImplementedError
+
+    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
+        """One token between in_proj and out_proj: `compiled.mamba_token` or its like."""
         raise NotImplementedError
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
@@ -130,6 +158,24 @@ class NumpyMambaBlock(NumpyBlock):
         y = self._fast.selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm, self._weights["D"])
         self._fast.gate(y, xz[..., self._config.d_inner :])
         return self._linear("out_proj", y), conv, raw, keep
+
+    def _token_weights(self) -> Any:
+        weights = self._weights
+        if self._config.mixer_rms_eps is not None or "x_proj.bias" in weights or "dt_proj.bias" not in weights:
+            return None
+        return self._fast.MambaWeights(
+            taps=weights["taps"],
+            bias=self._conv_bias(),
+            x_proj=weights["x_proj.weight"],
+            dt_proj=weights["dt_proj.weight"],
+            dt_bias=weights["dt_proj.bias"],
+            exponents=_per_ln2(weights["rate"]),
+            skip=weights["D"],
+        )
+
+    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
+        limit = self._config.time_step_limit
+        return self._fast.mamba_token(projected, window, ssm, threshold, self._token, limit)
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
         u, conv = self._conv(self._linear("in_proj", x)[..., : self._config.d_inner], conv)
@@ -169,6 +215,23 @@ class NumpyMamba2Block(NumpyBlock):
         )
         return self._linear("out_proj", y), conv, raw, keep
 
+    def _token_weights(self) -> Any:
+        weights = self._weights
+        return self._fast.Mamba2Weights(
+            taps=weights["taps"],
+            bias=self._conv_bias(),
+            dt_bias=weights["dt_bias"],
+            exponents=_per_ln2(weights["rate"]),
+            skip=weights["D"],
+            norm=weights["norm"],
+        )
+
+    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
+        config = self._config
+        norm = self._fast.Norm(config.n_groups, config.norm_eps, config.norm_before_gate)
+        limit = config.time_step_limit
+        return self._fast.mamba2_token(projected, window, ssm, threshold, self._token, norm, limit)
+
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
         _, x_b_c, raw = self._split(x)
         before = conv.shape[1]
@@ -196,9 +259,7 @@ def use_numpy_layers(model: LanguageModel) -> None:
         if twin is not None:
             weights = _weights(block)
             block.__class__ = twin
-            block._weights = weights
-            block._config = model.config
-            block._fast = fast
+            block.take(weights, model.config, fast)
 
 
 def _twin(layer: Layer) -> type[NumpyBlock] | None:
@@ -235,6 +296,11 @@ def _weights(block: Layer) -> Weights:
     rate = -np.exp(to_numpy(named["A_log"]))
     weights["rate"] = np.ascontiguousarray(rate.T)
     return weights
+
+
+def _per_ln2(rate: Array) -> Array:
+    """Exponents of 2 from exponents of e."""
+    return rate * np.float32(math.log2(math.e))
 
 
 def _tiles(length: int, width: int) -> list[slice]:

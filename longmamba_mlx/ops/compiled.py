@@ -11,8 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from longmamba_mlx.ops import arrays, loops
+from longmamba_mlx.ops import arrays, loops, token_loops
 from longmamba_mlx.ops.arrays import Array, Limit, Mask
+from longmamba_mlx.ops.token_loops import Mamba2Weights, MambaWeights, Norm, Outputs
+
+__all__ = ["Mamba2Weights", "MambaWeights", "Norm", "Outputs"]  # beside what is defined here
 
 
 def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
@@ -86,8 +89,8 @@ def selective_scan(
     skips = np.zeros(u.shape[2], dtype=np.float32) if skip is None else skip
     for i in range(len(u)):
         now = (i, slice(None, None, -1 if reverse else 1))
-        rows = tuple(np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
-        loops.selective_scan(*rows, skips, y[now], exponents, state[i], loops.TERMS)
+        steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
+        loops.selective_scan(steps, inputs, b, c, skips, y[now], exponents, state[i], loops.TERMS)
     return y
 
 
@@ -105,17 +108,55 @@ def ssd_scan(
     """As `arrays.ssd_scan`."""
     y = np.empty(u.shape, dtype=np.float32)
     skips = np.zeros(u.shape[2], dtype=np.float32) if skip is None else skip
-    whole = u.shape[1] - u.shape[1] % 4
     for i in range(len(u)):
         now = (i, slice(None, None, -1 if reverse else 1))
         steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
-        decay, outputs = np.exp(steps * rate), y[now]
-        if whole:
-            fours = (array[:whole] for array in (steps, decay, inputs, b, c))
-            loops.ssd_fours(*fours, skips, outputs[:whole], state[i])
-        for t in range(whole, len(outputs)):
-            loops.ssd_token(steps[t], decay[t], inputs[t], b[t], c[t], skips, outputs[t], state[i])
+        loops.ssd_scan(steps, np.exp(steps * rate), inputs, b, c, skips, y[now], state[i])
     return y
+
+
+def mamba_token(
+    projected: Array,
+    window: Array,
+    state: Array,
+    threshold: Array | None,
+    weights: MambaWeights,
+    limit: Limit,
+) -> Outputs:
+    """Mamba-1 between in_proj and out_proj for one token of one sequence: projected (2 d,); window (k - 1, d); state
+    (n, d), changed in place; threshold (d,)."""
+    out = _outputs(window, weights.skip.size, weights.skip.size)
+    kept = _lowest(weights.skip.size) if threshold is None else threshold
+    token_loops.mamba(projected, window, state, kept, weights, limit, loops.TERMS, out)
+    return out
+
+
+def mamba2_token(
+    projected: Array,
+    window: Array,
+    state: Array,
+    threshold: Array | None,
+    weights: Mamba2Weights,
+    norm: Norm,
+    limit: Limit,
+) -> Outputs:
+    """Mamba-2 between in_proj and out_proj for one token of one sequence: projected (w,); window (k - 1, c); state
+    (h, p, n), changed in place; threshold (h,)."""
+    out = _outputs(window, weights.norm.size, len(state))
+    kept = _lowest(len(state)) if threshold is None else threshold
+    token_loops.mamba2(projected, window, state, kept, weights, norm, limit, loops.TERMS, out)
+    return out
+
+
+def _outputs(window: Array, width: int, units: int) -> Outputs:
+    y, raw = np.empty(width, dtype=np.float32), np.empty(units, dtype=np.float32)
+    return Outputs(np.empty_like(window), y, raw)
+
+
+@lru_cache
+def _lowest(units: int) -> Array:
+    """Thresholds that all step sizes are above."""
+    return np.full(units, -np.inf, dtype=np.float32)
 
 
 def _rows(x: Array) -> Array:

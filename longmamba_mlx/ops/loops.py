@@ -7,18 +7,36 @@ where it calls nothing (so exp is spelled out, and put in line) and where a divi
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 from longmamba_mlx.ops.arrays import Array
 
-# "contract" allows fused multiply-adds and nothing else: sums keep their order, NaN stays NaN. "reassoc" as well lets
-# a sum along a row become vector code.
-_loop: Any = numba.njit(fastmath={"contract"}, nogil=True, cache=True, error_model="numpy")
-_sum: Any = numba.njit(fastmath={"contract", "reassoc"}, nogil=True, cache=True, error_model="numpy")
-_inline: Any = numba.njit(inline="always", error_model="numpy")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def loop(function: Function) -> Function:
+    """Compile. "contract" allows fused multiply-adds and nothing else: sums keep their order, NaN stays NaN."""
+    return _njit(function, fastmath={"contract"}, nogil=True, cache=True)
+
+
+def sums(function: Function) -> Function:
+    """Compile as `loop` does, but free to add in any order, so that a sum along a row becomes vector code."""
+    return _njit(function, fastmath={"contract", "reassoc"}, nogil=True, cache=True)
+
+
+def inline(function: Function) -> Function:
+    """Put in line wherever it is called."""
+    return _njit(function, inline="always")
+
+
+def _njit(function: Function, **options: Any) -> Function:
+    compiled: Function = numba.njit(error_model="numpy", **options)(function)
+    return compiled
+
 
 _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _LOG2_E = np.float32(math.log2(math.e))
@@ -39,7 +57,7 @@ _Q3, _Q2, _Q1 = np.float32(1 / 7), np.float32(1 / 5), np.float32(1 / 3)
 _WIDTH = 256  # channels of a Mamba-1 scan worked on at once: their states fit the first-level cache
 
 
-@_inline
+@inline
 def exp2(x: Any, terms: Any) -> Any:
     """2^x for x <= 127; below -126 that of -126. `terms` are TERMS: a loop that is given them as an argument keeps them
     in registers, and else loads them again for each element."""
@@ -48,7 +66,7 @@ def exp2(x: Any, terms: Any) -> Any:
     return _power(whole, x - (whole - terms[6]), terms)
 
 
-@_inline
+@inline
 def exp_below_0(x: Any) -> Any:
     """exp(x) for x <= 0; exactly 0 where that is no normal number."""
     whole = np.float32(x * _LOG2_E + TERMS[6])
@@ -57,7 +75,7 @@ def exp_below_0(x: Any) -> Any:
     return _ZERO if x < _LOWEST_EXP else power
 
 
-@_inline
+@inline
 def _power(whole: Any, r: Any, terms: Any) -> Any:
     """2^(n + r), where `whole` is n + terms[6]."""
     p = terms[5] * r + terms[4]
@@ -68,14 +86,14 @@ def _power(whole: Any, r: Any, terms: Any) -> Any:
     return p * np.int32(whole.view(np.int32) << _SHIFT).view(np.float32)
 
 
-@_inline
+@inline
 def silu(x: Any) -> Any:
     """x sigmoid(x), from exp(-|x|), which cannot overflow."""
     small = exp_below_0(-abs(x))
     return x * (_ONE if x >= _ZERO else small) / (_ONE + small)
 
 
-@_inline
+@inline
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)) = max(x, 0) + 2 atanh(s / (2 + s)) with s = exp(-|x|)."""
     s = exp_below_0(-abs(x))
@@ -89,7 +107,7 @@ def softplus(x: Any) -> Any:
     return (_ZERO if x < _ZERO else x) + _TWO * q * p
 
 
-@_sum
+@sums
 def rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
     """x, out (l, c); weight (c,)."""
     width = x.shape[1]
@@ -102,7 +120,7 @@ def rms_norm(x: Array, weight: Array, eps: float, out: Array) -> None:
             to[j] = row[j] * scale * weight[j]
 
 
-@_sum
+@sums
 def gated_rms_norm(y: Array, z: Array, weight: Array, groups: int, eps: float, norm_before_gate: bool) -> None:
     """y (l, c), changed in place; z (l, c); weight (c,)."""
     width = y.shape[1] // groups
@@ -121,20 +139,20 @@ def gated_rms_norm(y: Array, z: Array, weight: Array, groups: int, eps: float, n
             _gate(y[t], z[t])
 
 
-@_inline
+@inline
 def _gate(row: Array, z: Array) -> None:
     for j in range(row.size):
         row[j] *= silu(z[j])
 
 
-@_loop
+@loop
 def gate(y: Array, z: Array) -> None:
     """y *= silu(z): y, z (l, c)."""
     for t in range(len(y)):
         _gate(y[t], z[t])
 
 
-@_loop
+@loop
 def convolve(padded: Array, taps: Array, bias: Array, out: Array) -> None:
     """silu of the causal convolution: padded (k - 1 + l, c); taps (k, c); bias (c,); out (l, c)."""
     for t in range(len(out)):
@@ -149,7 +167,7 @@ def convolve(padded: Array, taps: Array, bias: Array, out: Array) -> None:
             row[j] = silu(row[j])
 
 
-@_loop
+@loop
 def steps(raw: Array, lowest: float, highest: float, out: Array) -> None:
     """softplus between two limits: raw, out (n,)."""
     low, high = np.float32(lowest), np.float32(highest)
@@ -159,7 +177,7 @@ def steps(raw: Array, lowest: float, highest: float, out: Array) -> None:
         out[j] = high if step > high else step
 
 
-@_sum
+@sums
 def product(weight: Array, x: Array, out: Array) -> None:
     """weight (o, i) times x (i,). Four rows at once: so many streams a core reads faster than one."""
     rows, width = weight.shape
@@ -180,7 +198,7 @@ def product(weight: Array, x: Array, out: Array) -> None:
         out[i] = total
 
 
-@_loop
+@loop
 def selective_scan(
     step: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, exponents: Array, state: Array, terms: Any
 ) -> None:
@@ -204,7 +222,7 @@ def selective_scan(
                     outputs[j] += now * c
 
 
-@_sum
+@sums
 def ssd_token(
     step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
 ) -> None:
@@ -222,15 +240,24 @@ def ssd_token(
             y[h, p] = total + skip[h] * u[h, p]
 
 
-@_sum
-def ssd_fours(
+@loop
+def ssd_scan(
     step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
 ) -> None:
-    """Tokens by fours, so that a state is read and written once for four of them (the SSD form with blocks of four).
+    """One sequence: step, decay (l, h); u, y (l, h, p); b_in, c_out (l, g, n); skip (h,); state (h, p, n). Writes y and
+    state."""
+    fours = len(step) - len(step) % 4
+    _ssd_fours(step[:fours], decay, u, b_in, c_out, skip, y, state)
+    for t in range(fours, len(step)):
+        ssd_token(step[t], decay[t], u[t], b_in[t], c_out[t], skip, y[t], state)
 
-    step, decay (l, h); u, y (l, h, p); b_in, c_out (l, g, n); skip (h,); state (h, p, n); l a multiple of 4. Writes y
-    and state. A product of decays is exact where they are 1, so tokens that are filtered out change no bit.
-    """
+
+@sums
+def _ssd_fours(
+    step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
+) -> None:
+    """As `ssd_scan` for the tokens of `step`, four at a time: a state is then read and written once for four of them
+    (the SSD form with blocks of four). A product of decays is exact where they are 1: filtered tokens change no bit."""
     heads, width, size = state.shape
     groups = b_in.shape[1]
     for t in range(0, len(step), 4):
@@ -264,7 +291,7 @@ def ssd_fours(
                     )
 
 
-@_inline
+@inline
 def _seen(b0: Array, b1: Array, b2: Array, b3: Array, c0: Array, c1: Array, c2: Array, c3: Array) -> Any:
     """What of four tokens each sees of itself and those before: C of the later times B of the earlier."""
     s00 = s10 = s11 = s20 = s21 = s22 = s30 = s31 = s32 = s33 = _ZERO

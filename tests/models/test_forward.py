@@ -6,21 +6,27 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.models import LanguageModel, ModelState
+from longmamba_mlx.models import LanguageModel, ModelState, numpy_layers
 from longmamba_mlx.models.numpy_layers import NumpyBlock, use_numpy_layers
+from longmamba_mlx.ops import arrays, compiled
 from tests.models import oracles
 from tests.models.samples import CONFIGS, random_ids, random_model, random_thresholds, weights64
 
 every_model = pytest.mark.parametrize("name", CONFIGS)
-every_way = pytest.mark.parametrize("way", ["mlx", "reference", "numpy"])
+every_way = pytest.mark.parametrize("way", ["mlx", "reference", "numpy", "compiled"])
+both_numpy_ways = pytest.mark.parametrize("way", ["numpy", "compiled"])
 
 
 def build(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> LanguageModel:
-    """The model run by plain MLX (ops in NumPy on Linux), by the specification, or by whole NumPy layers."""
+    """The model run by plain MLX (ops in NumPy on Linux), by the specification, or by whole NumPy layers, as narrow and
+    (compiled) as wide ones run."""
     model = random_model(name)
     if way == "reference":
         monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
-    if way == "numpy":
+    if way in ("numpy", "compiled"):
+        fast = {"numpy": arrays, "compiled": compiled}[way]
+        monkeypatch.setattr(numpy_layers, "fastest", lambda channels: fast)
+        monkeypatch.setattr(compiled, "_one_thread", lambda: True)
         use_numpy_layers(model)
         assert all(isinstance(block, NumpyBlock) for block in model.backbone.layers)
     return model
@@ -53,12 +59,12 @@ def test_logits_equal_the_float64_oracle(name: str, way: str, filtered: bool, mo
         assert relative(got[row], expected) < 1e-5
 
 
+@both_numpy_ways
 @every_model
 @pytest.mark.parametrize("filtered", [False, True], ids=["free", "filtered"])
 @pytest.mark.parametrize("chunk", [1, 7, 256])
-def test_chunks_equal_one_shot(name: str, filtered: bool, chunk: int) -> None:
-    model = random_model(name)
-    use_numpy_layers(model)
+def test_chunks_equal_one_shot(name: str, filtered: bool, chunk: int, way: str, monkeypatch) -> None:
+    model = build(name, way, monkeypatch)
     ids = random_ids(300 if chunk == 256 else 40)
     thresholds = random_thresholds(model) if filtered else None
     whole, state = logits(model, ids, ids.shape[1], thresholds)
@@ -114,6 +120,27 @@ def test_short_raw_steps_keep_the_window(name: str, length: int, monkeypatch) ->
         monkeypatch.undo()
 
 
+@both_numpy_ways
+@every_model
+def test_single_tokens_count_what_they_keep(name: str, way: str, monkeypatch) -> None:
+    model = build(name, way, monkeypatch)
+    state, hidden = model.initial_state().layers[1], model.embed(random_ids(12))
+    threshold = mx.array(np.median(np.array(model.raw_step(1, hidden, state)[0]), axis=(0, 1)))
+    _, _, whole = model.layer(1, hidden, state, threshold, return_kept=True)
+    counts = []
+    for t in range(12):
+        _, state, kept = model.layer(1, hidden[:, t : t + 1], state, threshold, return_kept=True)
+        counts.append(kept.item())
+    assert counts == whole[0].tolist()
+    assert 0 < sum(counts) < 12 * model.config.units
+
+
+@both_numpy_ways
+def test_which_models_take_a_token_in_one_call(way: str, monkeypatch) -> None:
+    plain = {name: build(name, way, monkeypatch).layers[0]._token is not None for name in CONFIGS}
+    assert plain == {name: way == "compiled" and "falcon" not in name for name in CONFIGS}
+
+
 @every_way
 def test_kept_counts_without_a_threshold(way: str, monkeypatch) -> None:
     model = build("mamba2", way, monkeypatch)
@@ -122,16 +149,17 @@ def test_kept_counts_without_a_threshold(way: str, monkeypatch) -> None:
     assert np.array(kept).tolist() == [[6, 6, 6]]
 
 
+@both_numpy_ways
 @every_model
-def test_states_are_never_written_to(name: str) -> None:
+@pytest.mark.parametrize("more", [1, 5])
+def test_states_are_never_written_to(name: str, more: int, way: str, monkeypatch) -> None:
     """Two continuations of one state: the second must not see the first."""
-    model = random_model(name)
-    use_numpy_layers(model)
+    model = build(name, way, monkeypatch)
     _, state = model(random_ids(10))
     before = {key: np.array(array) for key, array in state.arrays().items()}
-    first, _ = model(random_ids(5, seed=5), state)
-    model(random_ids(5, seed=6), state)
-    again, _ = model(random_ids(5, seed=5), state)
+    first, _ = model(random_ids(more, seed=5), state)
+    model(random_ids(more, seed=6), state)
+    again, _ = model(random_ids(more, seed=5), state)
     assert np.array_equal(np.array(first), np.array(again))
     for key, array in state.arrays().items():
         assert np.array_equal(before[key], np.array(array))

@@ -124,7 +124,7 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
     """Decays far below the smallest number: their products are 0, and no quotient of them is ever formed."""
     u, b, c = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
     step, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
-    ys = [ops.ssd_scan(u, step, np.float32([-3, -1]), b, c, state) for ops, state in zip((compiled, arrays), states)]
+    ys = [ops.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i]) for i, ops in enumerate((compiled, arrays))]
     assert_close(*ys)
     assert_close(*states)
 
