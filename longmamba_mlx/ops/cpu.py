@@ -6,6 +6,7 @@ These need values, so they cannot run inside a traced function; LONGMAMBA_KERNEL
 from __future__ import annotations
 
 import math
+import os
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
@@ -16,12 +17,13 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ops import arrays
 from longmamba_mlx.ops.arrays import Array, Mask
 from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
-# Channels from which a layer is worth the 0.4 s that loading numba takes.
+# Channels from which a layer is always worth the 0.7 s and the 100 MiB that loading numba takes.
 _COMPILED_FROM = 1024
 
 
@@ -31,14 +33,22 @@ def single_threaded() -> AbstractContextManager[object]:
     return limits
 
 
-@cache
 def fastest(channels: int) -> ModuleType:
-    """`arrays`, or `compiled`, which means the same: for a layer of many channels, if numba is installed."""
-    if channels < _COMPILED_FROM or find_spec("numba") is None:
+    """`arrays`, or `compiled`, which means the same: for a layer of many channels, if numba is installed, and for any
+    with LONGMAMBA_KERNEL=compiled. Raises UsageError where that is asked for and numba is not there."""
+    wanted = os.environ.get("LONGMAMBA_KERNEL") == "compiled"
+    if wanted and not _numba_is_there():
+        raise UsageError("LONGMAMBA_KERNEL is 'compiled', but numba is not installed", hint="pip install numba")
+    if not wanted and (channels < _COMPILED_FROM or not _numba_is_there()):
         return arrays
     from longmamba_mlx.ops import compiled
 
     return compiled
+
+
+@cache
+def _numba_is_there() -> bool:
+    return find_spec("numba") is not None
 
 
 def to_numpy(array: mx.array) -> Array:

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from longmamba_mlx import ops
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ops import arrays, compiled, cpu, loops
 from tests.ops import oracles
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
@@ -124,7 +126,9 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
     """Decays far below the smallest number: their products are 0, and no quotient of them is ever formed."""
     u, b, c = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
     step, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
-    ys = [ops.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i]) for i, ops in enumerate((compiled, arrays))]
+    ys = [
+        module.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i]) for i, module in enumerate((compiled, arrays))
+    ]
     assert_close(*ys)
     assert_close(*states)
 
@@ -134,7 +138,7 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
 def test_steps(limit: tuple[float, float], filtered: bool) -> None:
     raw = np.concatenate([values(5, 12, scale=4), np.float32([EDGES])])[None]
     threshold = np.linspace(-3, 3, 12, dtype=np.float32) if filtered else None
-    (found, kept), (expected, mask) = (ops.steps(raw, threshold, limit) for ops in (compiled, arrays))
+    (found, kept), (expected, mask) = (module.steps(raw, threshold, limit) for module in (compiled, arrays))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-38)
     assert (kept is None) == (mask is None) == (not filtered)
     if filtered:
@@ -157,7 +161,7 @@ def test_convolution(length: int, bias: bool) -> None:
     x[0, 0, :] = EDGES[:10]
     taps, added, initial = values(4, 10, seed=1), values(10, seed=2) if bias else None, values(2, 3, 10, seed=3)
     for before in (initial, None):
-        found, expected = (ops.causal_conv1d(x, taps, added, before) for ops in (compiled, arrays))
+        found, expected = (module.causal_conv1d(x, taps, added, before) for module in (compiled, arrays))
         assert_close(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
 
@@ -168,21 +172,21 @@ def test_gated_norm(groups: int, norm_before_gate: bool) -> None:
     y, z, weight = values(2, 5, 24), values(2, 5, 30, seed=1, scale=5)[..., 3:27], values(24, seed=2)
     before = y.copy()
     given = {"groups": groups, "eps": 1e-5, "norm_before_gate": norm_before_gate}
-    assert_close(*(ops.gated_rms_norm(y, z, weight, **given) for ops in (compiled, arrays)))
+    assert_close(*(module.gated_rms_norm(y, z, weight, **given) for module in (compiled, arrays)))
     np.testing.assert_array_equal(y, before)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_norm(weighted: bool) -> None:
     x, weight = values(2, 5, 21), values(21, seed=1) if weighted else None
-    assert_close(*(ops.rms_norm(x, weight, 1e-5) for ops in (compiled, arrays)))
+    assert_close(*(module.rms_norm(x, weight, 1e-5) for module in (compiled, arrays)))
 
 
 def test_gate() -> None:
     ys, z = [values(2, 6, 12) for _ in range(2)], values(2, 6, 24, seed=1, scale=4)[..., 12:]
     z[0, 0] = EDGES
-    for ops, y in zip((compiled, arrays), ys, strict=True):
-        ops.gate(y, z)
+    for module, y in zip((compiled, arrays), ys, strict=True):
+        module.gate(y, z)
     assert_close(*ys)
 
 
@@ -192,18 +196,27 @@ def test_gate() -> None:
 def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_one_thread", lambda: threads == 1)
     weight, x, added = values(rows, 37), values(1, 1, 37, seed=1), values(rows, seed=2) if bias else None
-    found, expected = (ops.linear(x, weight, added) for ops in (compiled, arrays))
+    found, expected = (module.linear(x, weight, added) for module in (compiled, arrays))
     assert found.shape == expected.shape == (1, 1, rows)
     assert_close(found, expected)
     assert_close(compiled.linear(x, values(37, rows).T, added), arrays.linear(x, values(37, rows).T, added))
 
 
 def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    choose = cpu.fastest.__wrapped__
-    assert choose(256) is arrays
-    assert choose(1536) is compiled
-    monkeypatch.setattr(cpu, "find_spec", lambda name: None)
-    assert choose(1536) is arrays
+    monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
+    assert cpu.fastest(256) is arrays
+    assert cpu.fastest(1536) is compiled
+    monkeypatch.setattr(cpu, "_numba_is_there", lambda: False)
+    assert cpu.fastest(1536) is arrays
+
+
+def test_used_for_any_layer_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
+    assert cpu.fastest(256) is compiled
+    assert ops.implementation() == "cpu"
+    monkeypatch.setattr(cpu, "_numba_is_there", lambda: False)
+    with pytest.raises(UsageError, match="numba is not installed"):
+        cpu.fastest(256)
 
 
 def test_is_not_loaded_before_it_is_needed() -> None:
