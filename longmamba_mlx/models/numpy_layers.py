@@ -25,8 +25,8 @@ from longmamba_mlx.models.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import LayerState, there
 from longmamba_mlx.ops import arrays
-from longmamba_mlx.ops.arrays import Array, Mask
-from longmamba_mlx.ops.cpu import fastest, kept_counts, single_threaded, to_mlx, to_numpy
+from longmamba_mlx.ops.arrays import Array, Counts
+from longmamba_mlx.ops.cpu import fastest, single_threaded, to_mlx, to_numpy
 from longmamba_mlx.ops.linear import use_numpy_linears
 
 # Tokens a layer works on at once. For a narrow layer the temporaries then fit a core's second-level cache
@@ -66,10 +66,8 @@ class NumpyBlock(Block):
         mix = self._mix_token if values.shape[:2] == (1, 1) and self._token is not None else self._mix
         with self._threads():
             for tile in _tiles(values.shape[1], self._config.d_inner):
-                mixed, conv, raw, keep = mix(self._normed(values[:, tile]), conv, ssm, limit)
+                mixed, conv, kept[:, tile] = mix(self._normed(values[:, tile]), conv, ssm, limit)
                 np.add(values[:, tile], mixed, out=output[:, tile])
-                if return_kept:
-                    kept[:, tile] = kept_counts(raw, keep)
         after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._as_stored(copied))
         return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
 
@@ -112,19 +110,16 @@ class NumpyBlock(Block):
     def _as_stored(self, ssm: mx.array) -> mx.array:
         return ssm
 
-    def _mix(
-        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
-    ) -> tuple[Array, Array, Array, Mask | None]:
-        """x (b, l, d_model) -> the mixer's output, the next conv window, raw steps, mask. Writes ssm."""
+    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
+        """x (b, l, d_model) -> the mixer's output, the next conv window, how many units kept each token (b, l). Writes
+        ssm."""
         raise NotImplementedError
 
-    def _mix_token(
-        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
-    ) -> tuple[Array, Array, Array, Mask | None]:
+    def _mix_token(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
         """As `_mix`, for x (1, 1, d_model)."""
         out = self._between(self._linear("in_proj", x)[0, 0], conv[0], ssm[0], threshold)
-        keep = None if threshold is None else (out.raw > threshold)[None, None]
-        return self._linear("out_proj", out.y[None, None]), out.window[None], out.raw[None, None], keep
+        kept = out.kept[None] if threshold is not None else np.full((1, 1), self._config.units, dtype=np.int32)
+        return self._linear("out_proj", out.y[None, None]), out.window[None], kept
 
     def _token_weights(self) -> Any:
         """What `_between` takes of the weights; None where `_mix` does what `_between` does not."""
@@ -148,16 +143,14 @@ class NumpyMambaBlock(NumpyBlock):
     def _as_stored(self, ssm: mx.array) -> mx.array:
         return ssm.swapaxes(1, 2)
 
-    def _mix(
-        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
-    ) -> tuple[Array, Array, Array, Mask | None]:
+    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
         xz = self._linear("in_proj", x)
         u, conv = self._conv(xz[..., : self._config.d_inner], conv)
         raw, b_in, c_out = self._selection(u)
-        step, keep = self._fast.steps(raw, threshold, self._config.time_step_limit)
+        step, kept = self._fast.steps(raw, threshold, self._config.time_step_limit)
         y = self._fast.selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm, self._weights["D"])
         self._fast.gate(y, xz[..., self._config.d_inner :])
-        return self._linear("out_proj", y), conv, raw, keep
+        return self._linear("out_proj", y), conv, kept
 
     def _token_weights(self) -> Any:
         weights = self._weights
@@ -193,9 +186,7 @@ class NumpyMambaBlock(NumpyBlock):
 class NumpyMamba2Block(NumpyBlock):
     """Mamba-2; the wiring of `mamba2.Mamba2Mixer`."""
 
-    def _mix(
-        self, x: Array, conv: Array, ssm: Array, threshold: Array | None
-    ) -> tuple[Array, Array, Array, Mask | None]:
+    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
         config, weights = self._config, self._weights
         z, x_b_c, raw = self._split(x)
         x_b_c, conv = self._conv(x_b_c, conv)
@@ -203,7 +194,7 @@ class NumpyMamba2Block(NumpyBlock):
         u, b_in, c_out = arrays.parts(x_b_c, config.d_inner, group_width, group_width)
         u = u.reshape(*lead, config.n_heads, config.headdim)
         b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
-        step, keep = self._fast.steps(raw, threshold, config.time_step_limit)
+        step, kept = self._fast.steps(raw, threshold, config.time_step_limit)
         y = self._fast.ssd_scan(u, step, weights["rate"], b_in, c_out, ssm, weights["D"])
         y = self._fast.gated_rms_norm(
             y.reshape(*lead, config.d_inner),
@@ -213,7 +204,7 @@ class NumpyMamba2Block(NumpyBlock):
             eps=config.norm_eps,
             norm_before_gate=config.norm_before_gate,
         )
-        return self._linear("out_proj", y), conv, raw, keep
+        return self._linear("out_proj", y), conv, kept
 
     def _token_weights(self) -> Any:
         weights = self._weights

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+Counts = NDArray[np.int32]
 Limit = tuple[float, float]
 
 # Tokens in a block of the SSD form; bytes of decay matrices, and of Mamba-1 states, worked on at once. All
@@ -141,21 +141,17 @@ def padded(x: Array, before: int, initial: Array | None) -> Array:
     return rows
 
 
-def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mask | None]:
-    """Filtered step sizes from raw = dt + dt_bias (b, l, u), and what was kept (None without a threshold)."""
+def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Counts]:
+    """Step sizes from raw = dt + dt_bias (b, l, u), 0 where raw is not above threshold (u,) (LongMamba, sec. 4.2), and
+    how many units kept each token (b, l)."""
     step = softplus(raw)
     if limit != (0.0, math.inf):
         np.clip(step, np.float32(limit[0]), np.float32(limit[1]), out=step)
-    return filtered(step, raw, threshold)
-
-
-def filtered(step: Array, raw: Array, threshold: Array | None) -> tuple[Array, Mask | None]:
-    """Step sizes set to 0 in place where raw is not above the threshold, and what was kept (LongMamba, sec. 4.2)."""
     if threshold is None:
-        return step, None
+        return step, np.full(raw.shape[:2], raw.shape[2], dtype=np.int32)
     keep = raw > threshold
     # Not np.where: it branches at each value, which cost more than all else of the filter where units differ.
-    return np.multiply(step, keep, out=step), keep
+    return np.multiply(step, keep, out=step), keep.sum(axis=-1, dtype=np.int32)
 
 
 def selective_scan(

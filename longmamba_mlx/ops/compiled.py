@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from longmamba_mlx.ops import arrays, loops, token_loops
-from longmamba_mlx.ops.arrays import Array, Limit, Mask
+from longmamba_mlx.ops.arrays import Array, Counts, Limit
 from longmamba_mlx.ops.token_loops import Mamba2Weights, MambaWeights, Norm, Outputs
 
 __all__ = ["Mamba2Weights", "MambaWeights", "Norm", "Outputs"]  # beside what is defined here
@@ -65,11 +65,14 @@ def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | No
     return y, padded[:, x.shape[1] :].copy()
 
 
-def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Mask | None]:
+def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Counts]:
     """As `arrays.steps`."""
-    step = np.empty(raw.shape, dtype=np.float32)
-    loops.steps(_rows(raw).ravel(), *limit, step.ravel())
-    return arrays.filtered(step, raw, threshold)
+    step, kept = np.empty(raw.shape, dtype=np.float32), np.empty(raw.shape[:2], dtype=np.int32)
+    above = _lowest(raw.shape[2]) if threshold is None else threshold
+    loops.steps(_rows(raw), above, limit, _rows(step), kept.reshape(-1))
+    if threshold is None:
+        kept[:] = raw.shape[2]
+    return step, kept
 
 
 def selective_scan(
@@ -125,9 +128,9 @@ def mamba_token(
 ) -> Outputs:
     """Mamba-1 between in_proj and out_proj for one token of one sequence: projected (2 d,); window (k - 1, d); state
     (n, d), changed in place; threshold (d,)."""
-    out = _outputs(window, weights.skip.size, weights.skip.size)
-    kept = _lowest(weights.skip.size) if threshold is None else threshold
-    token_loops.mamba(projected, window, state, kept, weights, limit, loops.TERMS, out)
+    out = _outputs(window, weights.skip.size)
+    above = _lowest(weights.skip.size) if threshold is None else threshold
+    token_loops.mamba(projected, window, state, above, weights, limit, loops.TERMS, out)
     return out
 
 
@@ -142,15 +145,15 @@ def mamba2_token(
 ) -> Outputs:
     """Mamba-2 between in_proj and out_proj for one token of one sequence: projected (w,); window (k - 1, c); state
     (h, p, n), changed in place; threshold (h,)."""
-    out = _outputs(window, weights.norm.size, len(state))
-    kept = _lowest(len(state)) if threshold is None else threshold
-    token_loops.mamba2(projected, window, state, kept, weights, norm, limit, loops.TERMS, out)
+    out = _outputs(window, weights.norm.size)
+    above = _lowest(len(state)) if threshold is None else threshold
+    token_loops.mamba2(projected, window, state, above, weights, norm, limit, loops.TERMS, out)
     return out
 
 
-def _outputs(window: Array, width: int, units: int) -> Outputs:
-    y, raw = np.empty(width, dtype=np.float32), np.empty(units, dtype=np.float32)
-    return Outputs(np.empty_like(window), y, raw)
+def _outputs(window: Array, width: int) -> Outputs:
+    y, kept = np.empty(width, dtype=np.float32), np.empty(1, dtype=np.int32)
+    return Outputs(np.empty_like(window), y, kept)
 
 
 @lru_cache

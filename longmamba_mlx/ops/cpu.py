@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ops import arrays
-from longmamba_mlx.ops.arrays import Array, Mask
+from longmamba_mlx.ops.arrays import Array, Counts
 from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
@@ -107,7 +107,7 @@ def selective_scan(
 ) -> Scan:
     """As `reference.selective_scan`."""
     u, fast = to_numpy(x), fastest(x.shape[-1])
-    step, keep = _steps(fast, dt, dt_bias, threshold, time_step_limit)
+    step, kept = _steps(fast, dt, dt_bias, threshold, time_step_limit)
     rate = np.ascontiguousarray(to_numpy(A).T)
     state = np.zeros((len(u), *rate.shape), dtype=np.float32)
     if initial_state is not None:
@@ -115,7 +115,7 @@ def selective_scan(
     y = fast.selective_scan(u, step, rate, to_numpy(B), to_numpy(C), state, _optional(D), reverse=reverse)
     if z is not None:
         fast.gate(y, to_numpy(z))
-    return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), step, keep, return_kept)
+    return _result(to_mlx(y, x.dtype), to_mlx(state.swapaxes(1, 2)), kept, return_kept)
 
 
 def ssd_scan(
@@ -135,14 +135,14 @@ def ssd_scan(
 ) -> Scan:
     """As `reference.ssd_scan`."""
     u, b_in, fast = to_numpy(x), to_numpy(B), fastest(x.shape[2] * x.shape[3])
-    step, keep = _steps(fast, dt, dt_bias, threshold, time_step_limit)
+    step, kept = _steps(fast, dt, dt_bias, threshold, time_step_limit)
     state = np.zeros((u.shape[0], *u.shape[2:], b_in.shape[3]), dtype=np.float32)
     if initial_state is not None:
         state[:] = to_numpy(initial_state)
     y = fast.ssd_scan(u, step, to_numpy(A), b_in, to_numpy(C), state, _optional(D), reverse=reverse)
     if z is not None:
         fast.gate(y, to_numpy(z))
-    return _result(to_mlx(y, x.dtype), to_mlx(state), step, keep, return_kept)
+    return _result(to_mlx(y, x.dtype), to_mlx(state), kept, return_kept)
 
 
 def _optional(array: mx.array | None) -> Array | None:
@@ -151,23 +151,13 @@ def _optional(array: mx.array | None) -> Array | None:
 
 def _steps(
     fast: ModuleType, dt: mx.array, dt_bias: mx.array | None, threshold: mx.array | None, limit: Limit
-) -> tuple[Array, Mask | None]:
+) -> tuple[Array, Counts]:
     raw = to_numpy(dt)
     if dt_bias is not None:
         raw = raw + to_numpy(dt_bias)
-    step, keep = fast.steps(raw, _optional(threshold), limit)
-    return step, keep
+    step, kept = fast.steps(raw, _optional(threshold), limit)
+    return step, kept
 
 
-def _result(y: mx.array, state: mx.array, step: Array, keep: Mask | None, return_kept: bool) -> Scan:
-    if not return_kept:
-        return y, state
-    return y, state, to_mlx(kept_counts(step, keep), mx.int32)
-
-
-def kept_counts(step: Array, keep: Mask | None) -> NDArray[np.int32]:
-    """How many of the units of step (b, l, u) kept each token: (b, l)."""
-    if keep is None:
-        return np.full(step.shape[:2], step.shape[2], dtype=np.int32)
-    counts: NDArray[np.int32] = keep.sum(axis=-1, dtype=np.int32)
-    return counts
+def _result(y: mx.array, state: mx.array, kept: Counts, return_kept: bool) -> Scan:
+    return (y, state, to_mlx(kept, mx.int32)) if return_kept else (y, state)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from longmamba_mlx.ops.arrays import Array
+from longmamba_mlx.ops.arrays import Array, Counts
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -168,13 +168,19 @@ def convolve(padded: Array, taps: Array, bias: Array, out: Array) -> None:
 
 
 @loop
-def steps(raw: Array, lowest: float, highest: float, out: Array) -> None:
-    """softplus between two limits: raw, out (n,)."""
-    low, high = np.float32(lowest), np.float32(highest)
-    for j in range(raw.size):
-        step = softplus(raw[j])
-        step = low if step < low else step
-        out[j] = high if step > high else step
+def steps(raw: Array, threshold: Array, limit: tuple[float, float], out: Array, kept: Counts) -> None:
+    """softplus between two limits, 0 where raw is not above threshold: raw, out (l, u); threshold (u,); kept (l,)."""
+    low, high = np.float32(limit[0]), np.float32(limit[1])
+    for t in range(len(raw)):
+        row, to, count = raw[t], out[t], np.int32(0)
+        for j in range(row.size):
+            step = softplus(row[j])
+            step = low if step < low else step
+            step = high if step > high else step
+            above = row[j] > threshold[j]
+            to[j] = step * (_ONE if above else _ZERO)
+            count += np.int32(above)
+        kept[t] = count
 
 
 @sums

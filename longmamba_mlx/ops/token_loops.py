@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from longmamba_mlx.ops import loops
-from longmamba_mlx.ops.arrays import Array
+from longmamba_mlx.ops.arrays import Array, Counts
 
 
 class MambaWeights(NamedTuple):
@@ -46,11 +46,11 @@ class Norm(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Arrays to write into: the next window (k - 1, c), y (d_inner,), raw step sizes (units,)."""
+    """Arrays to write into: the next window (k - 1, c), y (d_inner,), how many units kept the token (1,)."""
 
     window: Array
     y: Array
-    raw: Array
+    kept: Counts
 
 
 @loops.loop
@@ -71,8 +71,9 @@ def mamba(
     selection = np.empty(len(weights.x_proj), np.float32)
     loops.product(weights.x_proj, u, selection)
     rank = selection.size - 2 * size
-    loops.product(weights.dt_proj, selection[:rank], out.raw)
-    step = _filtered_steps(out.raw, weights.dt_bias, threshold, limit)
+    dt = np.empty(width, np.float32)
+    loops.product(weights.dt_proj, selection[:rank], dt)
+    step = _steps(dt, weights.dt_bias, threshold, limit, out.kept)
     b, c, y = selection[rank : rank + size], selection[rank + size :], out.y.reshape(1, width)
     rows = step.reshape(1, width), u.reshape(1, width), b.reshape(1, size), c.reshape(1, size)
     loops.selective_scan(rows[0], rows[1], rows[2], rows[3], weights.skip, y, weights.exponents, state, terms)
@@ -96,8 +97,7 @@ def mamba2(
     heads, width, size = state.shape
     inner, channels = heads * width, weights.bias.size
     x_b_c = _convolved(projected[inner : inner + channels], window, weights.taps, weights.bias, out.window)
-    out.raw[:] = projected[inner + channels :]
-    step = _filtered_steps(out.raw, weights.dt_bias, threshold, limit)
+    step = _steps(projected[inner + channels :], weights.dt_bias, threshold, limit, out.kept)
     decay = np.empty(heads, np.float32)
     for h in range(heads):
         decay[h] = loops.exp2(step[h] * weights.exponents[h], terms)
@@ -122,12 +122,9 @@ def _convolved(x: Array, window: Array, taps: Array, bias: Array, after: Array) 
 
 
 @loops.loop
-def _filtered_steps(raw: Array, bias: Array, threshold: Array, limit: tuple[float, float]) -> Array:
-    """Adds bias to raw (u,), and gives the step sizes, 0 where raw is not above threshold."""
-    for j in range(raw.size):
-        raw[j] += bias[j]
+def _steps(dt: Array, bias: Array, threshold: Array, limit: tuple[float, float], kept: Counts) -> Array:
+    """Filtered step sizes (u,) from dt (u,). Writes kept."""
+    raw = dt + bias
     step = np.empty_like(raw)
-    loops.steps(raw, limit[0], limit[1], step)
-    for j in range(raw.size):
-        step[j] *= np.float32(raw[j] > threshold[j])
+    loops.steps(raw.reshape(1, raw.size), threshold, limit, step.reshape(1, raw.size), kept)
     return step

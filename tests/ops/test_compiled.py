@@ -138,11 +138,11 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
 def test_steps(limit: tuple[float, float], filtered: bool) -> None:
     raw = np.concatenate([values(5, 12, scale=4), np.float32([EDGES])])[None]
     threshold = np.linspace(-3, 3, 12, dtype=np.float32) if filtered else None
-    (found, kept), (expected, mask) = (module.steps(raw, threshold, limit) for module in (compiled, arrays))
+    (found, kept), (expected, counts) = (module.steps(raw, threshold, limit) for module in (compiled, arrays))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-38)
-    assert (kept is None) == (mask is None) == (not filtered)
-    if filtered:
-        np.testing.assert_array_equal(kept, mask)
+    np.testing.assert_array_equal(kept, counts)
+    assert kept.dtype == counts.dtype == np.int32
+    assert (kept == 12).all() == (not filtered)
 
 
 def test_softplus_against_float64() -> None:
