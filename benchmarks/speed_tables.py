@@ -1,13 +1,14 @@
 """Run every speed benchmark; rewrite tables and plots of docs/benchmarks.md: `python benchmarks/speed_tables.py`.
 
 With `--tables` nothing is run again: the tables are made from the JSON files of the last run. A whole run takes about
-half an hour with all peers installed; let the machine do nothing else meanwhile.
+an hour and a half with all peers installed; let the machine do nothing else meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,14 +19,16 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 FOLDER = DOCS / "benchmarks"
 PAGE = DOCS / "benchmarks.md"
 RUNS = {
-    "peers": ["peers"],
+    "peers": ["peers", "--patience", "200"],
     "prefill": ["prefill"],
+    "prefill-compiled": ["prefill"],
     "decode": ["decode"],
     "scan": ["scan"],
     "reopen": ["reopen"],
 }
 PLOTS = ("peers", "prefill")
-KEPT = ("peers-avx2",)  # measured once on another machine: only their tables are made again
+SETTINGS = {"prefill-compiled": {"LONGMAMBA_KERNEL": "compiled"}}
+KEPT = ("peers-avx512",)  # measured once on another machine: only their tables are made again
 
 
 def run(name: str, command: list[str]) -> None:
@@ -34,6 +37,7 @@ def run(name: str, command: list[str]) -> None:
     subprocess.run(
         [sys.executable, "-m", "longmamba_mlx", "bench", *command, "--json", str(FOLDER / f"{name}.json"), *extra],
         check=True,
+        env=os.environ | SETTINGS.get(name, {}),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from longmamba_mlx import catalogue
 from longmamba_mlx.documents import read_document
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.loader import load_model
 from longmamba_mlx.longmamba import Calibration
 from longmamba_mlx.model import CALIBRATION, Model
@@ -25,16 +26,22 @@ def load(
     name: str | Path = catalogue.DEFAULT,
     *,
     filter: str = "longmamba",
+    attention_window: int | None = None,
     offline: bool = False,
     report: Report | None = None,
 ) -> Model:
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
-    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". `report` hears
-    of a download's progress. Raises ModelError, CalibrationError or UsageError with a hint.
+    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". With
+    `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four, and
+    reading takes constant memory; None: all of them. `report` hears of a download's progress. Raises ModelError,
+    CalibrationError or UsageError with a hint.
     """
+    if attention_window is not None and attention_window < 1:
+        raise UsageError("The attention window must be at least 1 token.", hint="Leave it out: all tokens.")
     name = str(name)
-    loaded = load_model(catalogue.resolve(name, offline=offline, report=report))
+    folder = catalogue.resolve(name, offline=offline, report=report)
+    loaded = load_model(folder, attention_window=attention_window)
     there = (loaded.folder / "tokenizer.json").exists()
     tokenizer = Tokenizer.from_folder(loaded.folder) if there else NoTokenizer(loaded.folder)
     return Model(replace(loaded, name=name), tokenizer, filter)

@@ -45,9 +45,10 @@ class LoadedModel:
         return sum(array.size for array in dict(tree_flatten(self.model.parameters())).values())
 
 
-def load_model(folder: str | Path) -> LoadedModel:
+def load_model(folder: str | Path, *, attention_window: int | None = None) -> LoadedModel:
     """Load the model in `folder` (config.json and *.safetensors), with every tensor in memory.
 
+    With `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four.
     Raises ModelError (ConfigError for config.json), with a hint, when something is missing, broken or
     unknown.
     """
@@ -62,6 +63,8 @@ def load_model(folder: str | Path) -> LoadedModel:
     stored = read_weights(files)
     family = FAMILIES[config.model_type]
     config = family.fitted(config, stored)
+    if config.hybrid is not None:
+        config = dataclasses.replace(config, hybrid=config.hybrid.within(attention_window))
     model = family(config)
     weights = model.sanitize(stored)
     quantisation = _quantise(model, raw, weights)
@@ -115,6 +118,8 @@ def _fingerprint(files: list[Path], config: ModelConfig) -> str:
     facts = dataclasses.asdict(config)
     if config.hybrid is None:
         del facts["hybrid"]  # the fingerprints of pure Mamba models are older than this key
+    elif config.hybrid.attention is not None:
+        del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
         try:

@@ -71,6 +71,12 @@ class Model:
         return self.loaded.parameters
 
     @property
+    def attention_window(self) -> int | None:
+        """How many of the latest tokens a hybrid's attention remembers; None: all, or there is no attention."""
+        hybrid = self.loaded.config.hybrid
+        return None if hybrid is None or hybrid.attention is None else hybrid.attention.window
+
+    @property
     def filter(self) -> str:
         """The filter's name as a plan uses it: `longmamba` is replaced by the mode it names."""
         return self.settings.resolved_mode
@@ -233,11 +239,12 @@ class Model:
 
     def key(self, document: Text, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
         """Everything the state of this document, read with this plan, depends on."""
+        window = self.attention_window
         return StateKey(
             document=document.digest,
             reader=READER_VERSION,
             tokens=tokens,
-            config="",  # part of the model's fingerprint
+            config="" if window is None else f"attention_window={window}",  # all else is part of the fingerprint
             filter="off" if plan is None else plan.digest(),
             calibration="" if plan is None or self.calibration is None else self.calibration.text_digest,
             plan_length=tokens,

@@ -120,6 +120,7 @@ class Opening:
         if stored is not None:
             return self._restored(document, stored, plan), True
         self.notes.extend(() if plan is None else plan.notices)
+        self.notes.extend(self._growth(total))
         points = self._waypoints(document, key, counted, plan)
         start = self._start(points, document, counted, plan)
         yield from self._told()
@@ -131,6 +132,13 @@ class Opening:
             yield from self._list_passages(book)
             yield from self._make_room(key)
         return book, kept
+
+    def _growth(self, tokens: int) -> Iterator[str]:
+        """What a hybrid's attention will hold of so many tokens, where that is not bounded."""
+        each = self._like.nbytes_per_token
+        if each and self._like.window is None:
+            yield (f"The attention layers of {self.model.name} hold {each / 1000:,.1f} kB a token, "
+                   f"{each * tokens / 1e6:,.1f} MB for this text; --attention-window N bounds that.")  # fmt: skip
 
     def _waypoints(self, document: Text, key: StateKey, counted: CountedText, plan: FilterPlan | None) -> Waypoints:
         return Waypoints(self.store, key, counted.ids, describe(self.model, document, plan, 0.0), self.notes.append,

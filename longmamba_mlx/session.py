@@ -49,10 +49,11 @@ class Session:
         save: bool = True,
         offline: bool = False,
         hold_text: bool = True,
+        attention_window: int | None = None,
     ) -> None:
         if chunk < 1 or max_tokens < 1 or temperature < 0:
             raise UsageError("--chunk and --max-tokens must be at least 1, --temp at least 0.")
-        self._name, self._filter, self._offline = model, filter, offline
+        self._name, self._filter, self._offline, self._window = model, filter, offline, attention_window
         self._chunk, self._save, self._hold_text = chunk, save, hold_text
         self._sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         self.report: Report | None = None
@@ -204,7 +205,8 @@ class Session:
             except ImportError as error:
                 hint = "Install the package again with pip: it brings the MLX that fits this machine."
                 raise NoMLXError(f"MLX does not load here: {error}", hint=hint) from None
-            self._model = load(self._name, filter=self._filter, offline=self._offline, report=self.report)
+            self._model = load(self._name, filter=self._filter, attention_window=self._window, offline=self._offline,
+                               report=self.report)  # fmt: skip
             yield Loaded(self._name, self._model.parameters, time.monotonic() - started)
         return self._model
 

@@ -130,6 +130,7 @@ def write_state(
         "ids": ids,
         "layers": str(len(thresholds)),
         "depth": str(len(state.layers)),
+        "window": "" if state.window is None else str(state.window),
         "info": json.dumps(dict(info), ensure_ascii=True, allow_nan=False),
     }
     parse_table(metadata["info"])
@@ -157,7 +158,7 @@ def read_state(
             raise ValueError("it is not from the end of its document")
         thresholds = _take_thresholds(arrays, int(metadata["layers"]))
         kept, text_map = _take_maps(arrays, done)
-        state = ModelState.from_arrays(arrays, done, _depth(metadata))
+        state = ModelState.from_arrays(arrays, done, _depth(metadata), _window(metadata))
         if not state.is_finite():
             raise ValueError("it holds NaN or infinity")
         info, ids = parse_table(metadata["info"]), metadata["ids"]
@@ -224,6 +225,14 @@ def _depth(metadata: Mapping[str, str]) -> int | None:
     if depth is not None and not 0 < depth <= _MAX_LAYERS:
         raise ValueError("its number of layers is impossible")
     return depth
+
+
+def _window(metadata: Mapping[str, str]) -> int | None:
+    """How many tokens attention remembers; files from before there was a window say nothing."""
+    window = int(metadata["window"]) if metadata.get("window") else None
+    if window is not None and window < 1:
+        raise ValueError("its attention window is impossible")
+    return window
 
 
 def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshold, ...]:

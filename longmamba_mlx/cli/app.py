@@ -54,6 +54,7 @@ def chat(
     temp: o.Temperature = TEMPERATURE,
     seed: o.Seed = SEED,
     chunk: o.Chunk = CHUNK,
+    attention_window: o.Window = None,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
 ) -> None:
@@ -63,7 +64,7 @@ def chat(
     model = chosen(model, offline=offline)
     raise typer.Exit(
         chat_about(file or [], model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed,
-                   chunk=chunk, offline=offline, save=not no_save)
+                   chunk=chunk, offline=offline, save=not no_save, attention_window=attention_window)
     )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def ask(
     temp: o.Temperature = TEMPERATURE,
     seed: o.Seed = SEED,
     chunk: o.Chunk = CHUNK,
+    attention_window: o.Window = None,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
     json: o.Json = False,
@@ -97,7 +99,8 @@ def ask(
 
     model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
-                      offline=offline, save=not no_save, hold_text=False)  # fmt: skip
+                      offline=offline, save=not no_save, hold_text=False,
+                      attention_window=attention_window)  # fmt: skip
     way = Way(keep=keep, reread=reread, as_of=as_of, json=json, stream=not no_stream)
     found = ask_about(session, file or [], wanted_questions(question, questions, file or []), way, model=model)
     if fail_if_not_found and not found:
@@ -110,6 +113,7 @@ def read(
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
     chunk: o.Chunk = CHUNK,
+    attention_window: o.Window = None,
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
@@ -118,7 +122,8 @@ def read(
     from longmamba_mlx.session import Session
 
     model = chosen(model, offline=offline)
-    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False)
+    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False,
+                      attention_window=attention_window)  # fmt: skip
     read_only(session, file or [], model=model, json=json)
 
 

@@ -26,6 +26,14 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest ans
 Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.")]
 Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.")]
 Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.")]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--attention-window",
+        min=1,
+        help="Attention layers of a hybrid model remember so many of the latest tokens, in constant memory.",
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Do not remember the document.")]
 Reread = Annotated[int, typer.Option("--reread", min=0, help="Read so many related passages again before answering.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAMBA, ATTENTION, BOTH, MLP, EXPERTS = "mamba", "attention", "both", "mlp", "experts"
 """Kinds of layers: one mixer, a Mamba mixer beside attention, or a feed-forward network on its own."""
@@ -18,7 +18,8 @@ class RopeConfig:
 
 @dataclass(frozen=True, slots=True)
 class AttentionConfig:
-    """Grouped-query attention. `scale` multiplies the scores; `rope` None: no positions (NoPE)."""
+    """Grouped-query attention. `scale` multiplies the scores; `rope` None: no positions (NoPE); `window`: of how many
+    of the latest tokens it remembers keys and values, beside the very first ones; None: of all."""
 
     n_heads: int
     n_kv_heads: int
@@ -26,6 +27,7 @@ class AttentionConfig:
     scale: float
     bias: bool = False
     rope: RopeConfig | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,12 @@ class HybridConfig:
         if self.attention is None:
             raise ValueError("this model has no attention")
         return self.attention
+
+    def within(self, window: int | None) -> HybridConfig:
+        """The same with attention to the last `window` tokens."""
+        if self.attention is None:
+            return self
+        return replace(self, attention=replace(self.attention, window=window))
 
     def parameters_per_layer(self, d_model: int) -> int:
         """At least the parameters that a layer has beside its Mamba mixer."""

@@ -17,7 +17,7 @@ _SCORES = 1 << 26  # 256 MB in float32
 
 
 class Attention(Mixer):
-    """q, k, v -> rotary positions -> causal softmax attention over all that was read -> o_proj.
+    """q, k, v -> rotary positions -> causal softmax attention over all that is remembered -> o_proj.
 
     `d_in` and `d_out` are the widths of its input and output; `key_scale` multiplies the keys (Falcon-H1).
     """
@@ -37,7 +37,8 @@ class Attention(Mixer):
 
     def nothing(self, batch: int) -> KeyValues:
         """What was read before the first token."""
-        return KeyValues.empty(batch, self.config.n_kv_heads, self.config.head_dim, self.input_type())
+        config = self.config
+        return KeyValues.empty(batch, config.n_kv_heads, config.head_dim, self.input_type(), config.window)
 
     def initial(self, batch: int) -> LayerState:
         return LayerState(attention=self.nothing(batch))
@@ -62,8 +63,14 @@ class Attention(Mixer):
         config = self.config
         queries = self._turned(self._heads(queries, config.n_heads), before.tokens)
         keys = self._turned(self._heads(keys, config.n_kv_heads), before.tokens)
-        after = before.append(keys, self._heads(values, config.n_kv_heads))
-        mixed = causal_attention(queries, *after.used(), config.scale)
+        values = self._heads(values, config.n_kv_heads)
+        after = before.append(keys, values)
+        length = queries.shape[2]
+        if length == 1 or after.held == before.held + length:  # the last one sees just what is remembered after it
+            mixed = causal_attention(queries, *after.used(), config.scale)
+        else:
+            seen_keys, seen_values, mask = before.seen_by(keys, values)
+            mixed = causal_attention(queries, seen_keys, seen_values, config.scale, mask)
         joined = mixed.swapaxes(1, 2)
         return self.o_proj(joined.reshape(*joined.shape[:2], -1)), after
 
@@ -84,29 +91,33 @@ class Attention(Mixer):
         return turned
 
 
-def causal_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """queries (b, heads, l, d) of the last l of s tokens; keys, values (b, kv_heads, s, d) -> (b, heads, l, d).
+def causal_attention(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None = None
+) -> mx.array:
+    """queries (b, heads, l, d) of the last l of s tokens; keys, values (b, kv_heads, s, d) -> (b, heads, l, d). mask
+    (l, s) bool: what each query sees, where that is not all up to its own token.
 
     Where MLX writes the scores out (on a CPU, and for most head_dim), it gets as many queries at once as keep them
     within bounds: 512 queries of 32 heads on 100,000 tokens would take 6.5 GB.
     """
     batch, heads, length, width = queries.shape
     seen = keys.shape[2]
-    rows = max(1, _SCORES // (batch * heads * seen))
-    if rows >= length or (mx.default_device().type == mx.gpu and width in _FUSED):
-        return _attended(queries, keys, values, scale)
+    most = max(1, _SCORES // (batch * heads * seen))
+    if most >= length or (mx.default_device().type == mx.gpu and width in _FUSED):
+        return _attended(queries, keys, values, scale, mask)
     parts = []
-    for start in range(0, length, rows):
-        end = min(start + rows, length)
+    for start in range(0, length, most):
+        end = min(start + most, length)
         past = seen - length + end  # later tokens are none of these queries' business
-        parts.append(_attended(queries[:, :, start:end], keys[:, :, :past], values[:, :, :past], scale))
+        rows = None if mask is None else mask[start:end, :past]
+        parts.append(_attended(queries[:, :, start:end], keys[:, :, :past], values[:, :, :past], scale, rows))
     return mx.concatenate(parts, axis=2)
 
 
-def _attended(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+def _attended(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None) -> mx.array:
     # "causal" is aligned with the last token that was read.
-    mask = "causal" if queries.shape[2] > 1 else None
-    mixed: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    seen = "causal" if mask is None and queries.shape[2] > 1 else mask
+    mixed: mx.array = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=seen)
     return mixed
 
 

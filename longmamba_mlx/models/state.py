@@ -12,36 +12,73 @@ import mlx.core as mx
 
 from longmamba_mlx.errors import StateError
 
+FIRST = 4
+"""Tokens at the start that attention with a window goes on seeing: without them it falls apart (StreamingLLM, arXiv
+2309.17453; as in mlx-lm's rotating cache)."""
+
 _STEP = 256  # tokens by which room for keys and values grows
 _SCAN, _ATTENTION = {"conv", "ssm"}, {"keys", "values"}
 
 
+def held_after(tokens: int, window: int | None) -> int:
+    """Of how many of so many tokens attention remembers keys and values."""
+    return tokens if window is None else min(tokens, FIRST + window)
+
+
 @dataclass(frozen=True, slots=True)
 class KeyValues:
-    """Keys and values of one attention layer, (b, n_kv_heads, capacity, head_dim) each; only [:tokens] counts."""
+    """Keys and values of one attention layer after `tokens` tokens, (b, n_kv_heads, capacity, head_dim) each; only
+    [:held] counts. With a `window` these are the FIRST tokens and the last `window` ones, else all."""
 
     keys: mx.array
     values: mx.array
     tokens: int = 0
+    window: int | None = None
 
     @classmethod
-    def empty(cls, batch: int, heads: int, width: int, dtype: mx.Dtype) -> KeyValues:
+    def empty(cls, batch: int, heads: int, width: int, dtype: mx.Dtype, window: int | None = None) -> KeyValues:
         """No token yet."""
         nothing = mx.zeros((batch, heads, 0, width), dtype=dtype)
-        return cls(nothing, nothing)
+        return cls(nothing, nothing, 0, window)
+
+    @property
+    def held(self) -> int:
+        """How many tokens are remembered."""
+        return held_after(self.tokens, self.window)
+
+    @property
+    def nbytes_per_token(self) -> int:
+        """Bytes by which keys and values grow with every token, while nothing is forgotten."""
+        batch, heads, _, width = self.keys.shape
+        return batch * heads * width * (self.keys.dtype.size + self.values.dtype.size)
 
     def append(self, keys: mx.array, values: mx.array) -> KeyValues:
-        """These and then keys, values (b, n_kv_heads, l, head_dim). This one stays as it is."""
-        tokens = self.tokens + keys.shape[2]
-        return KeyValues(
-            _written(self.keys, keys, self.tokens, tokens), _written(self.values, values, self.tokens, tokens), tokens
-        )
+        """These and then keys, values (b, n_kv_heads, l, head_dim), less what the window forgets. This one stays as it
+        is."""
+        tokens, end = self.tokens + keys.shape[2], self.held + keys.shape[2]
+        keys, values = _written(self.keys, keys, self.held, end), _written(self.values, values, self.held, end)
+        held = held_after(tokens, self.window)
+        if held < end:
+            keys, values = _forgotten(keys, end, held), _forgotten(values, end, held)
+        return KeyValues(keys, values, tokens, self.window)
+
+    def seen_by(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """What the tokens of keys, values see of these and of themselves, each within its own window: all keys and
+        values, (b, n_kv_heads, held + l, head_dim) each, and which of them each token sees, (l, held + l) bool."""
+        pairs = zip(self.used(), (keys, values), strict=True)
+        all_keys, all_values = (mx.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in pairs)
+        own = mx.arange(self.tokens, self.tokens + keys.shape[2])[:, None]
+        places = mx.arange(all_keys.shape[2])
+        first = places < FIRST
+        places = mx.where(first, places, places + (self.tokens - self.held))
+        within = first if self.window is None else first | (places > own - self.window)
+        return all_keys, all_values, (places <= own) & within
 
     def used(self) -> tuple[mx.array, mx.array]:
-        """Keys and values of the tokens that were read, without the spare room."""
-        if self.keys.shape[2] == self.tokens:
+        """Keys and values of the tokens that are remembered, without the spare room."""
+        if self.keys.shape[2] == self.held:
             return self.keys, self.values
-        return self.keys[:, :, : self.tokens], self.values[:, :, : self.tokens]
+        return self.keys[:, :, : self.held], self.values[:, :, : self.held]
 
 
 def _written(old: mx.array, new: mx.array, start: int, end: int) -> mx.array:
@@ -53,6 +90,11 @@ def _written(old: mx.array, new: mx.array, start: int, end: int) -> mx.array:
         spare = mx.zeros((*old.shape[:2], room - end, old.shape[3]), dtype=old.dtype)
         return mx.concatenate([old[:, :, :start], new, spare], axis=2)
     return mx.slice_update(old, new, mx.array(start), axes=(2,))
+
+
+def _forgotten(rows: mx.array, end: int, held: int) -> mx.array:
+    """Of rows [:end] the FIRST and the last ones, `held` together."""
+    return mx.concatenate([rows[:, :, :FIRST], rows[:, :, end - held + FIRST : end]], axis=2)
 
 
 def there(array: mx.array | None) -> mx.array:
@@ -104,6 +146,16 @@ class ModelState:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
 
+    @property
+    def nbytes_per_token(self) -> int:
+        """Bytes by which attention's keys and values grow with every token; 0 without attention."""
+        return sum(layer.attention.nbytes_per_token for layer in self.layers if layer.attention is not None)
+
+    @property
+    def window(self) -> int | None:
+        """How many of the latest tokens attention remembers beside the FIRST ones; None: all, or no attention."""
+        return next((layer.attention.window for layer in self.layers if layer.attention is not None), None)
+
     def arrays(self) -> dict[str, mx.array]:
         """Flat names -> arrays: "layers.0.conv", "layers.0.ssm", "layers.1.keys", "layers.1.values", ..."""
         return {
@@ -114,21 +166,24 @@ class ModelState:
 
     def shapes(self, tokens: int) -> dict[str, tuple[int, ...]]:
         """The shapes that `arrays` would have after `tokens` tokens."""
-        grown = {}
+        grown, held = {}, held_after(tokens, self.window)
         for name, array in self.arrays().items():
             shape = tuple(array.shape)
             keeps_tokens = name.rpartition(".")[2] in _ATTENTION
-            grown[name] = (*shape[:2], tokens, *shape[3:]) if keeps_tokens else shape
+            grown[name] = (*shape[:2], held, *shape[3:]) if keeps_tokens else shape
         return grown
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, mx.array], tokens: int, n_layer: int | None = None) -> ModelState:
-        """The inverse of `arrays`. `n_layer` is needed where layers hold nothing (an MLP on its own).
+    def from_arrays(
+        cls, arrays: Mapping[str, mx.array], tokens: int, n_layer: int | None = None, window: int | None = None
+    ) -> ModelState:
+        """The inverse of `arrays`. `n_layer` is needed where layers hold nothing (an MLP on its own), `window` where
+        attention has one.
 
         Raises StateError for missing or unknown names, and keys or values of another number of tokens.
         """
         parts = _by_layer(arrays, n_layer)
-        return cls(layers=tuple(_layer(part, tokens) for part in parts), tokens=tokens)
+        return cls(layers=tuple(_layer(part, tokens, window) for part in parts), tokens=tokens)
 
     def is_finite(self) -> bool:
         """False when any number is NaN or infinite."""
@@ -163,11 +218,11 @@ def _layers(names: Iterable[str]) -> int:
     return len(indices)
 
 
-def _layer(parts: Mapping[str, mx.array], tokens: int) -> LayerState:
+def _layer(parts: Mapping[str, mx.array], tokens: int, window: int | None) -> LayerState:
     kept = None
     if "keys" in parts:
-        keys, values = parts["keys"], parts["values"]
-        if keys.ndim != 4 or values.ndim != 4 or keys.shape[2] != tokens or values.shape[2] != tokens:
-            raise StateError(f"the stored keys and values are not those of {tokens} tokens")
-        kept = KeyValues(keys, values, tokens)
+        keys, values, held = parts["keys"], parts["values"], held_after(tokens, window)
+        if keys.ndim != 4 or values.ndim != 4 or keys.shape[2] != held or values.shape[2] != held:
+            raise StateError(f"the stored keys and values are not those of {held} tokens")
+        kept = KeyValues(keys, values, tokens, window)
     return LayerState(conv=parts.get("conv"), ssm=parts.get("ssm"), attention=kept)

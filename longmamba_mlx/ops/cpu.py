@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib.util import find_spec
@@ -35,20 +36,28 @@ def single_threaded() -> AbstractContextManager[object]:
 
 def fastest(channels: int) -> ModuleType:
     """`arrays`, or `compiled`, which means the same: for a layer of many channels, if numba is installed, and for any
-    with LONGMAMBA_KERNEL=compiled. Raises UsageError where that is asked for and numba is not there."""
-    wanted = os.environ.get("LONGMAMBA_KERNEL") == "compiled"
-    if wanted and not _numba_is_there():
-        raise UsageError("LONGMAMBA_KERNEL is 'compiled', but numba is not installed", hint="pip install numba")
-    if not wanted and (channels < _COMPILED_FROM or not _numba_is_there()):
-        return arrays
-    from longmamba_mlx.ops import compiled
-
-    return compiled
+    with LONGMAMBA_KERNEL=compiled. Raises UsageError where that is asked for and numba cannot be used."""
+    if os.environ.get("LONGMAMBA_KERNEL") == "compiled":
+        found = _compiled()
+        if isinstance(found, str):
+            raise UsageError(f"LONGMAMBA_KERNEL is 'compiled', but {found}", hint="pip install -U numba")
+        return found
+    found = _compiled() if channels >= _COMPILED_FROM else ""
+    return arrays if isinstance(found, str) else found
 
 
 @cache
-def _numba_is_there() -> bool:
-    return find_spec("numba") is not None
+def _compiled() -> ModuleType | str:
+    """The module `compiled`, or why there is none. One that is there and does not work is warned of, once."""
+    if find_spec("numba") is None:
+        return "numba is not installed"
+    try:
+        from longmamba_mlx.ops import compiled
+    except (ImportError, RuntimeError) as error:  # numba refuses a newer NumPy, or finds no place for its cache
+        reason = f"numba does not work here: {error}"
+        warnings.warn(f"longmamba-mlx: {reason}; wide layers run without it, slower", RuntimeWarning, stacklevel=2)
+        return reason
+    return compiled
 
 
 def to_numpy(array: mx.array) -> Array:

@@ -206,7 +206,7 @@ def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.Monke
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
     assert cpu.fastest(256) is arrays
     assert cpu.fastest(1536) is compiled
-    monkeypatch.setattr(cpu, "_numba_is_there", lambda: False)
+    monkeypatch.setattr(cpu, "_compiled", lambda: "numba is not installed")
     assert cpu.fastest(1536) is arrays
 
 
@@ -214,9 +214,23 @@ def test_used_for_any_layer_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
     assert cpu.fastest(256) is compiled
     assert ops.implementation() == "cpu"
-    monkeypatch.setattr(cpu, "_numba_is_there", lambda: False)
+    monkeypatch.setattr(cpu, "find_spec", lambda name: None)
+    monkeypatch.setattr(cpu, "_compiled", cpu._compiled.__wrapped__)
     with pytest.raises(UsageError, match="numba is not installed"):
         cpu.fastest(256)
+
+
+def test_a_numba_that_does_not_load_is_warned_of_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_compiled", cpu._compiled.__wrapped__)
+    monkeypatch.delitem(sys.modules, "longmamba_mlx.ops.compiled")
+    monkeypatch.setitem(sys.modules, "longmamba_mlx.ops.loops", None)
+    for module in ("compiled", "loops"):
+        monkeypatch.delattr(ops, module)
+    with pytest.warns(RuntimeWarning, match="numba does not work here"):
+        assert cpu.fastest(1536) is arrays
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
+    with pytest.warns(RuntimeWarning), pytest.raises(UsageError, match="numba does not work here"):
+        cpu.fastest(1536)
 
 
 def test_is_not_loaded_before_it_is_needed() -> None:
