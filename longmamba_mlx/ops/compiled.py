@@ -15,8 +15,6 @@ from longmamba_mlx.ops import arrays, loops, token_loops
 from longmamba_mlx.ops.arrays import Array, Counts, Limit
 from longmamba_mlx.ops.token_loops import Mamba2Weights, MambaWeights, Norm, Outputs
 
-__all__ = ["Mamba2Weights", "MambaWeights", "Norm", "Outputs"]  # beside what is defined here
-
 
 def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
     """As `arrays.rms_norm`."""
