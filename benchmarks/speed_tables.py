@@ -19,7 +19,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 FOLDER = DOCS / "benchmarks"
 PAGE = DOCS / "benchmarks.md"
 RUNS = {
-    "peers": ["peers", "--patience", "200"],
+    "peers": ["peers"],
     "prefill": ["prefill"],
     "prefill-compiled": ["prefill"],
     "decode": ["decode"],

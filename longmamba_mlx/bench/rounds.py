@@ -32,7 +32,7 @@ class Comparison:
     decode: int = 32
     rounds: int = 3
     threads: int = 1
-    patience: float = 150.0
+    patience: float = 200.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def peers(
     decode: Annotated[int, typer.Option("--decode", min=0, help="Tokens to decode; 0 for none.")] = 32,
     patience: Annotated[
         float, typer.Option("--patience", help="Leave out what would take more seconds than this.")
-    ] = 150.0,
+    ] = 200.0,
     rounds: Rounds = 3,
     threads: Threads = 1,
     json: JsonFile = None,
