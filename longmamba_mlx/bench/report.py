@@ -13,12 +13,13 @@ from longmamba_mlx.safeio import write_atomic
 
 Rows = Sequence[dict[str, Any]]
 
+_EXPONENT = "time_grows_as_length_to_the"
 _COLUMNS = (
     ("family", "family", "{}"), ("model", "model", "{}"), ("engine", "engine", "{}"), ("filter", "filter", "{}"),
     ("work", "work", "{}"), ("tokens", "tokens", "{:,}"), ("tokens_per_second", "tokens/s", "{:,.1f}"),
     ("ours_times_faster", "ours is x", "{:.2f}"), ("filter_cost", "filter costs", "{:+.1%}"),
     ("state_ready_seconds", "state ready s", "{:.3f}"), ("shell_to_answer_seconds", "shell to answer s", "{:.2f}"),
-    ("peak_rss_mib", "peak MiB", "{:,.0f}"), ("time_grows_as_length_to_the", "time ~ length^", "{:.3f}"),
+    ("peak_rss_mib", "peak MiB", "{:,.0f}"), (_EXPONENT, "time ~ length^", "{:.3f}"),
 )  # fmt: skip
 
 
@@ -51,7 +52,10 @@ def _cell(value: object, form: str) -> str:
 
 
 def plot(rows: Rows, path: Path) -> None:
-    """Speed by length, one line for each engine (and filter), as a PNG. Raises UsageError without matplotlib."""
+    """Speed by length, one line for each engine; where a growth was fitted, the time, one line for each filter. A PNG.
+
+    Raises UsageError without matplotlib.
+    """
     require_matplotlib()
     import matplotlib
 
@@ -76,10 +80,15 @@ def _draw(axis: Any, rows: Rows) -> None:
         axis.invert_yaxis()
         axis.set_xlabel("tokens per second")
         return
+    grows = any(row.get(_EXPONENT) is not None for row in rows)
     for label in dict.fromkeys(_label(row) for row in rows):
-        points = sorted((row["tokens"], row["tokens_per_second"]) for row in rows if _label(row) == label)
+        rates = [(row["tokens"], row["tokens_per_second"]) for row in rows if _label(row) == label]
+        points = sorted((tokens, tokens / rate if grows else rate) for tokens, rate in rates)
         axis.loglog(*zip(*points, strict=True), marker="o", label=label, linewidth=1.4)
-    axis.set(xlabel="tokens", ylabel="tokens per second")
+    lengths = sorted({row["tokens"] for row in rows})
+    axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
+    axis.set_xticks([], minor=True)
+    axis.set(xlabel="tokens", ylabel="seconds" if grows else "tokens per second")
     axis.grid(True, which="both", alpha=0.25)
     axis.legend(fontsize=8)
 
@@ -89,4 +98,6 @@ def _group(row: dict[str, Any]) -> str:
 
 
 def _label(row: dict[str, Any]) -> str:
-    return f"{row['engine']}, filter {row['filter']}" if row.get("filter") else str(row["engine"])
+    exponent = row.get(_EXPONENT)
+    growth = "" if exponent is None else f": time ~ length^{exponent:.2f}"
+    return f"{row['engine']}, filter {row['filter']}{growth}" if row.get("filter") else str(row["engine"])
