@@ -8,7 +8,6 @@ their values: change them only before `use_numpy_layers`.
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
@@ -162,7 +161,7 @@ class NumpyMambaBlock(NumpyBlock):
             x_proj=weights["x_proj.weight"],
             dt_proj=weights["dt_proj.weight"],
             dt_bias=weights["dt_proj.bias"],
-            exponents=_per_ln2(weights["rate"]),
+            exponents=self._fast.exponents(weights["rate"]),
             skip=weights["D"],
         )
 
@@ -212,7 +211,7 @@ class NumpyMamba2Block(NumpyBlock):
             taps=weights["taps"],
             bias=self._conv_bias(),
             dt_bias=weights["dt_bias"],
-            exponents=_per_ln2(weights["rate"]),
+            exponents=self._fast.exponents(weights["rate"]),
             skip=weights["D"],
             norm=weights["norm"],
         )
@@ -287,11 +286,6 @@ def _weights(block: Layer) -> Weights:
     rate = -np.exp(to_numpy(named["A_log"]))
     weights["rate"] = np.ascontiguousarray(rate.T)
     return weights
-
-
-def _per_ln2(rate: Array) -> Array:
-    """Exponents of 2 from exponents of e."""
-    return rate * np.float32(math.log2(math.e))
 
 
 def _tiles(length: int, width: int) -> list[slice]:

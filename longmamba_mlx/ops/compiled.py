@@ -57,7 +57,7 @@ def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | No
     """As `arrays.causal_conv1d`."""
     padded = arrays.padded(x, len(taps) - 1, initial)
     y = np.empty(x.shape, dtype=np.float32)
-    added = np.zeros(x.shape[-1], dtype=np.float32) if bias is None else bias
+    added = _or_zeros(bias, x.shape[-1])
     for i in range(len(x)):
         loops.convolve(padded[i], taps, added, y[i])
     return y, padded[:, x.shape[1] :].copy()
@@ -66,8 +66,7 @@ def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | No
 def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Counts]:
     """As `arrays.steps`."""
     step, kept = np.empty(raw.shape, dtype=np.float32), np.empty(raw.shape[:2], dtype=np.int32)
-    above = _lowest(raw.shape[2]) if threshold is None else threshold
-    loops.steps(_rows(raw), above, limit, _rows(step), kept.reshape(-1))
+    loops.steps(_rows(raw), _or_lowest(threshold, raw.shape[2]), limit, _rows(step), kept.reshape(-1))
     if threshold is None:
         kept[:] = raw.shape[2]
     return step, kept
@@ -86,12 +85,11 @@ def selective_scan(
 ) -> Array:
     """As `arrays.selective_scan`."""
     y = np.empty(u.shape, dtype=np.float32)
-    exponents = rate * np.float32(math.log2(math.e))
-    skips = np.zeros(u.shape[2], dtype=np.float32) if skip is None else skip
+    skips, powers = _or_zeros(skip, u.shape[2]), exponents(rate)
     for i in range(len(u)):
         now = (i, slice(None, None, -1 if reverse else 1))
         steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
-        loops.selective_scan(steps, inputs, b, c, skips, y[now], exponents, state[i], loops.TERMS)
+        loops.selective_scan(steps, inputs, b, c, skips, y[now], powers, state[i], loops.TERMS)
     return y
 
 
@@ -108,7 +106,7 @@ def ssd_scan(
 ) -> Array:
     """As `arrays.ssd_scan`."""
     y = np.empty(u.shape, dtype=np.float32)
-    skips = np.zeros(u.shape[2], dtype=np.float32) if skip is None else skip
+    skips = _or_zeros(skip, u.shape[2])
     for i in range(len(u)):
         now = (i, slice(None, None, -1 if reverse else 1))
         steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
@@ -127,7 +125,7 @@ def mamba_token(
     """Mamba-1 between in_proj and out_proj for one token of one sequence: projected (2 d,); window (k - 1, d); state
     (n, d), changed in place; threshold (d,)."""
     out = _outputs(window, weights.skip.size)
-    above = _lowest(weights.skip.size) if threshold is None else threshold
+    above = _or_lowest(threshold, weights.skip.size)
     token_loops.mamba(projected, window, state, above, weights, limit, loops.TERMS, out)
     return out
 
@@ -144,7 +142,7 @@ def mamba2_token(
     """Mamba-2 between in_proj and out_proj for one token of one sequence: projected (w,); window (k - 1, c); state
     (h, p, n), changed in place; threshold (h,)."""
     out = _outputs(window, weights.norm.size)
-    above = _lowest(len(state)) if threshold is None else threshold
+    above = _or_lowest(threshold, len(state))
     token_loops.mamba2(projected, window, state, above, weights, norm, limit, loops.TERMS, out)
     return out
 
@@ -152,6 +150,19 @@ def mamba2_token(
 def _outputs(window: Array, width: int) -> Outputs:
     y, kept = np.empty(width, dtype=np.float32), np.empty(1, dtype=np.int32)
     return Outputs(np.empty_like(window), y, kept)
+
+
+def exponents(rate: Array) -> Array:
+    """Decay rates as exponents of 2, as the loops and `MambaWeights` take them."""
+    return rate * np.float32(math.log2(math.e))
+
+
+def _or_zeros(given: Array | None, width: int) -> Array:
+    return np.zeros(width, dtype=np.float32) if given is None else given
+
+
+def _or_lowest(threshold: Array | None, units: int) -> Array:
+    return _lowest(units) if threshold is None else threshold
 
 
 @lru_cache
