@@ -13,7 +13,7 @@ from longmamba_mlx.metal_kernels import norm as norm_kernel
 from longmamba_mlx.metal_kernels import parts as parts_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import metal
-from tests.metal import emulator, host
+from tests.metal import emulator, host, nvidia
 
 
 def forget_kernels() -> None:
@@ -25,14 +25,19 @@ def forget_kernels() -> None:
 
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[emulator.Options]:
-    """Kernels run in the emulator, and this machine counts as one with an Apple GPU."""
-    why = host.missing()
-    if why and os.environ.get("LONGMAMBA_EMULATOR") == "required":
+    """Kernels run in the emulator, and this machine counts as one with an Apple GPU.
+
+    LONGMAMBA_EMULATOR=required fails where the emulator cannot run; =nvidia runs the kernels on an NVIDIA GPU instead.
+    """
+    wanted = os.environ.get("LONGMAMBA_EMULATOR")
+    runner = nvidia if wanted == "nvidia" else host
+    why = runner.missing()
+    if why and wanted:
         pytest.fail(why)
     if why:
         pytest.skip(why)
     monkeypatch.setattr(metal_kernels, "is_available", lambda: True)
     forget_kernels()
-    with emulator.emulated() as options:
+    with emulator.emulated(make_run=nvidia.NvidiaRun if runner is nvidia else host.HostRun) as options:
         yield options
     forget_kernels()

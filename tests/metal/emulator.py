@@ -8,28 +8,27 @@ single bit between the two is an error, and so is everything that a guard page o
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from tests.metal.host import EmulatorError, built, line_of, runtime
+from tests.metal.host import HostRun
+from tests.metal.running import POISON, EmulatorError, Run
 from tests.metal.texts import Signature, signature, texts
 
-_POISON = (0xFF, 0x7E)
 _real_metal_kernel = mx.fast.metal_kernel
 
 
 @dataclass(slots=True)
 class Options:
     """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
-    of it; `twice` is the check of orders and poison."""
+    of it; `twice` is the check of orders and poison; `make_run` says what runs them."""
 
+    make_run: Callable[[int, int], Run] = HostRun
     adversarial: int = 0
     twice: bool = True
     launches: int = 0
@@ -51,56 +50,6 @@ def _as_mlx(values: np.ndarray, dtype: mx.Dtype) -> mx.array:
 
 def _storage(dtype: mx.Dtype) -> np.dtype:
     return _numpy(mx.zeros((1,), dtype=dtype)).dtype
-
-
-class _Run:
-    """One of the two runs: buffers in order, then the launch."""
-
-    def __init__(self, which: int) -> None:
-        self.runtime, self.high, self.count = runtime(), int(which == 0), 0
-        ctypes.c_int.in_dll(self.runtime, "emulator_poison").value = _POISON[which]
-        self.pointers: list[int] = []
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.runtime.emulator_release()
-
-    def _buffer(self, size: int) -> tuple[int, Any]:
-        base = self.runtime.emulator_buffer(max(size, 1), self.high)
-        if not base:
-            raise EmulatorError("no address space is left")
-        self.count += 1
-        return base, (ctypes.c_char * max(size, 1)).from_address(base)
-
-    def give(self, array: np.ndarray) -> None:
-        """An input, its strides kept: what lies between its elements is poison."""
-        reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
-        below = -sum(step for step in reach if step < 0)
-        size = below + sum(step for step in reach if step > 0) + array.itemsize
-        base, memory = self._buffer(size)
-        np.ndarray(array.shape, array.dtype, memory, below, array.strides)[...] = array
-        self.runtime.emulator_read_only(self.count - 1)
-        self.pointers.append(base + below)
-
-    def take(self, shape: tuple[int, ...], dtype: np.dtype, initial: object) -> np.ndarray:
-        """An output; poison unless it has an initial value."""
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        base, memory = self._buffer(size)
-        values = np.ndarray(shape, dtype, memory)
-        if initial is not None:
-            values[...] = initial
-        self.pointers.append(base)
-        return values
-
-    def launch(self, build: tuple[ctypes.CDLL, Path], grid: Sequence[int], group: Sequence[int]) -> None:
-        text, pc = ctypes.create_string_buffer(1024), ctypes.c_void_p()
-        threes = [(ctypes.c_uint * 3)(*three) for three in (grid, group)]
-        pointers = (ctypes.c_void_p * len(self.pointers))(*self.pointers)
-        library, path = build
-        if self.runtime.emulator_run(library.emulated, pointers, *threes, 1 - self.high, text, 1024, ctypes.byref(pc)):
-            raise EmulatorError(text.value.decode() + line_of(library, path, pc.value or 0))
 
 
 class EmulatedKernel:
@@ -151,8 +100,8 @@ class EmulatedKernel:
         outputs = [(tuple(shape), _storage(dtype)) for shape, dtype in zip(output_shapes, output_dtypes, strict=True)]
         runs = []
         for which in range(2 if options.twice else 1):
-            with _Run(which) as run:
-                runs.append(self._once(run, which, text, arrays, outputs, init_value, grid, group))
+            with options.make_run(which, options.adversarial) as run:
+                runs.append(self._once(run, text, arrays, outputs, init_value, grid, group))
         if options.twice:
             _compare(*runs, self.definition["output_names"])
         return [_as_mlx(values, dtype) for values, dtype in zip(runs[0], output_dtypes, strict=True)]
@@ -166,8 +115,7 @@ class EmulatedKernel:
 
     def _once(
         self,
-        run: _Run,
-        which: int,
+        run: Run,
         text: str,
         arrays: dict[str, np.ndarray],
         outputs: list[tuple[tuple[int, ...], np.dtype]],
@@ -183,9 +131,9 @@ class EmulatedKernel:
                 results.append(run.take(*outputs[names.index(argument.name)], initial))
             else:
                 run.give(_described(argument.name, arrays))
-        run.launch(built(text, options.adversarial)[which], grid, group)
+        run.launch(text, grid, group)
         for i, argument in enumerate(parts.arguments):
-            if argument.name in names and run.runtime.emulator_spilled(i):
+            if argument.name in names and run.spilled(i):
                 raise EmulatorError(f"written outside of output {argument.name}")
         return [values.copy() for values in results]
 
@@ -210,7 +158,7 @@ def _compare(first: list[np.ndarray], second: list[np.ndarray], names: Sequence[
             continue
         element = int(np.flatnonzero(bits[0] != bits[1])[0]) // a.itemsize
         untouched = all(
-            (one.reshape(a.size, -1)[element] == poison).all() for one, poison in zip(bits, _POISON, strict=True)
+            (one.reshape(a.size, -1)[element] == poison).all() for one, poison in zip(bits, POISON, strict=True)
         )
         what = (
             "is never written, or is what was never written"
@@ -239,15 +187,17 @@ def metal_kernel(
 
 
 @contextmanager
-def emulated(*, adversarial: int = 0, twice: bool = True) -> Iterator[Options]:
+def emulated(
+    *, adversarial: int = 0, twice: bool = True, make_run: Callable[[int, int], Run] = HostRun
+) -> Iterator[Options]:
     """Inside, mx.fast.metal_kernel makes emulated kernels and Metal counts as available."""
     available = mx.metal.is_available
-    before = options.adversarial, options.twice
-    options.adversarial, options.twice, options.launches = adversarial, twice, 0
+    before = options.adversarial, options.twice, options.make_run
+    options.adversarial, options.twice, options.make_run, options.launches = adversarial, twice, make_run, 0
     options.seen.clear()
     mx.fast.metal_kernel, mx.metal.is_available = metal_kernel, lambda: True
     try:
         yield options
     finally:
         mx.fast.metal_kernel, mx.metal.is_available = _real_metal_kernel, available
-        options.adversarial, options.twice = before
+        options.adversarial, options.twice, options.make_run = before

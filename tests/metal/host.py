@@ -10,10 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from tests.metal.running import POISON, EmulatorError, place, reach
 from tests.metal.texts import body_for_host, signature
 
 HERE = Path(__file__).parent
@@ -27,10 +32,6 @@ _BUILDS = (
     ),
     ("-O1", "-fno-tree-fre", "-g1", "-ftrivial-auto-var-init=zero"),
 )  # fmt: skip
-
-
-class EmulatorError(RuntimeError):
-    """What is wrong with a kernel or with its launch."""
 
 
 def missing() -> str | None:
@@ -114,3 +115,52 @@ def line_of(library: ctypes.CDLL, path: Path, pc: int) -> str:
     places = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     lines = [place.split(":")[1].split()[0] for place in places if ".hpp" not in place]
     return f", kernel line {lines[0]}" if lines else ""
+
+
+class HostRun:
+    """One of the two runs on this CPU. Every buffer lies between inaccessible pages."""
+
+    def __init__(self, which: int, adversarial: int) -> None:
+        self.runtime, self.which, self.adversarial = runtime(), which, adversarial
+        ctypes.c_int.in_dll(self.runtime, "emulator_poison").value = POISON[which]
+        self.pointers: list[int] = []
+
+    def __enter__(self) -> HostRun:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.runtime.emulator_release()
+
+    def _buffer(self, size: int) -> tuple[int, Any]:
+        base = self.runtime.emulator_buffer(max(size, 1), int(self.which == 0))
+        if not base:
+            raise EmulatorError("no address space is left")
+        return base, (ctypes.c_char * max(size, 1)).from_address(base)
+
+    def give(self, array: np.ndarray) -> None:
+        """An input, its strides kept: what lies between its elements is poison."""
+        below, size = reach(array)
+        base, memory = self._buffer(size)
+        place(array, memory, below)
+        self.runtime.emulator_read_only(len(self.pointers))
+        self.pointers.append(base + below)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype, initial: object) -> np.ndarray:
+        """An output; poison unless it has an initial value."""
+        base, memory = self._buffer(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        values = np.ndarray(shape, dtype, memory)
+        if initial is not None:
+            values[...] = initial
+        self.pointers.append(base)
+        return values
+
+    def launch(self, text: str, grid: Sequence[int], group: Sequence[int]) -> None:
+        said, pc = ctypes.create_string_buffer(1024), ctypes.c_void_p()
+        threes = [(ctypes.c_uint * 3)(*three) for three in (grid, group)]
+        pointers = (ctypes.c_void_p * len(self.pointers))(*self.pointers)
+        library, path = built(text, self.adversarial)[self.which]
+        if self.runtime.emulator_run(library.emulated, pointers, *threes, self.which, said, 1024, ctypes.byref(pc)):
+            raise EmulatorError(said.value.decode() + line_of(library, path, pc.value or 0))
+
+    def spilled(self, which: int) -> bool:
+        return bool(self.runtime.emulator_spilled(which))

@@ -1,13 +1,11 @@
 // Enough of the Metal Shading Language, in CUDA C++, to compile a kernel's body for NVIDIA's GPUs. Every function here runs
-// on the device (NVRTC's -default-device).
-typedef unsigned char uint8_t;
+// on the device (NVRTC's -default-device). TYPES_OF_MLX: inside MLX's CUDA back-end, whose headers bring the other types.
 typedef unsigned short ushort;
 typedef unsigned int uint;
+#ifndef TYPES_OF_MLX
+typedef unsigned char uint8_t;
 typedef int int32_t;
 typedef long long int64_t;
-#define MLX_MTL_PRAGMA_UNROLL _Pragma("unroll")
-#define SHARED_ARRAY(type, name, ...) __shared__ type name __VA_ARGS__
-
 struct float16_t {
   ushort bits;
   float16_t() = default;
@@ -24,6 +22,9 @@ struct bfloat16_t {
   explicit bfloat16_t(float value) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
   operator float() const { return __uint_as_float(uint(bits) << 16); }
 };
+#endif
+#define MLX_MTL_PRAGMA_UNROLL _Pragma("unroll")
+#define SHARED_ARRAY(type, name, ...) __shared__ type name __VA_ARGS__
 
 namespace metal {
 enum class mem_flags { mem_none, mem_device, mem_threadgroup };
@@ -37,6 +38,9 @@ namespace precise {
 inline float exp(float x) { return ::expf(x); }
 inline float rsqrt(float x) { return ::rsqrtf(x); }
 }  // namespace precise
+namespace fast {
+inline float exp(float x) { return ::__expf(x); }
+}  // namespace fast
 template <typename T>
 inline T simd_shuffle_xor(T value, ushort mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T>
@@ -46,9 +50,16 @@ inline T simd_sum(T value) {
 }
 }  // namespace metal
 using metal::mem_flags;
+using metal::simd_sum;
 using metal::threadgroup_barrier;
+namespace fast = metal::fast;
 
 inline uint3 position(uint3 group, dim3 size, uint3 inside) {
   return {group.x * size.x + inside.x, group.y * size.y + inside.y, group.z * size.z + inside.z};
+}
+// Metal's last threadgroups are cut off at the grid's end.
+inline uint3 inside_grid(uint3 group, dim3 size, uint3 threads) {
+  return {::min(size.x, threads.x - group.x * size.x), ::min(size.y, threads.y - group.y * size.y),
+          ::min(size.z, threads.z - group.z * size.z)};
 }
 inline uint index_in_group() { return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; }

@@ -11,21 +11,25 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.metal.running import EmulatorError
 from tests.metal.texts import body_for_host, head_and_body, signature, template_values
 
-_HEADER = (Path(__file__).parent / "near_cuda.h").read_text(encoding="utf-8")
-_OPTIONS = (b"--gpu-architecture=compute_80", b"--std=c++17", b"--device-as-default-execution-space", b"--fmad=false")
-_ATTRIBUTES = {
+HEADER = (Path(__file__).parent / "near_cuda.h").read_text(encoding="utf-8")
+ATTRIBUTES = {
     "thread_position_in_grid": "position(blockIdx, blockDim, threadIdx)",
     "threadgroup_position_in_grid": "blockIdx",
+    "thread_position_in_threadgroup": "uint3{threadIdx.x, threadIdx.y, threadIdx.z}",
     "thread_index_in_threadgroup": "index_in_group()",
     "thread_index_in_simdgroup": "index_in_group() % 32",
     "simdgroup_index_in_threadgroup": "index_in_group() / 32",
     "simdgroups_per_threadgroup": "(blockDim.x * blockDim.y * blockDim.z + 31) / 32",
-    "threads_per_threadgroup": "uint3{blockDim.x, blockDim.y, blockDim.z}",
+    "threads_per_threadgroup": "inside_grid(blockIdx, blockDim, threads)",
     "threadgroups_per_grid": "uint3{gridDim.x, gridDim.y, gridDim.z}",
     "threads_per_grid": "threads",
 }
+OUTSIDE = "if ({}) return;".format(
+    " || ".join(f"position(blockIdx, blockDim, threadIdx).{axis} >= threads.{axis}" for axis in "xyz")
+)
 
 
 def as_cuda(text: str) -> str:
@@ -39,15 +43,14 @@ def as_cuda(text: str) -> str:
         parameters.append(f"{const}{argument.type}* {name}")
         if not argument.pointer:
             references.append(f"{const}{argument.type}& {argument.name} = *{name};")
-    positions = [f"const {kind} {name} = {_ATTRIBUTES[name]};" for kind, name in parts.attributes]
-    outside = " || ".join(f"position(blockIdx, blockDim, threadIdx).{axis} >= threads.{axis}" for axis in "xyz")
+    positions = [f"const {kind} {name} = {ATTRIBUTES[name]};" for kind, name in parts.attributes]
     return "\n".join(
         [
-            _HEADER,
+            HEADER,
             head,
             template_values(text),
             f'extern "C" __global__ void compiled({", ".join(parameters)}, uint3 threads) {{',
-            f"if ({outside}) return;",
+            OUTSIDE,
             *positions,
             *references,
             body,
@@ -76,17 +79,36 @@ def compiler() -> ctypes.CDLL | None:
     return None
 
 
-def complaints(source: str) -> str:
-    """What NVRTC says about CUDA C++; empty when it compiles it to PTX."""
+def _compile(source: str, architecture: str, fused: bool) -> tuple[bytes, str]:
+    """Machine code (nothing for a virtual architecture) and, where the source does not compile, why."""
     library = compiler()
     if library is None:
         raise RuntimeError("NVRTC is not installed")
-    program = ctypes.c_void_p()
+    given = (f"--gpu-architecture={architecture}", "--std=c++17", "--device-as-default-execution-space")
+    options = [option.encode() for option in (*given, f"--fmad={str(fused).lower()}")]
+    program, size, image = ctypes.c_void_p(), ctypes.c_size_t(), b""
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
-    failed = library.nvrtcCompileProgram(program, len(_OPTIONS), (ctypes.c_char_p * len(_OPTIONS))(*_OPTIONS))
-    size = ctypes.c_size_t()
+    failed = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     library.nvrtcGetProgramLog(program, log)
+    if not failed and architecture.startswith("sm_"):
+        library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+        code = ctypes.create_string_buffer(size.value)
+        library.nvrtcGetCUBIN(program, code)
+        image = code.raw
     library.nvrtcDestroyProgram(ctypes.byref(program))
-    return log.value.decode() or "it does not say why" if failed else ""
+    return image, log.value.decode() or "it does not say why" if failed else ""
+
+
+def complaints(source: str) -> str:
+    """What NVRTC says about CUDA C++; empty when it compiles it to PTX."""
+    return _compile(source, "compute_80", fused=False)[1]
+
+
+def machine_code(source: str, architecture: str, *, fused: bool) -> bytes:
+    """CUDA C++ compiled for a GPU like "sm_90". Raises EmulatorError."""
+    image, complaint = _compile(source, architecture, fused)
+    if complaint:
+        raise EmulatorError("the kernel does not compile:\n" + complaint[:2000])
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,8 @@ from tests.ops.cases import DTYPES, selective_case, ssd_case
 pytestmark = pytest.mark.usefixtures("emulated")
 
 Case = dict[str, Any]
-FLOAT32 = 5e-7
+# An NVIDIA GPU's exp is right to two units in the last place, the emulator's to half of one.
+FLOAT32 = 1e-6 if os.environ.get("LONGMAMBA_EMULATOR") == "nvidia" else 5e-7
 # Half a unit in the last place of y's dtype, relative to the largest value, and what float32 adds.
 Y_TOLERANCE = {"float32": FLOAT32, "float16": 5e-4, "bfloat16": 3.95e-3}
 SCANS = {
