@@ -6,11 +6,13 @@ Nothing is filtered here: LongMamba filters the document while it is read, never
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx import ops
 from longmamba_mlx.errors import NumericError
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
@@ -35,23 +37,53 @@ def generate(
     Ends before an id of `stop_ids`, or when `should_stop()`. temperature 0 takes the likeliest id; above it, ids are
     drawn with `seed`. Raises NumericError for logits that are not finite.
     """
-    key = mx.random.key(seed)
     read = advance(model, state, prompt, should_stop)
     if read is None:
         return
-    hidden, state = read
-    for _ in range(max_tokens):
-        logits = model.head(hidden[:, -1:])[0, 0]
-        if not bool(mx.isfinite(logits).all().item()):
-            raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
-        key, draw = mx.random.split(key)
-        chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
-        token = int(np.array(chosen))
+    upcoming = _choose(model, *read, mx.random.key(seed), temperature)
+    ahead = not ops.numpy_backed()  # there nothing runs beside Python, and a token would only come later
+    for left in reversed(range(max_tokens)):
+        following = _follow(model, upcoming, temperature) if ahead and left else None
+        token = upcoming.known()
         if token in stop_ids or (should_stop is not None and should_stop()):
             return
         yield token
-        hidden, state = model(chosen.reshape(1, 1), state)
-        state.evaluate()
+        if left:
+            upcoming = following or _follow(model, upcoming, temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class _Upcoming:
+    """An id that is chosen but need not be computed yet: chosen () of the vocabulary; finite () bool, whether all
+    logits were; the state that it follows; the key of later draws."""
+
+    chosen: mx.array
+    finite: mx.array
+    state: ModelState
+    key: mx.array
+
+    def known(self) -> int:
+        """The id, once it is computed."""
+        mx.eval(self.chosen, self.finite)
+        if not bool(self.finite.item()):
+            raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
+        return int(self.chosen.item())
+
+
+def _choose(model: LanguageModel, hidden: mx.array, state: ModelState, key: mx.array, temperature: float) -> _Upcoming:
+    """What follows hidden (1, l, d_model)."""
+    logits = model.head(hidden[:, -1:])[0, 0]
+    key, draw = mx.random.split(key)
+    chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
+    return _Upcoming(chosen, mx.isfinite(logits).all(), state, key)
+
+
+def _follow(model: LanguageModel, token: _Upcoming, temperature: float) -> _Upcoming:
+    """What follows `token`. A GPU begins with it at once, while Python goes on."""
+    hidden, state = model(token.chosen.reshape(1, 1), token.state)
+    upcoming = _choose(model, hidden, state, token.key, temperature)
+    mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())
+    return upcoming
 
 
 def advance(

@@ -99,13 +99,13 @@ def _filtered(
     for number, piece in enumerate(hidden):
         if threshold is not None and plan.filters(at):
             hidden[number], state, counts = model.layer(index, piece, state, limit, return_kept=True)
+            mx.eval(hidden[number], *state.buffers(), counts)
             total.add(np.array(counts)[0], threshold, at)
         else:
             hidden[number], state = model.layer(index, piece, state)
+            mx.eval(hidden[number], *state.buffers())
             if threshold is not None:
                 total.add(np.full(piece.shape[1], threshold.size, np.int32), threshold, at)
-        mx.eval(hidden[number])
-        ModelState((state,), 0).evaluate()
         at += piece.shape[1]
         yield clock.advance(piece.shape[1])
     return state

@@ -219,12 +219,14 @@ def _counted(
             hidden, layer, kept = model.layer(index, hidden, before, limit, return_kept=True)
             counts.append((index, kept))
         after.append(layer)
+    state = ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1])
+    state.evaluate(*(kept for _, kept in counts))
     total = KeptSum(piece.shape[1])
     for index, kept in counts:
         threshold = thresholds[index]
         if threshold is not None:
             total.add(np.array(kept)[0], threshold)
-    return hidden, ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1]), total.share()
+    return hidden, state, total.share()
 
 
 def _by_layer(model: LanguageModel, ids: Ids, plan: FilterPlan, run: Run) -> Generator[Progress, None, Reading]:

@@ -135,7 +135,7 @@ class Experts(nn.Module):
         if in_order:
             order = mx.argsort(choices)
             tokens, choices = tokens[order], choices[order]
-        y = self.visit(flat[tokens][:, None], choices, in_order)[:, 0]
+        y = self.visit(flat[:, None][tokens], choices, in_order)[:, 0]
         if in_order:
             y = y[mx.argsort(order)]
         y = y.reshape(*chosen.shape, -1)

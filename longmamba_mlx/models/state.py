@@ -128,10 +128,10 @@ class LayerState:
             named["keys"], named["values"] = self.attention.used()
         return named
 
-    def evaluate(self) -> None:
-        """Compute all arrays now."""
-        kept = self.attention
-        mx.eval(self.conv, self.ssm, None if kept is None else (kept.keys, kept.values))
+    def buffers(self) -> list[mx.array]:
+        """All that is held, the spare room included: what computing the state computes."""
+        pair = () if self.attention is None else (self.attention.keys, self.attention.values)
+        return [array for array in (self.conv, self.ssm, *pair) if array is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +190,13 @@ class ModelState:
         checks = [mx.isfinite(array).all() for array in self.arrays().values()]
         return bool(mx.stack(checks).all().item())
 
-    def evaluate(self) -> None:
-        """Compute all arrays now."""
-        for layer in self.layers:
-            layer.evaluate()
+    def buffers(self) -> list[mx.array]:
+        """All that the layers hold, the spare room included."""
+        return [array for layer in self.layers for array in layer.buffers()]
+
+    def evaluate(self, *others: mx.array) -> None:
+        """Compute all arrays now, and `others` with them: in one go, since every wait for a GPU costs."""
+        mx.eval(*self.buffers(), *others)
 
 
 def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[str, mx.array]]:

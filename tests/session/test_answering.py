@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from longmamba_mlx.answering import generate
-from longmamba_mlx.api import Model, ReadDocument
+from longmamba_mlx.api import Model, ReadDocument, load
 from longmamba_mlx.documents import Document
-from longmamba_mlx.errors import ConfigError, UsageError
+from longmamba_mlx.errors import ConfigError, NumericError, UsageError
 from longmamba_mlx.prompts import PromptForm
 
 QUESTION = "What is the access code of Zorvath?"
@@ -37,8 +38,6 @@ def test_questions_do_not_change_the_document(book: ReadDocument) -> None:
 
 def test_decoding_is_one_unfiltered_pass(book: ReadDocument) -> None:
     """Token by token after the prompt equals one unfiltered call over prompt and answer."""
-    import mlx.core as mx
-
     model, tokenizer = book.model.loaded.model, book.model.tokenizer
     prompt = tokenizer.encode(book.model.form.ask(QUESTION))
     ids = list(generate(model, book.state, prompt, max_tokens=8))
@@ -46,6 +45,40 @@ def test_decoding_is_one_unfiltered_pass(book: ReadDocument) -> None:
     hidden, _ = model(mx.array(together[None]), book.state)
     likeliest = np.array(mx.argmax(model.head(hidden)[0], axis=-1))
     np.testing.assert_array_equal(likeliest[len(prompt) - 1 : -1], ids)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 3.0])
+def test_one_token_ahead_gives_the_same_answers(
+    book: ReadDocument, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where MLX computes lazily the next token is begun before this one is told: never more than one."""
+    prompt = book.model.tokenizer.encode(book.model.form.ask(QUESTION))
+    expected = list(generate(book.model.loaded.model, book.state, prompt, max_tokens=9, temperature=temperature))
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    model = load("demo").loaded.model
+    calls: list[int] = []
+    run = type(model).__call__
+    monkeypatch.setattr(type(model), "__call__", lambda *given: calls.append(1) or run(*given))
+    told = []
+    for token in generate(model, book.state, prompt, max_tokens=9, temperature=temperature):
+        told.append(token)
+        assert len(calls) == 1 + min(len(told), 8)
+    assert told == expected and len(calls) == 9
+
+
+def test_one_token_ahead_stops_and_notices_what_is_no_number(
+    book: ReadDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    model = load("demo").loaded.model
+    prompt = book.model.tokenizer.encode(book.model.form.ask(QUESTION))
+    ids = list(generate(model, book.state, prompt, max_tokens=4))
+    assert list(generate(model, book.state, prompt, max_tokens=4, stop_ids={ids[2]})) == ids[: ids.index(ids[2])]
+    assert list(generate(model, book.state, prompt, max_tokens=4, should_stop=lambda: True)) == []
+    head = model.head
+    monkeypatch.setattr(model, "head", lambda hidden: head(hidden) * (mx.nan if hidden.shape[1] == 1 else 1.0))
+    with pytest.raises(NumericError):
+        list(generate(model, book.state, prompt, max_tokens=4))
 
 
 def test_sampling_is_reproducible_and_seeds_differ(book: ReadDocument) -> None:
