@@ -67,7 +67,7 @@ class _Upcoming:
         mx.eval(self.chosen, self.finite)
         if not bool(self.finite.item()):
             raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
-        return int(self.chosen.item())
+        return int(np.array(self.chosen))
 
 
 def _choose(model: LanguageModel, hidden: mx.array, state: ModelState, key: mx.array, temperature: float) -> _Upcoming:
@@ -82,7 +82,7 @@ def _follow(model: LanguageModel, token: _Upcoming, temperature: float) -> _Upco
     """What follows `token`. A GPU begins with it at once, while Python goes on."""
     hidden, state = model(token.chosen.reshape(1, 1), token.state)
     upcoming = _choose(model, hidden, state, token.key, temperature)
-    mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())
+    mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())  # type: ignore[no-untyped-call]
     return upcoming
 
 

@@ -45,12 +45,13 @@ class NumpyBlock(Block):
     _weights: Weights
     _config: ModelConfig
     _fast: ModuleType  # `arrays`, or what means the same
-    _token: Any  # weights for a single token as one call, where `_fast` has that
+    _token: tuple[Any, Any] | None  # weights for a single token as one call, where `_fast` has that
 
     def take(self, weights: Weights, config: ModelConfig, fast: ModuleType) -> None:
         """Hold what `run` needs."""
         self._weights, self._config, self._fast = weights, config, fast
-        self._token = None if fast is arrays else self._token_weights()
+        inner = None if fast is arrays else self._token_weights()
+        self._token = None if inner is None else (self._around(), inner)
 
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
@@ -60,15 +61,33 @@ class NumpyBlock(Block):
         window = there(state.conv)
         conv, copied = to_numpy(window), self._copy(there(state.ssm))
         ssm = np.asarray(copied)  # its memory, which the scan changes in place: no other array has it
+        read = self._read_token if values.shape[:2] == (1, 1) and self._token is not None else self._read
+        with self._threads():
+            output, conv, kept = read(values, conv, ssm, limit)
+        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._as_stored(copied))
+        if not return_kept:
+            return to_mlx(output), after, None
+        counts = np.full(values.shape[:2], self._config.units, dtype=np.int32) if kept is None else kept
+        return to_mlx(output), after, to_mlx(counts, mx.int32)
+
+    def _read(self, values: Array, conv: Array, ssm: Array, limit: Array | None) -> tuple[Array, Array, Counts | None]:
+        """values (b, l, d_model) -> the same after this layer, the next conv window, how many units kept each token
+        (b, l), None: all. Writes ssm."""
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
-        mix = self._mix_token if values.shape[:2] == (1, 1) and self._token is not None else self._mix
-        with self._threads():
-            for tile in _tiles(values.shape[1], self._config.d_inner):
-                mixed, conv, kept[:, tile] = mix(self._normed(values[:, tile]), conv, ssm, limit)
-                np.add(values[:, tile], mixed, out=output[:, tile])
-        after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._as_stored(copied))
-        return to_mlx(output), after, to_mlx(kept, mx.int32) if return_kept else None
+        for tile in _tiles(values.shape[1], self._config.d_inner):
+            mixed, conv, kept[:, tile] = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
+            np.add(values[:, tile], mixed, out=output[:, tile])
+        return output, conv, kept
+
+    def _read_token(
+        self, values: Array, conv: Array, ssm: Array, limit: Array | None
+    ) -> tuple[Array, Array, Counts | None]:
+        """As `_read`, for one token of one sequence."""
+        around, weights = self._token or (None, None)
+        steps = self._config.time_step_limit
+        out = self._token_layer()(values[0, 0], around, conv[0], ssm[0], limit, weights, steps)
+        return out.hidden[None, None], out.window[None], None if limit is None else out.kept[None]
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         window = there(state.conv)
@@ -98,9 +117,10 @@ class NumpyBlock(Block):
         y, window = self._fast.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
         return y, window
 
-    def _conv_bias(self) -> Array:
-        bias = self._weights.get("conv1d.bias")
-        return np.zeros(self._weights["taps"].shape[1], dtype=np.float32) if bias is None else bias
+    def _bias(self, name: str, width: int) -> Array:
+        """The bias (width,) of a part of the mixer, zeros where it has none."""
+        bias = self._weights.get(f"{name}.bias")
+        return np.zeros(width, dtype=np.float32) if bias is None else bias
 
     def _copy(self, ssm: mx.array) -> mx.array:
         """A copy of the scan's state, laid out as `arrays` works on it."""
@@ -114,18 +134,21 @@ class NumpyBlock(Block):
         ssm."""
         raise NotImplementedError
 
-    def _mix_token(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
-        """As `_mix`, for x (1, 1, d_model)."""
-        out = self._between(self._linear("in_proj", x)[0, 0], conv[0], ssm[0], threshold)
-        kept = out.kept[None] if threshold is not None else np.full((1, 1), self._config.units, dtype=np.int32)
-        return self._linear("out_proj", out.y[None, None]), out.window[None], kept
+    def _around(self) -> Any:
+        """What `_token_layer` takes of the weights around the mixer."""
+        weights = self._weights
+        parts: list[Array] = []
+        for name in ("in_proj", "out_proj"):
+            product = np.ascontiguousarray(weights[f"{name}.weight"])
+            parts += (product, self._bias(name, len(product)))
+        return self._fast.Around(weights["norm.weight"], self._config.norm_eps, *parts)
 
     def _token_weights(self) -> Any:
-        """What `_between` takes of the weights; None where `_mix` does what `_between` does not."""
+        """What `_token_layer` takes of the mixer's weights; None where `_mix` does what that does not."""
         raise NotImplementedError
 
-    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
-        """One token between in_proj and out_proj: `compiled.mamba_token` or its like."""
+    def _token_layer(self) -> Any:
+        """`compiled.mamba_layer` or its like."""
         raise NotImplementedError
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
@@ -157,7 +180,7 @@ class NumpyMambaBlock(NumpyBlock):
             return None
         return self._fast.MambaWeights(
             taps=weights["taps"],
-            bias=self._conv_bias(),
+            bias=self._bias("conv1d", weights["taps"].shape[1]),
             x_proj=weights["x_proj.weight"],
             dt_proj=weights["dt_proj.weight"],
             dt_bias=weights["dt_proj.bias"],
@@ -165,9 +188,8 @@ class NumpyMambaBlock(NumpyBlock):
             skip=weights["D"],
         )
 
-    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
-        limit = self._config.time_step_limit
-        return self._fast.mamba_token(projected, window, ssm, threshold, self._token, limit)
+    def _token_layer(self) -> Any:
+        return self._fast.mamba_layer
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
         u, conv = self._conv(self._linear("in_proj", x)[..., : self._config.d_inner], conv)
@@ -206,21 +228,21 @@ class NumpyMamba2Block(NumpyBlock):
         return self._linear("out_proj", y), conv, kept
 
     def _token_weights(self) -> Any:
-        weights = self._weights
+        config, weights = self._config, self._weights
         return self._fast.Mamba2Weights(
             taps=weights["taps"],
-            bias=self._conv_bias(),
+            bias=self._bias("conv1d", weights["taps"].shape[1]),
             dt_bias=weights["dt_bias"],
             exponents=self._fast.exponents(weights["rate"]),
             skip=weights["D"],
             norm=weights["norm"],
+            groups=config.n_groups,
+            eps=config.norm_eps,
+            norm_before_gate=config.norm_before_gate,
         )
 
-    def _between(self, projected: Array, window: Array, ssm: Array, threshold: Array | None) -> Any:
-        config = self._config
-        norm = self._fast.Norm(config.n_groups, config.norm_eps, config.norm_before_gate)
-        limit = config.time_step_limit
-        return self._fast.mamba2_token(projected, window, ssm, threshold, self._token, norm, limit)
+    def _token_layer(self) -> Any:
+        return self._fast.mamba2_layer
 
     def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
         _, x_b_c, raw = self._split(x)

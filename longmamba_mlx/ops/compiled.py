@@ -7,13 +7,15 @@ waits for it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from longmamba_mlx.ops import arrays, loops, token_loops
 from longmamba_mlx.ops.arrays import Array, Counts, Limit
-from longmamba_mlx.ops.token_loops import Mamba2Weights, MambaWeights, Norm, Outputs
+from longmamba_mlx.ops.token_loops import Around, Mamba2Weights, MambaWeights, Outputs
 
 
 def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
@@ -114,42 +116,55 @@ def ssd_scan(
     return y
 
 
-def mamba_token(
-    projected: Array,
+def mamba_layer(
+    hidden: Array,
+    around: Around,
     window: Array,
     state: Array,
     threshold: Array | None,
     weights: MambaWeights,
     limit: Limit,
 ) -> Outputs:
-    """Mamba-1 between in_proj and out_proj for one token of one sequence: projected (2 d,); window (k - 1, d); state
-    (n, d), changed in place; threshold (d,)."""
-    out = _outputs(window, weights.skip.size)
-    above = _or_lowest(threshold, weights.skip.size)
-    token_loops.mamba(projected, window, state, above, weights, limit, loops.TERMS, out)
-    return out
+    """A layer of Mamba-1 for one token of one sequence: hidden (d_model,); window (k - 1, d); state (n, d), changed in
+    place; threshold (d,)."""
+    units = weights.skip.size
+    out = _outputs(hidden, window, units)
+    rest = window, state, _or_lowest(threshold, units), weights, limit, loops.TERMS, out
+    return _layer(hidden, around, token_loops.mamba_layer, token_loops.mamba, rest)
 
 
-def mamba2_token(
-    projected: Array,
+def mamba2_layer(
+    hidden: Array,
+    around: Around,
     window: Array,
     state: Array,
     threshold: Array | None,
     weights: Mamba2Weights,
-    norm: Norm,
     limit: Limit,
 ) -> Outputs:
-    """Mamba-2 between in_proj and out_proj for one token of one sequence: projected (w,); window (k - 1, c); state
-    (h, p, n), changed in place; threshold (h,)."""
-    out = _outputs(window, weights.norm.size)
-    above = _or_lowest(threshold, len(state))
-    token_loops.mamba2(projected, window, state, above, weights, norm, limit, loops.TERMS, out)
+    """A layer of Mamba-2 for one token of one sequence: hidden (d_model,); window (k - 1, c); state (h, p, n), changed
+    in place; threshold (h,)."""
+    out = _outputs(hidden, window, weights.norm.size)
+    rest = window, state, _or_lowest(threshold, len(state)), weights, limit, loops.TERMS, out
+    return _layer(hidden, around, token_loops.mamba2_layer, token_loops.mamba2, rest)
+
+
+def _layer(
+    hidden: Array, around: Around, whole: Callable[..., None], between: Callable[..., None], rest: tuple[Any, ...]
+) -> Outputs:
+    out: Outputs = rest[-1]
+    if _one_thread():
+        whole(hidden, around, *rest)
+    else:
+        normed = rms_norm(hidden, around.norm, around.eps)
+        between(linear(normed, around.in_proj, around.in_bias), *rest)
+        np.add(hidden, linear(out.y, around.out_proj, around.out_bias), out=out.hidden)
     return out
 
 
-def _outputs(window: Array, width: int) -> Outputs:
+def _outputs(hidden: Array, window: Array, width: int) -> Outputs:
     y, kept = np.empty(width, dtype=np.float32), np.empty(1, dtype=np.int32)
-    return Outputs(np.empty_like(window), y, kept)
+    return Outputs(np.empty_like(hidden), np.empty_like(window), y, kept)
 
 
 def exponents(rate: Array) -> Array:

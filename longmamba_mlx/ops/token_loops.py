@@ -1,7 +1,8 @@
-"""What a layer does to one token of one sequence between its two products with d_model, as one compiled call.
+"""What a layer does to one token of one sequence, as one compiled call: all of it (`mamba_layer`, `mamba2_layer`) or,
+where several threads share its two products with d_model, what lies between these (`mamba`, `mamba2`).
 
-Each step of decoding reads all weights, which leaves nothing else in a cache: twenty small NumPy calls a layer then
-wait for memory, code and objects included, and took a seventh of the time of a token.
+Each step of decoding reads all weights, which leaves nothing else in a cache: small NumPy calls then wait for memory,
+code and objects included, and took a third of the time of a token.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class MambaWeights(NamedTuple):
 
 
 class Mamba2Weights(NamedTuple):
-    """taps (k, c); bias (c,); dt_bias, exponents = rate / ln 2, skip (h,); norm (d_inner,)."""
+    """taps (k, c); bias (c,); dt_bias, exponents = rate / ln 2, skip (h,); norm (d_inner,) and what
+    `arrays.gated_rms_norm` takes with it."""
 
     taps: Array
     bias: Array
@@ -35,22 +37,65 @@ class Mamba2Weights(NamedTuple):
     exponents: Array
     skip: Array
     norm: Array
-
-
-class Norm(NamedTuple):
-    """How Mamba-2's output is normed: `arrays.gated_rms_norm`."""
-
     groups: int
     eps: float
     norm_before_gate: bool
 
 
-class Outputs(NamedTuple):
-    """Arrays to write into: the next window (k - 1, c), y (d_inner,), how many units kept the token (1,)."""
+class Around(NamedTuple):
+    """What lies around a mixer: norm (d_model,) and its eps; in_proj (w, d_model), out_proj (d_model, d_inner) and
+    their biases, zeros where there are none."""
 
+    norm: Array
+    eps: float
+    in_proj: Array
+    in_bias: Array
+    out_proj: Array
+    out_bias: Array
+
+
+class Outputs(NamedTuple):
+    """Arrays to write into: the residual stream after the layer (d_model,), the next window (k - 1, c), y (d_inner,),
+    how many units kept the token (1,)."""
+
+    hidden: Array
     window: Array
     y: Array
     kept: Counts
+
+
+@loops.loop
+def mamba_layer(
+    hidden: Array,
+    around: Around,
+    window: Array,
+    state: Array,
+    threshold: Array,
+    weights: MambaWeights,
+    limit: tuple[float, float],
+    terms: tuple[np.float32, ...],
+    out: Outputs,
+) -> None:
+    """hidden + out_proj(mamba(in_proj(norm(hidden)))), hidden (d_model,); the rest as in `mamba`."""
+    mamba(_projected(hidden, around), window, state, threshold, weights, limit, terms, out)
+    _add(hidden, around, out)
+
+
+@loops.loop
+def mamba2_layer(
+    hidden: Array,
+    around: Around,
+    window: Array,
+    state: Array,
+    threshold: Array,
+    weights: Mamba2Weights,
+    limit: tuple[float, float],
+    terms: tuple[np.float32, ...],
+    out: Outputs,
+) -> None:
+    """hidden + out_proj(mamba2(in_proj(norm(hidden)))), hidden (d_model,); the rest as in `mamba2`."""
+    mamba2(_projected(hidden, around), window, state, threshold, weights, limit, terms, out)
+    _add(hidden, around, out)
 
 
 @loops.loop
@@ -87,7 +132,6 @@ def mamba2(
     state: Array,
     threshold: Array,
     weights: Mamba2Weights,
-    norm: Norm,
     limit: tuple[float, float],
     terms: tuple[np.float32, ...],
     out: Outputs,
@@ -106,7 +150,25 @@ def mamba2(
     u, y = x_b_c[:inner].reshape(heads, width), out.y.reshape(heads, width)
     loops.ssd_token(step, decay, u, b_c[0], b_c[1], weights.skip, y, state)
     z = projected[:inner].reshape(1, inner)
-    loops.gated_rms_norm(out.y.reshape(1, inner), z, weights.norm, norm.groups, norm.eps, norm.norm_before_gate)
+    y = out.y.reshape(1, inner)
+    loops.gated_rms_norm(y, z, weights.norm, weights.groups, weights.eps, weights.norm_before_gate)
+
+
+@loops.loop
+def _projected(hidden: Array, around: Around) -> Array:
+    """in_proj(norm(hidden)): (w,)."""
+    normed, projected = np.empty_like(hidden), np.empty(len(around.in_proj), np.float32)
+    loops.rms_norm(hidden.reshape(1, hidden.size), around.norm, around.eps, normed.reshape(1, hidden.size))
+    loops.product(around.in_proj, normed, projected)
+    projected += around.in_bias
+    return projected
+
+
+@loops.loop
+def _add(hidden: Array, around: Around, out: Outputs) -> None:
+    """hidden plus out_proj of the mixer's output."""
+    loops.product(around.out_proj, out.y, out.hidden)
+    out.hidden[:] += hidden + around.out_bias
 
 
 @loops.loop

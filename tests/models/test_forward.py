@@ -141,6 +141,18 @@ def test_which_models_take_a_token_in_one_call(way: str, monkeypatch) -> None:
     assert plain == {name: way == "compiled" and "falcon" not in name for name in CONFIGS}
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "falcon" not in name])
+def test_a_token_is_the_same_where_threads_share_the_products(name: str, monkeypatch) -> None:
+    model = build(name, "compiled", monkeypatch)
+    ids, (_, state) = random_ids(1), model(random_ids(10))
+    alone, after = model(ids, state)
+    monkeypatch.setattr(compiled, "_one_thread", lambda: False)
+    shared, then = model(ids, state)
+    assert relative(np.array(shared), np.array(alone)) < 1e-6
+    for key, array in after.arrays().items():
+        assert relative(np.array(then.arrays()[key]), np.array(array)) < 1e-6
+
+
 @every_way
 def test_kept_counts_without_a_threshold(way: str, monkeypatch) -> None:
     model = build("mamba2", way, monkeypatch)
