@@ -40,7 +40,7 @@ def gate(y: Array, z: Array) -> None:
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """As `arrays.linear`. The threads of a BLAS together read a matrix faster than one compiled loop."""
+    """As `arrays.linear`. Two threads of a BLAS together read a matrix faster than one compiled loop."""
     if x.size > x.shape[-1] or not _one_thread() or not weight.flags.c_contiguous:
         return arrays.linear(x, weight, bias)
     y = np.empty(len(weight), dtype=np.float32)

@@ -3,6 +3,9 @@ where several threads share its two products with d_model, what lies between the
 
 Each step of decoding reads all weights, which leaves nothing else in a cache: small NumPy calls then wait for memory,
 code and objects included, and took a third of the time of a token.
+
+What numba keeps on disk of this file holds the code of `loops` too, and is not made anew when only that changes: after
+a change there remove __pycache__/*.nb[ic].
 """
 
 from __future__ import annotations
