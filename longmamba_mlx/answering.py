@@ -40,27 +40,23 @@ def generate(
     read = advance(model, state, prompt, should_stop)
     if read is None:
         return
-    upcoming = _choose(model, *read, mx.random.key(seed), temperature)
-    ahead = not ops.numpy_backed()  # there nothing runs beside Python, and a token would only come later
-    for left in reversed(range(max_tokens)):
-        following = _follow(model, upcoming, temperature) if ahead and left else None
+    chosen = _choices(model, *read, mx.random.key(seed), temperature, max_tokens)
+    del read  # or its state would be held to the end of the answer
+    # In NumPy nothing runs beside Python: there a token would only be told later.
+    for upcoming in chosen if ops.numpy_backed() else _one_ahead(chosen):
         token = upcoming.known()
         if token in stop_ids or (should_stop is not None and should_stop()):
             return
         yield token
-        if left:
-            upcoming = following or _follow(model, upcoming, temperature)
 
 
 @dataclass(frozen=True, slots=True)
 class _Upcoming:
     """An id that is chosen but need not be computed yet: chosen () of the vocabulary; finite () bool, whether all
-    logits were; the state that it follows; the key of later draws."""
+    logits were."""
 
     chosen: mx.array
     finite: mx.array
-    state: ModelState
-    key: mx.array
 
     def known(self) -> int:
         """The id, once it is computed."""
@@ -70,20 +66,31 @@ class _Upcoming:
         return int(np.array(self.chosen))
 
 
-def _choose(model: LanguageModel, hidden: mx.array, state: ModelState, key: mx.array, temperature: float) -> _Upcoming:
-    """What follows hidden (1, l, d_model)."""
-    logits = model.head(hidden[:, -1:])[0, 0]
-    key, draw = mx.random.split(key)
-    chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
-    return _Upcoming(chosen, mx.isfinite(logits).all(), state, key)
+def _choices(
+    model: LanguageModel, hidden: mx.array, state: ModelState, key: mx.array, temperature: float, most: int
+) -> Iterator[_Upcoming]:
+    """The ids that follow hidden (1, l, d_model), each begun when it is asked for."""
+    for left in reversed(range(most)):
+        logits = model.head(hidden[:, -1:])[0, 0]
+        key, draw = mx.random.split(key)
+        chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
+        upcoming = _Upcoming(chosen, mx.isfinite(logits).all())
+        mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())  # type: ignore[no-untyped-call]
+        yield upcoming
+        if left:
+            # Nobody else holds the state before: attention's keys and values are written in place.
+            hidden, state = model(chosen.reshape(1, 1), state)
 
 
-def _follow(model: LanguageModel, token: _Upcoming, temperature: float) -> _Upcoming:
-    """What follows `token`. A GPU begins with it at once, while Python goes on."""
-    hidden, state = model(token.chosen.reshape(1, 1), token.state)
-    upcoming = _choose(model, hidden, state, token.key, temperature)
-    mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())  # type: ignore[no-untyped-call]
-    return upcoming
+def _one_ahead(chosen: Iterator[_Upcoming]) -> Iterator[_Upcoming]:
+    """The same, but each is told when the next is begun: a GPU works on while Python tells."""
+    upcoming = next(chosen, None)
+    for following in chosen:
+        if upcoming is not None:
+            yield upcoming
+        upcoming = following
+    if upcoming is not None:
+        yield upcoming
 
 
 def advance(

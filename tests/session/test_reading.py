@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -40,6 +41,18 @@ def test_every_chunking_gives_the_same_state_and_logits(demo: Model, story: str,
         np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-3 * np.abs(whole.logits).max())
 
 
+@pytest.mark.parametrize("mode", ("off", "paper"))
+def test_a_gpu_is_not_waited_for_in_each_layer(
+    demo: Model, story: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every mx.eval waits for the GPU: one for a chunk and its kept counts, one that finds all done."""
+    ids = demo.tokenizer.encode(story)[:1500]
+    plan, waits, evaluate = plan_of(demo, mode, ids), [], mx.eval
+    monkeypatch.setattr(mx, "eval", lambda *arrays: waits.append(1) or evaluate(*arrays))
+    read_tokens(demo.loaded.model, ids, plan, logits="none")
+    assert len(waits) == 3 * (1 if plan is None else 2) < 3 * demo.loaded.config.n_layer
+
+
 def test_one_token_at_a_time(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)[:560]
     plan = plan_of(demo, "document", ids)
@@ -73,8 +86,6 @@ def test_the_budget_is_met_on_this_document(demo: Model, story: str) -> None:
     reading = read_tokens(demo.loaded.model, ids, plan, chunk=len(ids))
     model, calibration = demo.loaded.model, demo.calibration
     assert reading.plan is not None and calibration is not None
-    import mlx.core as mx
-
     raw, _ = model.raw_step(0, model.embed(mx.array(ids[None])), model.initial_state().layers[0])
     delta = np.log1p(np.exp(np.array(raw[0], np.float64)))
     thresholds = reading.plan.thresholds(0)
