@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx import ops
+from longmamba_mlx.ahead import ahead
 from longmamba_mlx.errors import NumericError
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
@@ -42,8 +42,7 @@ def generate(
         return
     chosen = _choices(model, *read, mx.random.key(seed), temperature, max_tokens)
     del read  # or its state would be held to the end of the answer
-    # In NumPy nothing runs beside Python: there a token would only be told later.
-    for upcoming in chosen if ops.numpy_backed() else _one_ahead(chosen):
+    for upcoming in ahead(chosen):
         token = upcoming.known()
         if token in stop_ids or (should_stop is not None and should_stop()):
             return
@@ -80,17 +79,6 @@ def _choices(
         if left:
             # Nobody else holds the state before: attention's keys and values are written in place.
             hidden, state = model(chosen.reshape(1, 1), state)
-
-
-def _one_ahead(chosen: Iterator[_Upcoming]) -> Iterator[_Upcoming]:
-    """The same, but each is told when the next is begun: a GPU works on while Python tells."""
-    upcoming = next(chosen, None)
-    for following in chosen:
-        if upcoming is not None:
-            yield upcoming
-        upcoming = following
-    if upcoming is not None:
-        yield upcoming
 
 
 def advance(

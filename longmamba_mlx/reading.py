@@ -20,6 +20,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx.ahead import ahead
 from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.keptcounts import MOST_TOKENS, KeptSum
 from longmamba_mlx.layerwise import passes, read_by_layer
@@ -180,36 +181,58 @@ def _by_chunk(model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run)
             kept = None
         else:
             kept[: state.tokens] = run.start.kept
-    limits = None if thresholds is None else [_array(threshold) for threshold in thresholds]
     clock = _Clock(len(ids), 1, run, state.tokens)
     whole, hidden = [], None
-    for piece in _chunks(model, ids, run.chunk, plan, state.tokens):
-        protected = plan is not None and not plan.filters(state.tokens)
-        if thresholds is None or limits is None or kept is None or protected:
-            if kept is not None:
-                kept[state.tokens : state.tokens + piece.shape[1]] = ALL_KEPT
-            hidden, state = model(piece, state, None if protected else limits)
-        else:
-            first = state.tokens
-            hidden, state, share = _counted(model, piece, state, thresholds, limits)
-            kept[first : state.tokens] = share
+    for chunk in ahead(_begun(model, ids, plan, run, thresholds, counted=kept is not None)):
+        first, hidden, state = state.tokens, chunk.hidden, chunk.state
+        state.evaluate(*(counts for _, counts in chunk.counts or ()))
+        if kept is not None and thresholds is not None:
+            kept[first : state.tokens] = ALL_KEPT if chunk.counts is None else _share(chunk, thresholds)
         if run.logits == "all":
             whole.append(np.array(model.head(hidden)[0]))
-        state.evaluate()
         if run.on_state is not None:
             run.on_state(state, None if kept is None else kept[: state.tokens])
-        yield clock.advance(piece.shape[1])
+        yield clock.advance(state.tokens - first)
     return Reading(state, _logits(model, hidden, whole, run.logits), plan, kept)
 
 
-def _counted(
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A chunk that need not be computed yet: hidden (1, l, d_model), the state after it, and for each layer that
+    filters how many units kept its tokens, (1, l); None where that is not counted."""
+
+    hidden: mx.array
+    state: ModelState
+    counts: list[tuple[int, mx.array]] | None
+
+
+def _begun(
     model: LanguageModel,
-    piece: mx.array,
-    state: ModelState,
-    thresholds: list[NDArray[np.float32] | None],
-    limits: list[mx.array | None],
-) -> tuple[mx.array, ModelState, Kept]:
-    """All layers over one chunk, as `model(...)`, and the share of filtered units that kept each of its tokens."""
+    ids: Ids,
+    plan: FilterPlan | None,
+    run: Run,
+    thresholds: list[NDArray[np.float32] | None] | None,
+    *,
+    counted: bool,
+) -> Iterator[_Begun]:
+    """The chunks that are still to be read, each begun when it is asked for."""
+    state = model.initial_state() if run.start is None else run.start.state
+    limits = None if thresholds is None else [_array(threshold) for threshold in thresholds]
+    for piece in _chunks(model, ids, run.chunk, plan, state.tokens):
+        counts = None
+        protected = plan is not None and not plan.filters(state.tokens)
+        if limits is None or protected or not counted:
+            hidden, state = model(piece, state, None if protected else limits)
+        else:
+            hidden, state, counts = _counted(model, piece, state, limits)
+        mx.async_eval(*state.buffers(), *(count for _, count in counts or ()))  # type: ignore[no-untyped-call]
+        yield _Begun(hidden, state, counts)
+
+
+def _counted(
+    model: LanguageModel, piece: mx.array, state: ModelState, limits: list[mx.array | None]
+) -> tuple[mx.array, ModelState, list[tuple[int, mx.array]]]:
+    """All layers over one chunk, as `model(...)`, and for each that filters how many units kept its tokens."""
     hidden, after, counts = model.embed(piece), [], []
     for index, limit in enumerate(limits):
         before = state.layers[index]
@@ -219,14 +242,17 @@ def _counted(
             hidden, layer, kept = model.layer(index, hidden, before, limit, return_kept=True)
             counts.append((index, kept))
         after.append(layer)
-    state = ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1])
-    state.evaluate(*(kept for _, kept in counts))
-    total = KeptSum(piece.shape[1])
-    for index, kept in counts:
+    return hidden, ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1]), counts
+
+
+def _share(chunk: _Begun, thresholds: list[NDArray[np.float32] | None]) -> Kept:
+    """The share of filtered units that kept each token of a chunk."""
+    total = KeptSum(chunk.hidden.shape[1])
+    for index, kept in chunk.counts or ():
         threshold = thresholds[index]
         if threshold is not None:
             total.add(np.array(kept)[0], threshold)
-    return hidden, state, total.share()
+    return total.share()
 
 
 def _by_layer(model: LanguageModel, ids: Ids, plan: FilterPlan, run: Run) -> Generator[Progress, None, Reading]:
