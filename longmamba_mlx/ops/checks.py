@@ -25,7 +25,6 @@ def check_selective_scan(
     op = "selective_scan"
     batch, length, channels = _dimensions(op, "x", x, "b, l, d")
     size = _dimensions(op, "A", A, "d, n")[1]
-    _check_there(op, {"dt": dt, "B": B, "C": C})
     expected = {
         "dt": (dt, (batch, length, channels)),
         "z": (z, (batch, length, channels)),
@@ -34,7 +33,7 @@ def check_selective_scan(
         "C": (C, (batch, length, size)),
         **{name: (vector, (channels,)) for name, vector in units.items()},
     }
-    _check_shapes(op, expected)
+    _check_shapes(op, expected, needed=("dt", "B", "C"))
     _check_common(op, length, units["threshold"], initial_state, (batch, channels, size), limit)
 
 
@@ -55,7 +54,6 @@ def check_ssd_scan(
     groups, size = _dimensions(op, "B", B, "b, l, g, n")[2:]
     if not groups or heads % groups:
         raise ValueError(f"{op}: B has {groups} groups, which does not divide {heads} heads")
-    _check_there(op, {"dt": dt, "A": A, "C": C})
     expected = {
         "dt": (dt, (batch, length, heads)),
         "z": (z, (batch, length, heads, width)),
@@ -64,7 +62,7 @@ def check_ssd_scan(
         "C": (C, (batch, length, groups, size)),
         **{name: (vector, (heads,)) for name, vector in units.items()},
     }
-    _check_shapes(op, expected)
+    _check_shapes(op, expected, needed=("dt", "A", "C"))
     _check_common(op, length, units["threshold"], initial_state, (batch, heads, width, size), limit)
 
 
@@ -91,8 +89,7 @@ def check_norm(y: mx.array, z: mx.array, weight: mx.array, groups: int, eps: flo
     batch, length, width = _dimensions(op, "y", y, "b, l, d")
     if not y.size:
         raise ValueError(f"{op}: y of shape {y.shape} holds nothing")
-    _check_there(op, {"z": z, "weight": weight})
-    _check_shapes(op, {"z": (z, (batch, length, width)), "weight": (weight, (width,))})
+    _check_shapes(op, {"z": (z, (batch, length, width)), "weight": (weight, (width,))}, needed=("z", "weight"))
     _check_eps(op, eps)
     if not isinstance(groups, int) or groups < 1 or width % groups:
         raise ValueError(f"{op}: y has {width} channels, which {groups} groups do not divide")
@@ -124,11 +121,6 @@ def _dimensions(op: str, name: str, array: mx.array, letters: str) -> tuple[int,
     return tuple(array.shape)
 
 
-def _check_there(op: str, needed: dict[str, mx.array]) -> None:
-    for name, array in needed.items():
-        _check_float(op, name, array)
-
-
 def _check_eps(op: str, eps: float) -> None:
     if not isinstance(eps, int | float) or not 0.0 <= eps < math.inf:
         raise ValueError(f"{op}: eps is {eps}, expected a number of at least 0")
@@ -141,13 +133,16 @@ def _check_float(op: str, name: str, array: object) -> None:
         raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32, float16 or bfloat16")
 
 
-def _check_shapes(op: str, expected: dict[str, tuple[mx.array | None, tuple[int, ...]]]) -> None:
+def _check_shapes(
+    op: str, expected: dict[str, tuple[mx.array | None, tuple[int, ...]]], needed: tuple[str, ...] = ()
+) -> None:
+    """`expected` holds what is given and its shape; None passes for what is not `needed`."""
     for name, (array, shape) in expected.items():
-        if array is None:
+        if array is None and name not in needed:
             continue
         _check_float(op, name, array)
-        if tuple(array.shape) != shape:
-            raise ValueError(f"{op}: {name} has shape {tuple(array.shape)}, expected {shape}")
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{op}: {name} has shape {array.shape}, expected {shape}")
 
 
 def _check_common(

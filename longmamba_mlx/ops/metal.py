@@ -103,17 +103,17 @@ def selective_scan(
     batch, _, channels = x.shape
     fixed = _coefficients(A, D, dt_bias, threshold, time_step_limit, channels, per_head=False)
     y, state, kept = scan_kernel.scan(
-        x[:, :, None],
-        dt[:, :, None],
-        None if z is None else z[:, :, None],
-        B[:, :, None],
-        C[:, :, None],
-        _state(initial_state, (batch, channels, A.shape[1]))[:, None],
+        mx.expand_dims(x, 2),
+        mx.expand_dims(dt, 2),
+        None if z is None else mx.expand_dims(z, 2),
+        mx.expand_dims(B, 2),
+        mx.expand_dims(C, 2),
+        mx.expand_dims(_state(initial_state, (batch, channels, A.shape[1])), 1),
         fixed,
         reverse=reverse,
         return_kept=return_kept and threshold is not None,
     )
-    return _result(y[:, :, 0], state[:, 0], kept, threshold, channels, return_kept)
+    return _result(mx.squeeze(y, 2), mx.squeeze(state, 1), kept, threshold, channels, return_kept)
 
 
 def ssd_scan(
