@@ -74,7 +74,7 @@ def _choices(
         key, draw = mx.random.split(key)
         chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
         upcoming = _Upcoming(chosen, mx.isfinite(logits).all())
-        mx.async_eval(upcoming.chosen, upcoming.finite, *state.buffers())  # type: ignore[no-untyped-call]
+        state.begin(upcoming.chosen, upcoming.finite)
         yield upcoming
         if left:
             # Nobody else holds the state before: attention's keys and values are written in place.

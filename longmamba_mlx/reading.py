@@ -183,7 +183,7 @@ def _by_chunk(model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run)
             kept[: state.tokens] = run.start.kept
     clock = _Clock(len(ids), 1, run, state.tokens)
     whole, hidden = [], None
-    for chunk in ahead(_begun(model, ids, plan, run, thresholds, counted=kept is not None)):
+    for chunk in ahead(_begun(model, ids, plan, run.chunk, state, thresholds, counted=kept is not None)):
         first, hidden, state = state.tokens, chunk.hidden, chunk.state
         state.evaluate(*(counts for _, counts in chunk.counts or ()))
         if kept is not None and thresholds is not None:
@@ -210,22 +210,22 @@ def _begun(
     model: LanguageModel,
     ids: Ids,
     plan: FilterPlan | None,
-    run: Run,
+    size: int,
+    state: ModelState,
     thresholds: list[NDArray[np.float32] | None] | None,
     *,
     counted: bool,
 ) -> Iterator[_Begun]:
-    """The chunks that are still to be read, each begun when it is asked for."""
-    state = model.initial_state() if run.start is None else run.start.state
+    """The chunks of at most `size` tokens that come after `state`, each begun when it is asked for."""
     limits = None if thresholds is None else [_array(threshold) for threshold in thresholds]
-    for piece in _chunks(model, ids, run.chunk, plan, state.tokens):
+    for piece in _chunks(model, ids, size, plan, state.tokens):
         counts = None
         protected = plan is not None and not plan.filters(state.tokens)
         if limits is None or protected or not counted:
             hidden, state = model(piece, state, None if protected else limits)
         else:
             hidden, state, counts = _counted(model, piece, state, limits)
-        mx.async_eval(*state.buffers(), *(count for _, count in counts or ()))  # type: ignore[no-untyped-call]
+        state.begin(*(count for _, count in counts or ()))
         yield _Begun(hidden, state, counts)
 
 

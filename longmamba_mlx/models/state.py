@@ -198,6 +198,10 @@ class ModelState:
         """Compute all arrays now, and `others` with them: in one go, since every wait for a GPU costs."""
         mx.eval(*self.buffers(), *others)
 
+    def begin(self, *others: mx.array) -> None:
+        """Let a GPU begin with all arrays, and with `others`, and do not wait for it."""
+        mx.async_eval(*self.buffers(), *others)  # type: ignore[no-untyped-call]
+
 
 def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[str, mx.array]]:
     """The arrays of each layer by the last part of their names."""

@@ -21,8 +21,6 @@ _POINTER = "_in_memory"  # of what Metal passes by reference and CUDA in memory
 class GraphKernel:
     """What `metal_kernel` returns: called as MLX's own kernel objects are."""
 
-    launches = 0
-
     def __init__(self, **definition: Any) -> None:
         self.definition = definition
         self.known: dict[tuple[bool, ...], Any] = {}
@@ -70,7 +68,6 @@ class GraphKernel:
         single = tuple(array.ndim == 0 for array in arrays)
         if single not in self.known:
             self.known[single] = self._kernel(single)
-        GraphKernel.launches += 1
         return list(
             self.known[single](
                 inputs=[*arrays, mx.array(grid)],
