@@ -182,17 +182,22 @@ def _by_chunk(model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run)
         else:
             kept[: state.tokens] = run.start.kept
     clock = _Clock(len(ids), 1, run, state.tokens)
-    whole, hidden = [], None
-    for chunk in ahead(_begun(model, ids, plan, run.chunk, state, thresholds, counted=kept is not None)):
-        first, hidden, state = state.tokens, chunk.hidden, chunk.state
-        state.evaluate(*(counts for _, counts in chunk.counts or ()))
+    whole, at, end = [], state.tokens, None
+    begun = _begun(model, ids, plan, run.chunk, state, thresholds, counted=kept is not None)
+    # Attention writes keys and values in place, unless somebody still holds the state before: nothing is begun ahead.
+    for chunk in begun if state.nbytes_per_token else ahead(begun):
+        first, at = at, chunk.state.tokens
+        chunk.state.evaluate(*(counts for _, counts in chunk.counts or ()))
         if kept is not None and thresholds is not None:
-            kept[first : state.tokens] = ALL_KEPT if chunk.counts is None else _share(chunk, thresholds)
+            kept[first:at] = ALL_KEPT if chunk.counts is None else _share(chunk, thresholds)
         if run.logits == "all":
-            whole.append(np.array(model.head(hidden)[0]))
+            whole.append(np.array(model.head(chunk.hidden)[0]))
         if run.on_state is not None:
-            run.on_state(state, None if kept is None else kept[: state.tokens])
-        yield clock.advance(state.tokens - first)
+            run.on_state(chunk.state, None if kept is None else kept[:at])
+        end = chunk if at == len(ids) else None
+        del chunk
+        yield clock.advance(at - first)
+    hidden, state = (None, state) if end is None else (end.hidden, end.state)
     return Reading(state, _logits(model, hidden, whole, run.logits), plan, kept)
 
 

@@ -15,7 +15,7 @@ from longmamba_mlx.loader import load_model
 from longmamba_mlx.longmamba import Calibration, build_plan, collect, settings_for
 from longmamba_mlx.longmamba.plan import require_layers
 from longmamba_mlx.models import LanguageModel
-from longmamba_mlx.reading import Reading, read_tokens
+from longmamba_mlx.reading import Progress, Reading, read_tokens
 from longmamba_mlx.statefile import StateKey, read_state, write_state
 from tests.models.hybrids import hybrid, raw_config, write_folder
 
@@ -84,6 +84,21 @@ def test_a_reading_goes_on_from_a_stored_state(name: str, tmp_path: Path) -> Non
     assert np.array_equal(rest.logits, whole.logits)
     for part_name, array in whole.state.arrays().items():
         assert np.array_equal(np.array(rest.state.arrays()[part_name]), np.array(array)), part_name
+
+
+def test_nothing_is_begun_ahead_where_keys_and_values_are_written_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    model, begun = hybrid("granite"), []
+    embed = model.embed
+    monkeypatch.setattr(model, "embed", lambda piece: begun.append(piece.shape[1]) or embed(piece))
+    told = []
+
+    def tell(progress: Progress) -> None:
+        told.append(progress.done)
+        assert len(begun) == len(told)
+
+    read_tokens(model, np.arange(100, dtype=np.uint32) % 40, None, chunk=32, on_progress=tell)
+    assert told == [32, 64, 96, 100]
 
 
 def test_decimamba_is_refused(tmp_path: Path) -> None:
