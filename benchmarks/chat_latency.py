@@ -27,9 +27,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from longmamba_mlx.bench.machine import machine
-from longmamba_mlx.catalogue import sample_document
-from longmamba_mlx.tui.exchange import Exchange, Reply, Stage
-from longmamba_mlx.tui.talks import TalkStore
+from longmamba_mlx.builtin import sample_document
+from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
+from longmamba_mlx.tui.history.store import TalkStore
 from tests.tui.pseudo_terminal import ESCAPE, Terminal
 
 CHILD = Path(__file__).with_name("chat_child.py")

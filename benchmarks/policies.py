@@ -18,19 +18,19 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from longmamba_mlx.api import Model, load
 from longmamba_mlx.documents import Document, read_document
-from longmamba_mlx.evaluation.exams import Exam, Question, Reader, Slot, answer_nll, measure, take_exam
 from longmamba_mlx.evaluation.needles import Filler
 from longmamba_mlx.evaluation.niah import niah_slots
 from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import Sample, SampleLog
-from longmamba_mlx.longmamba import FilterPlan
-from longmamba_mlx.longmamba.delta import delta_of
+from longmamba_mlx.evaluation.tasks import Exam, Question, Reader, Slot, answer_nll, measure, take_exam
+from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.filtering.delta import delta_of
+from longmamba_mlx.inference.prefill import Reading, read_tokens
 from longmamba_mlx.models.state import ModelState
-from longmamba_mlx.ops import arrays
-from longmamba_mlx.passages import PassageIndex
-from longmamba_mlx.reading import Reading, read_tokens
+from longmamba_mlx.ops.cpu import numpy_ops
+from longmamba_mlx.retrieval.passages import PassageIndex
+from longmamba_mlx.session.api import Model, load
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 CHUNK = 512
@@ -179,7 +179,7 @@ def _by_layer(model: Model, ids: np.ndarray, plan: FilterPlan, solve: Any) -> Re
 @contextmanager
 def changed_steps(change: Any) -> Iterator[None]:
     """The NumPy layers take their step sizes from `change` inside the block."""
-    plain, place = arrays.steps, [0]
+    plain, place = numpy_ops.steps, [0]
 
     def steps(raw: Any, threshold: Any, limit: Any) -> Any:
         step, keep = plain(raw, threshold, limit)
@@ -187,11 +187,11 @@ def changed_steps(change: Any) -> Iterator[None]:
         place[0] += raw.shape[1]
         return np.ascontiguousarray(wanted, dtype=np.float32), keep
 
-    arrays.steps = steps
+    numpy_ops.steps = steps
     try:
         yield
     finally:
-        arrays.steps = plain
+        numpy_ops.steps = plain
 
 
 # (d) question-aware budgets: what answers to the question (C of the question, B of the token) is kept more easily.

@@ -12,15 +12,16 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from longmamba_mlx.catalogue import BUILT_IN, resolve, sample_document
-from longmamba_mlx.config import ModelConfig, parse_config, read_json
-from longmamba_mlx.convert.effect import Effect, measure_effect
-from longmamba_mlx.convert.recipe import format_for, recipe_for
-from longmamba_mlx.loader import make_ready
+from longmamba_mlx.builtin import BUILT_IN, sample_document
+from longmamba_mlx.conversion.effect import Effect, measure_effect
+from longmamba_mlx.conversion.recipe import format_for, recipe_for
 from longmamba_mlx.models import FAMILIES, LanguageModel
-from longmamba_mlx.quantisation import LayerFormat, Quantisation
-from longmamba_mlx.tokenizer import Tokenizer
-from longmamba_mlx.weights import read_weights, weight_files
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.models.loading import make_ready
+from longmamba_mlx.models.quantisation import LayerFormat, Quantisation
+from longmamba_mlx.models.weight_files import read_weights, weight_files
+from longmamba_mlx.registry.resolve import resolve
+from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
 FORMATS = ((8, 64, "affine"), (6, 64, "affine"), (5, 64, "affine"), (4, 32, "affine"), (4, 64, "affine"),
            (4, 128, "affine"), (3, 64, "affine"), (2, 64, "affine"), (4, 32, "mxfp4"))  # fmt: skip

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longmamba_mlx.convert.report import Report
+    from longmamba_mlx.conversion.report import Report
 
 __all__ = ["convert"]
 
@@ -44,26 +42,12 @@ def convert(
     for config.json, DiskError for the writing), each with a hint.
     """
     # Imported here so that importing the package loads neither MLX nor the Hub's client.
-    from longmamba_mlx.convert.checkpoint import Request, convert_checkpoint
-    from longmamba_mlx.convert.recipe import format_for
-    from longmamba_mlx.convert.report import Silent
+    from longmamba_mlx.conversion.checkpoint import Request, convert_checkpoint
+    from longmamba_mlx.conversion.recipe import format_for
+    from longmamba_mlx.conversion.report import Silent
 
     form = format_for(q_bits, q_group_size, q_mode) if quantize else None
     request = Request(hf_path, dtype, revision, offline, tokenizer, form, report or Silent())
     target = Path(mlx_path).expanduser()
     convert_checkpoint(request, target)
     return target
-
-
-class _CallableModule(ModuleType):
-    """`longmamba_mlx.convert` is both this sub-package and a public function of the package.
-
-    Importing the sub-package sets the attribute `convert` of the package to this module, over the function of
-    the same name. So the module can be called itself, and `longmamba_mlx.convert(...)` works in any order of
-    imports.
-    """
-
-    __call__ = staticmethod(convert)
-
-
-sys.modules[__name__].__class__ = _CallableModule

@@ -11,18 +11,18 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from longmamba_mlx.boundedjson import Reader
-from longmamba_mlx.config import ModelConfig, parse_config, read_json
-from longmamba_mlx.convert.dialects import config_text, normalised_config
-from longmamba_mlx.convert.folder import drafted, refuse_occupied, require_space, write_text, write_weights
-from longmamba_mlx.convert.names import rename, stays_float32
-from longmamba_mlx.convert.report import Report, Silent
-from longmamba_mlx.convert.source import Source, find_source, read_config, read_tensors
-from longmamba_mlx.convert.vocabulary import write_tokenizer
+from longmamba_mlx.conversion.dialects import config_text, normalised_config
+from longmamba_mlx.conversion.folder import drafted, refuse_occupied, require_space, write_text, write_weights
+from longmamba_mlx.conversion.names import rename, stays_float32
+from longmamba_mlx.conversion.report import Report, Silent
+from longmamba_mlx.conversion.source import Source, find_source, read_config, read_tensors
+from longmamba_mlx.conversion.vocabulary import write_tokenizer
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES
-from longmamba_mlx.quantisation import LayerFormat
-from longmamba_mlx.weights import check_weights, file_in
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.models.quantisation import LayerFormat
+from longmamba_mlx.models.weight_files import check_weights, file_in
+from longmamba_mlx.storage.json_config import Reader
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 _SPARE = 16 << 20
@@ -30,7 +30,7 @@ _SPARE = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to convert and how; see `longmamba_mlx.convert.convert`. `form`: None for not quantised."""
+    """What to convert and how; see `longmamba_mlx.conversion.convert`. `form`: None for not quantised."""
 
     hf_path: str | Path
     dtype: str | None = None
@@ -52,7 +52,7 @@ class _Checkpoint:
 
 
 def convert_checkpoint(request: Request, target: Path) -> None:
-    """Write the model folder `target`; see `longmamba_mlx.convert.convert`."""
+    """Write the model folder `target`; see `longmamba_mlx.conversion.convert`."""
     if request.dtype is not None and request.dtype not in DTYPES:
         raise ModelError(f"unknown dtype '{request.dtype}'", hint=f"use one of: {', '.join(DTYPES)}")
     refuse_occupied(target)
@@ -87,7 +87,7 @@ def _read(
     config = _with_head(config, raw, weights)
     family = FAMILIES[config.model_type]
     model = family(family.fitted(config, weights))
-    weights = model.sanitize(weights)
+    weights = model.sanitise(weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     weights = {name: _cast(name, array, request.dtype) for name, array in weights.items()}
     if config.hybrid is not None:
@@ -108,7 +108,7 @@ def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
         write_text(draft / "config.json", config_text(table))
         write_weights(draft, checkpoint.weights, request.report)
     else:
-        from longmamba_mlx.convert.quantising import write_quantised
+        from longmamba_mlx.conversion.quantising import write_quantised
 
         write_quantised(draft, checkpoint.config, checkpoint.weights, table, request.form, request.report)
 

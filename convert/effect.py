@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.longmamba import build_plan, calibration_windows, collect, settings_for
-from longmamba_mlx.longmamba.delta import Float32
+from longmamba_mlx.filtering import build_plan, calibration_windows, collect, settings_for
+from longmamba_mlx.filtering.delta import Float32
 from longmamba_mlx.models import LanguageModel
 
 _WINDOWS = 4

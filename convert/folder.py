@@ -13,10 +13,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from longmamba_mlx.convert.report import Report
+from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import DiskError, ModelError
-from longmamba_mlx.safeio import sweep, write_atomic
-from longmamba_mlx.weights import INDEX
+from longmamba_mlx.models.weight_files import INDEX
+from longmamba_mlx.storage.safeio import sweep, write_atomic
 
 SHARD_BYTES = 5 << 30
 

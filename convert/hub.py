@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longmamba_mlx.convert.attended import attended
-from longmamba_mlx.convert.folder import write_text
-from longmamba_mlx.convert.report import Report, gigabytes
+from longmamba_mlx.conversion.folder import write_text
+from longmamba_mlx.conversion.interruptible import attended
+from longmamba_mlx.conversion.report import Report, gigabytes
 from longmamba_mlx.errors import DiskError, LongMambaError, ModelError, StoppedError
-from longmamba_mlx.safeio import sha256_file
-from longmamba_mlx.weights import INDEX
+from longmamba_mlx.models.weight_files import INDEX
+from longmamba_mlx.storage.safeio import sha256_file
 
 TOKENIZER_FILES = (
     "tokenizer.json",

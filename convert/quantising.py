@@ -8,18 +8,18 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from longmamba_mlx.catalogue import sample_document
-from longmamba_mlx.config import ModelConfig
-from longmamba_mlx.convert.dialects import config_text
-from longmamba_mlx.convert.effect import Effect, measure_effect
-from longmamba_mlx.convert.folder import write_text, write_weights
-from longmamba_mlx.convert.recipe import recipe_for
-from longmamba_mlx.convert.report import Report, gigabytes
-from longmamba_mlx.loader import load_model, make_ready
-from longmamba_mlx.memory import total_bytes
+from longmamba_mlx.builtin import sample_document
+from longmamba_mlx.conversion.dialects import config_text
+from longmamba_mlx.conversion.effect import Effect, measure_effect
+from longmamba_mlx.conversion.folder import write_text, write_weights
+from longmamba_mlx.conversion.recipe import recipe_for
+from longmamba_mlx.conversion.report import Report, gigabytes
 from longmamba_mlx.models import FAMILIES, LanguageModel
-from longmamba_mlx.quantisation import LayerFormat
-from longmamba_mlx.tokenizer import Tokenizer
+from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.loading import load_model, make_ready
+from longmamba_mlx.models.quantisation import LayerFormat
+from longmamba_mlx.system import total_bytes
+from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
 _MEMORY_SHARE = 0.6
 

@@ -6,7 +6,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.quantisation import FIXED_MODES, GROUP_SIZES, LayerFormat, Quantisation, checked_format
+from longmamba_mlx.models.quantisation import FIXED_MODES, GROUP_SIZES, LayerFormat, Quantisation, checked_format
 
 _PRECISE_BITS = 8
 _STEP_SIZES = ("x_proj", "dt_proj")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from longmamba_mlx.catalogue import BUILT_IN, resolve
-from longmamba_mlx.config import read_json
-from longmamba_mlx.convert import hub
-from longmamba_mlx.convert.report import Report
-from longmamba_mlx.convert.torch_zip import to_safetensors
+from longmamba_mlx.builtin import BUILT_IN, built_in_model
+from longmamba_mlx.conversion import hub
+from longmamba_mlx.conversion.report import Report
+from longmamba_mlx.conversion.torch_pickle.archive import to_safetensors
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.weights import INDEX, file_in, indexed_files, read_weights, weight_files
+from longmamba_mlx.models.config.parse import read_json
+from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, read_weights, weight_files
 
 _TORCH = "pytorch_model.bin"
 
@@ -39,7 +39,7 @@ def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, rep
     if folder.is_dir():
         return Source(folder)
     if str(hf_path) in BUILT_IN:
-        return Source(resolve(str(hf_path)))
+        return Source(built_in_model(str(hf_path)))
     if hub.is_hub_id(str(hf_path)):
         found = hub.snapshot(str(hf_path), revision=revision, offline=offline, report=report)
         return Source(found.folder, found.repository, found.revision)

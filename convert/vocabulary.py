@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from longmamba_mlx.config import ModelConfig, read_json
-from longmamba_mlx.convert import hub
-from longmamba_mlx.convert.report import Report
+from longmamba_mlx.conversion import hub
+from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.tokenizer import Tokenizer
-from longmamba_mlx.weights import file_in
+from longmamba_mlx.models.config.parse import ModelConfig, read_json
+from longmamba_mlx.models.weight_files import file_in
+from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
 NEOX = "EleutherAI/gpt-neox-20b"
 BYTES = "bytes"

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import longmamba_mlx as lm
-from longmamba_mlx.catalogue import sample_document
+from longmamba_mlx.builtin import sample_document
 
 
 def main(path: Path) -> None:

@@ -12,33 +12,28 @@ Importing this package does no work: every name below is loaded when it is first
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-# In a checkout the folders tui/, convert/ and metal_kernels/ lie beside this one; an installed wheel holds them inside.
-if not (Path(__file__).parent / "tui").is_dir():
-    __path__.append(str(Path(__file__).resolve().parent.parent))
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from longmamba_mlx import ops as ops
-    from longmamba_mlx.api import Model as Model
-    from longmamba_mlx.api import ReadDocument as ReadDocument
-    from longmamba_mlx.api import calibrate as calibrate
-    from longmamba_mlx.api import load as load
-    from longmamba_mlx.convert import convert as convert
+    from longmamba_mlx.conversion import convert as convert
     from longmamba_mlx.documents import Document as Document
     from longmamba_mlx.events import Answer as Answer
+    from longmamba_mlx.session.api import Model as Model
+    from longmamba_mlx.session.api import ReadDocument as ReadDocument
+    from longmamba_mlx.session.api import calibrate as calibrate
+    from longmamba_mlx.session.api import load as load
 
 _LAZY = {
     "Answer": "longmamba_mlx.events",
     "Document": "longmamba_mlx.documents",
-    "Model": "longmamba_mlx.api",
-    "ReadDocument": "longmamba_mlx.api",
-    "calibrate": "longmamba_mlx.api",
-    "convert": "longmamba_mlx.convert",
-    "load": "longmamba_mlx.api",
+    "Model": "longmamba_mlx.session.api",
+    "ReadDocument": "longmamba_mlx.session.api",
+    "calibrate": "longmamba_mlx.session.api",
+    "convert": "longmamba_mlx.conversion",
+    "load": "longmamba_mlx.session.api",
 }
 
 __all__ = [

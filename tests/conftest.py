@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from longmamba_mlx.api import Model
+    from longmamba_mlx.session.api import Model
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Every core has a worker: threads of a BLAS would only wait for each other. Read when NumPy is first imported.
@@ -42,7 +42,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def demo() -> Model:
     """The built-in Mamba-2 model, loaded once."""
-    from longmamba_mlx.api import load
+    from longmamba_mlx.session.api import load
 
     return load("demo")
 
@@ -50,7 +50,7 @@ def demo() -> Model:
 @pytest.fixture(scope="session")
 def story() -> str:
     """About 2,500 tokens of text with a fact in its middle, past the training length."""
-    from longmamba_mlx.catalogue import sample_document
+    from longmamba_mlx.builtin import sample_document
 
     text = sample_document().read_text(encoding="utf-8")
     plain = " ".join(line for line in text.splitlines() if line and "access code" not in line)

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from stored import report, weights
 from tokenizers import Tokenizer
 
-from longmamba_mlx.api import CALIBRATION, Model
-from longmamba_mlx.convert import convert
-from longmamba_mlx.loader import load_model
-from longmamba_mlx.longmamba import collect
-from longmamba_mlx.tokenizer import Tokenizer as Reader
+from longmamba_mlx.conversion import convert
+from longmamba_mlx.filtering import collect
+from longmamba_mlx.models.loading import load_model
+from longmamba_mlx.session.api import CALIBRATION, Model
+from longmamba_mlx.tokenization.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from longmamba_mlx.tui.app import ChatApp
-    from longmamba_mlx.tui.protocol import SessionFactory
+    from longmamba_mlx.tui.worker.protocol import SessionFactory
 
 __all__ = ["run_chat"]
 
@@ -47,8 +47,8 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     from longmamba_mlx.paths import talk_file
     from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
     from longmamba_mlx.tui.arguments import absolute
-    from longmamba_mlx.tui.hangup import watch_terminal
-    from longmamba_mlx.tui.talks import TalkStore
+    from longmamba_mlx.tui.history.store import TalkStore
+    from longmamba_mlx.tui.terminal.watch import watch_terminal
 
     app = ChatApp(session_factory, [absolute(path) for path in paths], store=TalkStore(talk_file()) if save else None)
     gc.freeze()  # the program itself is no garbage: to look through it each time takes longer than a key may wait
@@ -71,7 +71,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
 
 def _end_without_terminal(app: ChatApp) -> None:
     """Keep what was read and said, then end the process."""
-    from longmamba_mlx.tui.hangup import HUNG_UP
+    from longmamba_mlx.tui.terminal.watch import HUNG_UP
 
     app.engine.close()
     app.engine.join(_JOIN_SECONDS)

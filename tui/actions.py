@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.tui import arguments, transcript, words
-from longmamba_mlx.tui.exchange import Exchange, How, Stage
-from longmamba_mlx.tui.jobs import Forget, Open, Reset, Switch, UseModel
-from longmamba_mlx.tui.memory_map import MemoryMap
+from longmamba_mlx.tui import arguments
+from longmamba_mlx.tui.history import transcript
+from longmamba_mlx.tui.history.records import Exchange, How, Stage
+from longmamba_mlx.tui.rendering import formatting
+from longmamba_mlx.tui.widgets.memory_map import MemoryMap
+from longmamba_mlx.tui.worker.jobs import Forget, Open, Reset, Switch, UseModel
 
 if TYPE_CHECKING:
-    from longmamba_mlx.tui.chat_screen import ChatScreen
-    from longmamba_mlx.tui.talks import Talk
+    from longmamba_mlx.tui.chat import ChatScreen
+    from longmamba_mlx.tui.history.store import Talk
 
 
 class Actions:
@@ -72,12 +74,12 @@ class Actions:
 
     async def _may_fetch(self, name: str) -> bool:
         """Ask before a model is downloaded; its size is said where it is known."""
-        from longmamba_mlx.tui.model_choices import download_size  # the first frame does not wait for the table
+        from longmamba_mlx.tui.screens.model_choices import download_size  # the first frame does not wait for the table
 
         size = download_size(name)
         if size is None:
             return True
-        about = f"about {words.size(size)}" if size else "its size is told when the download begins"
+        about = f"about {formatting.size(size)}" if size else "its size is told when the download begins"
         return await self._screen.confirm(f"Download {name} and convert it? ({about})", "Download", "Not now")
 
     def filter(self, argument: str) -> None:
@@ -185,7 +187,7 @@ class Actions:
         elif diary.store is None:
             self._screen.status.flash("Talks are not kept: the chat was started with --no-save")
         else:
-            about = f" about {words.files(paths)}" if paths else ""
+            about = f" about {formatting.files(paths)}" if paths else ""
             self._screen.status.flash(f"No talk{about} is kept · F4 lists all talks")
 
     async def resume(self, talk: Talk) -> None:

@@ -17,12 +17,12 @@ from textual.widgets import TextArea
 
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.tui import commands
-from longmamba_mlx.tui.chat_screen import ChatScreen
-from longmamba_mlx.tui.clipboard import copy_to_system
-from longmamba_mlx.tui.engine import Engine
-from longmamba_mlx.tui.protocol import SessionFactory
-from longmamba_mlx.tui.talks import TalkStore
+from longmamba_mlx.tui.chat import ChatScreen
+from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.terminal.clipboard import copy_to_system
 from longmamba_mlx.tui.themes import THEMES
+from longmamba_mlx.tui.worker.engine import Engine
+from longmamba_mlx.tui.worker.protocol import SessionFactory
 
 TWICE_SECONDS = 1.0
 CLOSE_SECONDS = 10.0
@@ -34,17 +34,17 @@ class ChatApp(App[int]):
 
     TITLE = "longmamba-mlx"
     CSS_PATH = [  # noqa: RUF012 - Textual's own declaration
-        "title_bar.tcss",
-        "memory_map.tcss",
-        "text_pane.tcss",
-        "note.tcss",
-        "exchange_view.tcss",
-        "passage_view.tcss",
-        "reading_bar.tcss",
-        "command_hints.tcss",
-        "prompt.tcss",
-        "status_line.tcss",
-        "chat_screen.tcss",
+        "widgets/title_bar.tcss",
+        "widgets/memory_map.tcss",
+        "widgets/text_pane.tcss",
+        "widgets/note.tcss",
+        "widgets/exchange.tcss",
+        "widgets/passage.tcss",
+        "widgets/reading_bar.tcss",
+        "widgets/hints.tcss",
+        "widgets/prompt.tcss",
+        "widgets/status_line.tcss",
+        "chat.tcss",
     ]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (110, "-roomy")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (16, "-high")]  # noqa: RUF012

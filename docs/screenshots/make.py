@@ -21,11 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from textual.pilot import Pilot  # noqa: E402
 
-from longmamba_mlx.catalogue import sample_document  # noqa: E402
-from longmamba_mlx.session import Session  # noqa: E402
+from longmamba_mlx.builtin import sample_document  # noqa: E402
+from longmamba_mlx.session.session import Session  # noqa: E402
 from longmamba_mlx.tui.app import ChatApp  # noqa: E402
-from longmamba_mlx.tui.passage_view import PassageView  # noqa: E402
-from longmamba_mlx.tui.talks import TalkStore  # noqa: E402
+from longmamba_mlx.tui.history.store import TalkStore  # noqa: E402
+from longmamba_mlx.tui.widgets.passage import PassageView  # noqa: E402
 
 SIZE = (116, 34)
 LIMIT_SECONDS = 120.0

@@ -34,12 +34,12 @@ class Ours:
     """longmamba-mlx: chunks of 512 tokens, nothing filtered."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        from longmamba_mlx.loader import load_model
+        from longmamba_mlx.models.loading import load_model
 
         self._model = load_model(folder).model
 
     def prefill(self, ids: Ids) -> Logits:
-        from longmamba_mlx.reading import read_tokens
+        from longmamba_mlx.inference.prefill import read_tokens
 
         reading = read_tokens(self._model, ids, None, chunk=CHUNK, logits="last")
         self._state = reading.state

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.config import ModelConfig, parse_config, read_json
-from longmamba_mlx.safeio import load_arrays, write_atomic
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.storage.safeio import load_arrays, write_atomic
 
 Array = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from longmamba_mlx.bench.worker import pin
-from longmamba_mlx.ops.cpu import fastest
+from longmamba_mlx.ops.cpu.bridge import fastest
 
 _ROWS = 512
 _SECONDS = 2.0

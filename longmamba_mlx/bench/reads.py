@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from longmamba_mlx.bench.worker import MIB, pin
-from longmamba_mlx.memory import peak_bytes
+from longmamba_mlx.system import peak_bytes
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """job: model, filter, tokens, threads -> seconds, tokens, peak_rss_mib, loaded_rss_mib, filtered."""
     pin(job["threads"])
-    from longmamba_mlx import catalogue
-    from longmamba_mlx.api import load
+    from longmamba_mlx import builtin
     from longmamba_mlx.documents import read_document
-    from longmamba_mlx.reading import read_tokens
+    from longmamba_mlx.inference.prefill import read_tokens
+    from longmamba_mlx.session.api import load
 
     model = load(job["model"], filter=job["filter"])
-    once = model.tokenizer.encode(read_document(catalogue.sample_document()).text)
+    once = model.tokenizer.encode(read_document(builtin.sample_document()).text)
     ids = np.resize(once, job["tokens"])
     read_tokens(model.loaded.model, ids[:1024], None, logits="none")
     plan, loaded = model.plan(len(ids), ids), peak_bytes()

@@ -9,19 +9,19 @@ import time
 from typing import Any
 
 from longmamba_mlx.bench.worker import MIB, pin
-from longmamba_mlx.memory import peak_bytes
+from longmamba_mlx.system import peak_bytes
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """job: model, home (a folder where the sample document is remembered), threads -> seconds of each part."""
     pin(job["threads"])
     os.environ["LONGMAMBA_HOME"] = job["home"]
-    from longmamba_mlx import catalogue
-    from longmamba_mlx.session import Loaded, ReadDone, Session
+    from longmamba_mlx import builtin
+    from longmamba_mlx.session.session import Loaded, ReadDone, Session
 
     started = time.perf_counter()
     session, at, tokens = Session(job["model"]), {}, 0
-    for event in session.open([str(catalogue.sample_document())]):
+    for event in session.open([str(builtin.sample_document())]):
         at[type(event)] = time.perf_counter()
         if isinstance(event, ReadDone):
             tokens = event.tokens

@@ -9,7 +9,7 @@ from typing import Any
 
 from longmamba_mlx.bench.machine import machine, versions
 from longmamba_mlx.evaluation.plots import require_matplotlib
-from longmamba_mlx.safeio import write_atomic
+from longmamba_mlx.storage.safeio import write_atomic
 
 Rows = Sequence[dict[str, Any]]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from longmamba_mlx.bench import children
-from longmamba_mlx.bench.checkpoint import Shape
+from longmamba_mlx.bench import subprocesses
 from longmamba_mlx.bench.engines import missing
+from longmamba_mlx.bench.random_checkpoint import Shape
 from longmamba_mlx.bench.worker import KEPT_LOGITS
 
 OURS = "longmamba-mlx"
@@ -62,8 +62,8 @@ def interleaved(comparison: Comparison, log: Log) -> Iterator[Measured]:
         ours: dict[tuple[str, int], dict[str, Any]] = {}
         for engine in engines:
             try:
-                rows = children.run("worker", _job(comparison, engine), threads=comparison.threads)
-            except children.BenchmarkError as error:
+                rows = subprocesses.run("worker", _job(comparison, engine), threads=comparison.threads)
+            except subprocesses.BenchmarkError as error:
                 log(str(error))
                 continue
             if engine == OURS:
@@ -82,7 +82,7 @@ def _limits(comparison: Comparison, number: int) -> Iterator[Measured]:
     shape = comparison.shape
     weights = shape.n_layer * sum(out * width for out, width in shape.matrices) + shape.vocab_size * shape.d_model
     job = {"matrices": shape.matrices, "layers": shape.n_layer, "bytes": 4 * weights, "threads": comparison.threads}
-    found = children.run("limits", job, threads=comparison.threads)
+    found = subprocesses.run("limits", job, threads=comparison.threads)
     for length in comparison.lengths:
         yield Measured(LIMIT, "prefill", length, number, found["prefill"])
     if comparison.decode:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from longmamba_mlx.bench.engines import ENGINES, Engine
-from longmamba_mlx.memory import peak_bytes
+from longmamba_mlx.system import peak_bytes
 
 MIB = 1 << 20
 DECODE_AFTER = 64  # tokens before decoding begins

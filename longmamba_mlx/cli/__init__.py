@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from longmamba_mlx.cli.plainchat import chat_about_files, only_files
+from longmamba_mlx.cli.quick_chat import chat_about_files, only_files
 from longmamba_mlx.errors import LongMambaError, StoppedError
 
 COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from longmamba_mlx.catalogue import DEFAULT
 from longmamba_mlx.cli import models
 from longmamba_mlx.cli import options as o
 from longmamba_mlx.cli.bench import bench
 from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
-from longmamba_mlx.cli.evaluating import evaluation
-from longmamba_mlx.cli.fetching import chosen
+from longmamba_mlx.cli.eval import evaluation
+from longmamba_mlx.cli.fetch_model import chosen
 from longmamba_mlx.cli.states import states
+from longmamba_mlx.registry.resolve import DEFAULT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +59,7 @@ def chat(
     no_save: o.NoSave = False,
 ) -> None:
     """Chat about documents in the terminal. `longmamba-mlx book.txt` does the same."""
-    from longmamba_mlx.cli.chatting import chat_about
+    from longmamba_mlx.cli.chat import chat_about
 
     model = chosen(model, offline=offline)
     raise typer.Exit(
@@ -94,8 +94,8 @@ def ask(
     ] = False,
 ) -> None:
     """Ask about documents: the answer on standard output, everything else on standard error."""
-    from longmamba_mlx.cli.asking import Way, ask_about, wanted_questions
-    from longmamba_mlx.session import Session
+    from longmamba_mlx.cli.ask import Way, ask_about, wanted_questions
+    from longmamba_mlx.session.session import Session
 
     model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
@@ -118,8 +118,8 @@ def read(
     json: o.Json = False,
 ) -> None:
     """Read documents and remember them, so that chat and ask open them at once."""
-    from longmamba_mlx.cli.asking import read_only
-    from longmamba_mlx.session import Session
+    from longmamba_mlx.cli.ask import read_only
+    from longmamba_mlx.session.session import Session
 
     model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False,
@@ -133,7 +133,7 @@ def demo(
     json: o.Json = False,
 ) -> None:
     """Read the sample document with a built-in model, filter off and on, and print what each remembers."""
-    from longmamba_mlx.cli.demonstration import demonstrate
+    from longmamba_mlx.cli.demo import demonstrate
 
     demonstrate(model, json=json)
 
@@ -157,11 +157,11 @@ def calibrate(
 ) -> None:
     """Measure a model's step sizes and store them beside it, for the filter."""
     if report or plot is not None or json:
-        from longmamba_mlx.cli.calibrating import report_calibration
+        from longmamba_mlx.cli.calibrate import report_calibration
 
         report_calibration(model, text, windows, filter=filter, json=json, plot=plot)
         return
-    from longmamba_mlx.cli.managing import calibrate_model
+    from longmamba_mlx.cli.doctor import calibrate_model
 
     calibrate_model(model, text, windows)
 
@@ -169,7 +169,7 @@ def calibrate(
 @app.command()
 def selftest(json: o.Json = False) -> None:
     """Run the kernels on this machine and compare them with float64; exits with 1 where they differ."""
-    from longmamba_mlx.selftest import print_cases
+    from longmamba_mlx.ops.selftest import print_cases
 
     raise typer.Exit(0 if print_cases(json=json) else 1)
 
@@ -177,6 +177,6 @@ def selftest(json: o.Json = False) -> None:
 @app.command()
 def doctor(json: o.Json = False) -> None:
     """What this machine, its MLX and this installation look like."""
-    from longmamba_mlx.cli.managing import examine
+    from longmamba_mlx.cli.doctor import examine
 
     examine(json=json)

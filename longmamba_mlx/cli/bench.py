@@ -43,10 +43,10 @@ def peers(
     plot: PlotFile = None,
 ) -> None:
     """Prefill and decode on the same random 130m checkpoints, engines in turn."""
-    from longmamba_mlx.bench import works
+    from longmamba_mlx.bench import suites
 
     _check_plot(plot)
-    rows = works.peers(_names(families), _lengths(lengths), rounds=rounds, threads=threads, decode=decode,
+    rows = suites.peers(_names(families), _lengths(lengths), rounds=rounds, threads=threads, decode=decode,
                        patience=patience, log=_log, engines=_known_engines(engines))  # fmt: skip
     _finish(rows, json, plot, rounds=rounds, threads=threads)
 
@@ -61,10 +61,10 @@ def prefill(
     plot: PlotFile = None,
 ) -> None:
     """Reading by length: speed, what the filter costs, peak memory, growth with length."""
-    from longmamba_mlx.bench import works
+    from longmamba_mlx.bench import suites
 
     _check_plot(plot)
-    rows = works.prefill(_names(model), _lengths(lengths), rounds=rounds, threads=threads, log=_log)
+    rows = suites.prefill(_names(model), _lengths(lengths), rounds=rounds, threads=threads, log=_log)
     _finish(rows, json, plot, rounds=rounds, threads=threads)
 
 
@@ -77,9 +77,9 @@ def decode(
     json: JsonFile = None,
 ) -> None:
     """Decoding, beside the time of reading all weights once."""
-    from longmamba_mlx.bench import works
+    from longmamba_mlx.bench import suites
 
-    rows = works.decode(_names(families), rounds=rounds, threads=threads, steps=tokens, log=_log)
+    rows = suites.decode(_names(families), rounds=rounds, threads=threads, steps=tokens, log=_log)
     _finish(rows, json, None, rounds=rounds, threads=threads)
 
 
@@ -91,18 +91,18 @@ def scan(
     json: JsonFile = None,
 ) -> None:
     """The scans alone, with the shapes of one layer of a 130m model."""
-    from longmamba_mlx.bench import works
+    from longmamba_mlx.bench import suites
 
-    rows = works.scan(_lengths(lengths), rounds=rounds, threads=threads)
+    rows = suites.scan(_lengths(lengths), rounds=rounds, threads=threads)
     _finish(rows, json, None, rounds=rounds, threads=threads)
 
 
 @bench.command()
 def reopen(model: Models = BUILT_IN, rounds: Rounds = 3, threads: Threads = 1, json: JsonFile = None) -> None:
     """A remembered document: until its state is ready, and from the shell to an answer."""
-    from longmamba_mlx.bench import works
+    from longmamba_mlx.bench import suites
 
-    rows = works.reopen(_names(model), rounds=rounds, threads=threads, log=_log)
+    rows = suites.reopen(_names(model), rounds=rounds, threads=threads, log=_log)
     _finish(rows, json, None, rounds=rounds, threads=threads)
 
 

@@ -13,7 +13,7 @@ import typer
 from longmamba_mlx.cli import options as o
 
 if TYPE_CHECKING:
-    from longmamba_mlx.checkpoints import Checkpoint
+    from longmamba_mlx.registry.known_models import Checkpoint
 
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
@@ -46,8 +46,8 @@ def convert(
     offline: o.Offline = False,
 ) -> None:
     """Convert a Mamba checkpoint to an MLX model folder; nothing in it is run."""
-    from longmamba_mlx.cli.reporting import TerminalReport
-    from longmamba_mlx.convert import convert as run
+    from longmamba_mlx.cli.conversion_progress import TerminalReport
+    from longmamba_mlx.conversion import convert as run
 
     _require_quantise(quantize, q_bits, q_group_size, q_mode)
     with TerminalReport() as report:
@@ -58,7 +58,7 @@ def convert(
 
 def models(json: o.Json = False) -> None:
     """List known checkpoints: family, size, licence, context, whether they fit this machine's memory."""
-    from longmamba_mlx.checkpoints import CHECKPOINTS
+    from longmamba_mlx.registry.known_models import CHECKPOINTS
 
     known = [_facts(checkpoint) for checkpoint in CHECKPOINTS]
     others = _other_models({str(row["model"]) for row in known})
@@ -81,21 +81,21 @@ def use(
     offline: o.Offline = False,
 ) -> None:
     """Make a model the default of chat, ask and read; one from the Hub is downloaded and converted first."""
-    from longmamba_mlx import catalogue
-    from longmamba_mlx.cli.fetching import fetch
-    from longmamba_mlx.convert.recipe import format_for
-    from longmamba_mlx.quantisation import Quantisation
+    from longmamba_mlx.cli.fetch_model import fetch
+    from longmamba_mlx.conversion.recipe import format_for
+    from longmamba_mlx.models.quantisation import Quantisation
+    from longmamba_mlx.registry import resolve
 
     _require_quantise(quantize, q_bits, q_group_size, q_mode)
-    if not catalogue.is_hub_id(model) or Path(model).expanduser().is_dir():
+    if not resolve.is_hub_id(model) or Path(model).expanduser().is_dir():
         _use_local(model)
         return
     variant = Quantisation(format_for(q_bits, q_group_size, q_mode)).name if quantize else ""
-    target = catalogue.installed_folder(model, variant)
+    target = resolve.installed_folder(model, variant)
     if not target.is_dir():
         fetch(model, target, yes=yes, offline=offline, revision=revision, dtype=dtype, tokenizer=tokenizer,
               quantize=quantize, q_bits=q_bits, q_group_size=q_group_size, q_mode=q_mode)  # fmt: skip
-    catalogue.set_user_default(str(target) if variant else model)
+    resolve.set_user_default(str(target) if variant else model)
     print(f"chat, ask and read now use {model}{f' ({variant})' if variant else ''}, in {target}")
 
 
@@ -107,27 +107,28 @@ def _require_quantise(quantize: bool, bits: int | None, group_size: int | None, 
 
 
 def _use_local(model: str) -> None:
-    from longmamba_mlx import catalogue
-    from longmamba_mlx.config import parse_config, read_json
+    from longmamba_mlx import builtin
     from longmamba_mlx.errors import ModelError
+    from longmamba_mlx.models.config.parse import parse_config, read_json
+    from longmamba_mlx.registry import resolve
 
-    folder = catalogue.resolve(model)
+    folder = resolve.resolve(model)
     if not (folder / "config.json").is_file():
         raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
     parse_config(read_json(folder / "config.json"))
-    built_in = model in catalogue.BUILT_IN
+    built_in = model in builtin.BUILT_IN
     name = model if built_in else str(folder.resolve())
-    catalogue.set_user_default(None if name == catalogue.DEFAULT else name)
+    resolve.set_user_default(None if name == resolve.DEFAULT else name)
     print(f"chat, ask and read now use {'the built-in model ' if built_in else ''}{name}")
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, object]:
     """One row of the table, in the order in which it is shown."""
-    from longmamba_mlx import catalogue
+    from longmamba_mlx.registry import resolve
 
-    folder = catalogue.installed_folder(checkpoint.repository)
-    variants = [path for path in catalogue.installed() if path == folder or path.name.startswith(f"{folder.name}--")]
-    default = catalogue.user_default()
+    folder = resolve.installed_folder(checkpoint.repository)
+    variants = [path for path in resolve.installed() if path == folder or path.name.startswith(f"{folder.name}--")]
+    default = resolve.user_default()
     return {
         "model": checkpoint.repository,
         "family": checkpoint.family,
@@ -144,13 +145,14 @@ def _facts(checkpoint: Checkpoint) -> dict[str, object]:
 
 def _other_models(known: set[str]) -> list[dict[str, object]]:
     """The built-in models, what was installed beyond the table, and a default that is a folder."""
-    from longmamba_mlx import catalogue
+    from longmamba_mlx import builtin
+    from longmamba_mlx.registry import resolve
 
-    default = catalogue.user_default() or catalogue.DEFAULT
+    default = resolve.user_default() or resolve.DEFAULT
     taken = {name.replace("/", "--") for name in known}
-    folders = {path for path in (*catalogue.installed(), Path(default)) if path.is_dir() and not _belongs(path, taken)}
+    folders = {path for path in (*resolve.installed(), Path(default)) if path.is_dir() and not _belongs(path, taken)}
     rows: list[dict[str, object]] = []
-    for name, folder in [(name, catalogue.resolve(name)) for name in catalogue.BUILT_IN] + [
+    for name, folder in [(name, resolve.resolve(name)) for name in builtin.BUILT_IN] + [
         (path.name.replace("--", "/", 1), path) for path in sorted(folders)
     ]:
         rows.append(
@@ -172,8 +174,8 @@ def _belongs(folder: Path, taken: set[str]) -> bool:
 
 
 def _family(folder: Path) -> str | None:
-    from longmamba_mlx.config import parse_config, read_json
     from longmamba_mlx.errors import ModelError
+    from longmamba_mlx.models.config.parse import parse_config, read_json
 
     try:
         return parse_config(read_json(folder / "config.json")).model_type
@@ -205,7 +207,7 @@ def _name(row: dict[str, object]) -> str:
 
 
 def _size(row: dict[str, object]) -> str:
-    from longmamba_mlx.convert.report import gigabytes
+    from longmamba_mlx.conversion.report import gigabytes
 
     return gigabytes(cast("int", row["download_bytes"]))
 

@@ -14,7 +14,7 @@ import typer
 from longmamba_mlx.cli import options as o
 
 if TYPE_CHECKING:
-    from longmamba_mlx.store import StateEntry, StateStore
+    from longmamba_mlx.states.store import StateEntry, StateStore
 
 states = typer.Typer(no_args_is_help=True, help="What is remembered of documents read before.")
 
@@ -25,7 +25,7 @@ Key = Annotated[str, typer.Argument(help="A key that `states ls` shows, or its f
 def list_states(json: o.Json = False) -> None:
     """List what is remembered, the newest first, and what it takes in all."""
     from longmamba_mlx.cli.progress import megabytes
-    from longmamba_mlx.statelimit import limit_of
+    from longmamba_mlx.states.size_limit import limit_of
 
     store = _store()
     entries = store.list()
@@ -76,7 +76,7 @@ def remove_state(
 @states.command("export")
 def export(key: Key, file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Write one remembered document as a file to give away. It holds no text; whoever has the text can open it."""
-    from longmamba_mlx.statetransfer import export_state
+    from longmamba_mlx.states.transfer import export_state
 
     print(f"Exported to {file}: {_line(export_state(_store(), key, file))}")
 
@@ -84,7 +84,7 @@ def export(key: Key, file: Annotated[Path, typer.Argument(help="The file to writ
 @states.command("import")
 def import_(file: Annotated[Path, typer.Argument(help="A file that `states export` wrote.")]) -> None:
     """Remember a document that was read elsewhere, once its file has passed every check."""
-    from longmamba_mlx.statetransfer import import_state
+    from longmamba_mlx.states.transfer import import_state
 
     print(f"Remembered: {_line(import_state(_store(), file))}")
 
@@ -93,7 +93,7 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that `states expor
 def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB, 8GB.")] = None) -> None:
     """Show or set how much may be remembered. Beyond it the document not used for longest is forgotten, with a note."""
     from longmamba_mlx.cli.progress import megabytes
-    from longmamba_mlx.statelimit import limit_of, parse_size, set_limit
+    from longmamba_mlx.states.size_limit import limit_of, parse_size, set_limit
 
     store = _store()
     if size is not None:
@@ -103,7 +103,7 @@ def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB,
 
 def _store() -> StateStore:
     from longmamba_mlx.paths import state_folder
-    from longmamba_mlx.store import StateStore
+    from longmamba_mlx.states.store import StateStore
 
     return StateStore(state_folder())
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from longmamba_mlx.documents.sanitize import one_line as one_line
-from longmamba_mlx.documents.sanitize import sanitize as sanitize
+from longmamba_mlx.documents.sanitise import one_line as one_line
+from longmamba_mlx.documents.sanitise import sanitise as sanitise
 
 if TYPE_CHECKING:
     from longmamba_mlx.documents.document import READER_VERSION as READER_VERSION

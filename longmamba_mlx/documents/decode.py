@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from longmamba_mlx.documents.sanitize import clean
+from longmamba_mlx.documents.sanitise import clean
 
 # UTF-32's mark begins with UTF-16's, so it is asked for first.
 _MARKS = (

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from longmamba_mlx.documents.blocks import Stretch, blocks, cut, runs
 from longmamba_mlx.documents.paragraphs import Paragraph, Paragraphs
 from longmamba_mlx.documents.places import Place, PlaceMap, ordered
-from longmamba_mlx.documents.sanitize import clean, one_line
+from longmamba_mlx.documents.sanitise import clean, one_line
 from longmamba_mlx.errors import DocumentError
 
 READER_VERSION = 1  # counts up whenever the same bytes become another text
@@ -45,7 +45,7 @@ class Part:
 class Document:
     """A text to be read. `source` is a path, "stdin", or "text" when it was made in a program.
 
-    Whatever it is made from, `text` is clean: one kind of newline and no control codes (`sanitize`).
+    Whatever it is made from, `text` is clean: one kind of newline and no control codes (`sanitise`).
     Positions are in characters. Raises DocumentError when nothing but white space is left; ValueError when
     `parts` are given for a text that is not clean, because their positions would be wrong.
     """

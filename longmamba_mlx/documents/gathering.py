@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longmamba_mlx.documents.sanitize import one_line
+from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import DocumentError, DocumentMissingError
 
 MOST_FILES = 1000

@@ -15,8 +15,8 @@ from typing import IO, Protocol, cast
 from longmamba_mlx.documents.decode import UndecodableError, decode_clean
 from longmamba_mlx.documents.document import Document, Part, join
 from longmamba_mlx.documents.gathering import Gathered, gather
-from longmamba_mlx.documents.sanitize import one_line
-from longmamba_mlx.documents.sniff import HEAD, Format, known_format
+from longmamba_mlx.documents.kinds import HEAD, Format, known_format
+from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import DocumentError, DocumentMissingError, StoppedError
 
 MOST_BYTES = 2 << 30

@@ -15,9 +15,9 @@ from typing import Any
 
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation import metrics
-from longmamba_mlx.evaluation.exams import Exam, Question, Slot
-from longmamba_mlx.evaluation.longbenchprompts import LONGEST, PROMPTS
+from longmamba_mlx.evaluation.longbench_prompts import LONGEST, PROMPTS
 from longmamba_mlx.evaluation.samples import Cell
+from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 HUB_DATASET = "THUDM/LongBench"
 _FILES = f"data.zip of the Hub data set {HUB_DATASET}, unpacked: one NAME.jsonl (NAME_e.jsonl for LongBench-E) a task"

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.evaluation.exams import Exam, Question, Slot
 from longmamba_mlx.evaluation.needles import Filler, Haystack, hide
 from longmamba_mlx.evaluation.samples import Cell
+from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 _NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 _TASK = (

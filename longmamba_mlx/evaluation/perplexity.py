@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.evaluation.exams import Reader, Slot
 from longmamba_mlx.evaluation.samples import Cell, Sample
-from longmamba_mlx.longmamba import FilterPlan
-from longmamba_mlx.model import Model
+from longmamba_mlx.evaluation.tasks import Reader, Slot
+from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.inference.prefill import read_tokens
 from longmamba_mlx.models.state import ModelState
-from longmamba_mlx.reading import read_tokens
+from longmamba_mlx.session.model import Model
 
 SCORED = 100
 _CHUNK = 512

@@ -12,7 +12,7 @@ import numpy as np
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.evaluation.report import Row
-from longmamba_mlx.longmamba.report import CalibrationReport
+from longmamba_mlx.filtering.calibration.report import CalibrationReport
 
 _WIDTH, _HEIGHT = 4.2, 3.0  # inches of one panel
 _MARKS = "os^Dvp*Xh"
@@ -56,7 +56,7 @@ def draw_calibration(report: CalibrationReport, path: Path, *, title: str) -> No
 
 
 def _save(figure: Any, path: Path) -> None:
-    from longmamba_mlx.safeio import write_atomic
+    from longmamba_mlx.storage.safeio import write_atomic
 
     kind = path.suffix.removeprefix(".") or "png"
     if kind not in figure.canvas.get_supported_filetypes():

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from longmamba_mlx.errors import DocumentError, UsageError
-from longmamba_mlx.evaluation.exams import Exam, Question, Slot
 from longmamba_mlx.evaluation.names import common_words
-from longmamba_mlx.evaluation.rulertasks import TASKS, Draft, Draw, Materials, QuestionSet
+from longmamba_mlx.evaluation.ruler_tasks import TASKS, Draft, Draw, Materials, QuestionSet
 from longmamba_mlx.evaluation.samples import Cell
+from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 QA_FILES = {"qa_1": "squad.json", "qa_2": "hotpotqa.json"}
 _QA_SOURCES = "SQuAD 2.0's dev-v2.0.json as squad.json, HotpotQA's hotpot_dev_distractor_v1.json as hotpotqa.json"

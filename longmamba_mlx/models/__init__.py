@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from longmamba_mlx.models.base import LanguageModel
-from longmamba_mlx.models.mamba import Mamba
-from longmamba_mlx.models.mamba2 import Mamba2
+from longmamba_mlx.models.families.mamba import Mamba
+from longmamba_mlx.models.families.mamba2 import Mamba2
 from longmamba_mlx.models.state import LayerState, ModelState
 
 __all__ = ["FAMILIES", "LanguageModel", "LayerState", "Mamba", "Mamba2", "ModelState"]
@@ -30,7 +30,7 @@ class _Families(Mapping[str, type[LanguageModel]]):
 
     def __getitem__(self, model_type: str) -> type[LanguageModel]:
         module, name = _CLASSES[model_type].split(".")
-        family: type[LanguageModel] = getattr(import_module(f"{__name__}.{module}"), name)
+        family: type[LanguageModel] = getattr(import_module(f"{__name__}.families.{module}"), name)
         return family
 
     def __iter__(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from longmamba_mlx.configs.hybrid import AttentionConfig, RopeConfig
+from longmamba_mlx.models.config.hybrid import AttentionConfig, RopeConfig
 from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import KeyValues, LayerState
 

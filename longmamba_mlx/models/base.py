@@ -11,7 +11,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.mixer import Mixer, ScanMixer, float_type
 from longmamba_mlx.models.state import LayerState, ModelState
 
@@ -132,7 +132,7 @@ class LanguageModel(nn.Module):
         """The configuration as a checkpoint's tensors mean it, where other programs change them in conversion."""
         return config
 
-    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Checkpoint tensors as this model's parameters: PyTorch's conv layout turned, no tied head."""
         fitted = {}
         for name, array in weights.items():

@@ -8,10 +8,10 @@ from typing import ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx.config import ModelConfig
-from longmamba_mlx.configs.hybrid import ATTENTION, BOTH, MAMBA
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import LanguageModel, Layer, Names
+from longmamba_mlx.models.config.hybrid import ATTENTION, BOTH, MAMBA
+from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.feedforward import FeedForward
 from longmamba_mlx.models.mixer import Mixer, ScanMixer
 from longmamba_mlx.models.state import LayerState

@@ -7,7 +7,7 @@ from typing import ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.state import LayerState
 
 

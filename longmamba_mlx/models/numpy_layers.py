@@ -17,16 +17,16 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
 
-from longmamba_mlx.config import ModelConfig
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
-from longmamba_mlx.models.mamba import MambaMixer
-from longmamba_mlx.models.mamba2 import Mamba2Mixer
+from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.families.mamba import MambaMixer
+from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import LayerState, there
-from longmamba_mlx.ops import arrays
-from longmamba_mlx.ops.arrays import Array, Counts
-from longmamba_mlx.ops.cpu import fastest, single_threaded, to_mlx, to_numpy
-from longmamba_mlx.ops.linear import use_numpy_linears
+from longmamba_mlx.ops.cpu import numpy_ops
+from longmamba_mlx.ops.cpu.bridge import fastest, single_threaded, to_mlx, to_numpy
+from longmamba_mlx.ops.cpu.linear import use_numpy_linears
+from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 
 # Tokens a layer works on at once. For a narrow layer the temporaries then fit a core's second-level cache
 # (twice as fast as 512 tokens at d_inner 256); a wide layer's matrix products want more rows (10 % at d_inner
@@ -50,7 +50,7 @@ class NumpyBlock(Block):
     def take(self, weights: Weights, config: ModelConfig, fast: ModuleType) -> None:
         """Hold what `run` needs."""
         self._weights, self._config, self._fast = weights, config, fast
-        inner = None if fast is arrays else self._token_weights()
+        inner = None if fast is numpy_ops else self._token_weights()
         self._token = None if inner is None else (self._around(), inner)
 
     def run(
@@ -197,10 +197,10 @@ class NumpyMambaBlock(NumpyBlock):
 
     def _selection(self, u: Array) -> tuple[Array, Array, Array]:
         rank, size = self._config.dt_rank, self._config.d_state
-        low, b_in, c_out = arrays.parts(self._linear("x_proj", u), rank, size, size)
+        low, b_in, c_out = numpy_ops.parts(self._linear("x_proj", u), rank, size, size)
         eps = self._config.mixer_rms_eps
         if eps is not None:
-            low, b_in, c_out = (arrays.rms_norm(part, None, eps) for part in (low, b_in, c_out))
+            low, b_in, c_out = (numpy_ops.rms_norm(part, None, eps) for part in (low, b_in, c_out))
         return self._linear("dt_proj", low), b_in, c_out
 
 
@@ -212,7 +212,7 @@ class NumpyMamba2Block(NumpyBlock):
         z, x_b_c, raw = self._split(x)
         x_b_c, conv = self._conv(x_b_c, conv)
         lead, group_width = x.shape[:2], config.n_groups * config.d_state
-        u, b_in, c_out = arrays.parts(x_b_c, config.d_inner, group_width, group_width)
+        u, b_in, c_out = numpy_ops.parts(x_b_c, config.d_inner, group_width, group_width)
         u = u.reshape(*lead, config.n_heads, config.headdim)
         b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
         step, kept = self._fast.steps(raw, threshold, config.time_step_limit)
@@ -252,7 +252,7 @@ class NumpyMamba2Block(NumpyBlock):
     def _split(self, x: Array) -> tuple[Array, Array, Array]:
         """z, x B C before the convolution, and raw steps with their bias."""
         config = self._config
-        z, x_b_c, dt = arrays.parts(self._linear("in_proj", x), config.d_inner, config.conv_dim, config.n_heads)
+        z, x_b_c, dt = numpy_ops.parts(self._linear("in_proj", x), config.d_inner, config.conv_dim, config.n_heads)
         return z, x_b_c, dt + self._weights["dt_bias"]
 
 

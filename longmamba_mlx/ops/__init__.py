@@ -21,7 +21,7 @@ import sys
 import mlx.core as mx
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import checks, conv, norm, reference, ssd
+from longmamba_mlx.ops import checks, chunked_ssd, conv, norm, reference
 from longmamba_mlx.ops.norm import Three
 from longmamba_mlx.ops.reference import Limit, Scan
 
@@ -98,9 +98,9 @@ def selective_scan(
     )
     how = implementation()
     if how == "cpu":
-        from longmamba_mlx.ops import cpu
+        from longmamba_mlx.ops.cpu import bridge
 
-        return cpu.selective_scan(*arguments)
+        return bridge.selective_scan(*arguments)
     if how == "metal":
         from longmamba_mlx.ops import metal
 
@@ -149,9 +149,9 @@ def ssd_scan(
     )
     how = implementation()
     if how == "cpu":
-        from longmamba_mlx.ops import cpu
+        from longmamba_mlx.ops.cpu import bridge
 
-        return cpu.ssd_scan(*arguments)
+        return bridge.ssd_scan(*arguments)
     if how == "reference":
         return reference.ssd_scan(*arguments)
     if how == "metal":
@@ -160,7 +160,7 @@ def ssd_scan(
         if metal.fits(B.shape[3]) and metal.usable(required=_metal_required()):
             return metal.ssd_scan(*arguments)
     # The block form is a handful of matrix products, which MLX runs well.
-    return ssd.ssd_scan(*arguments)
+    return chunked_ssd.ssd_scan(*arguments)
 
 
 def causal_conv1d(
@@ -175,9 +175,9 @@ def causal_conv1d(
     checks.check_conv(x, weight, bias, initial)
     how = implementation()
     if how == "cpu":
-        from longmamba_mlx.ops import cpu
+        from longmamba_mlx.ops.cpu import bridge
 
-        return cpu.causal_conv1d(x, weight, bias, initial)
+        return bridge.causal_conv1d(x, weight, bias, initial)
     if how == "metal":
         from longmamba_mlx.ops import metal
 
@@ -194,9 +194,9 @@ def gated_rms_norm(
     checks.check_norm(y, z, weight, groups, eps)
     how = implementation()
     if how == "cpu":
-        from longmamba_mlx.ops import cpu
+        from longmamba_mlx.ops.cpu import bridge
 
-        return cpu.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
+        return bridge.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
     if how == "metal":
         from longmamba_mlx.ops import metal
 
@@ -211,9 +211,9 @@ def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights:
     checks.check_part_norms(x, sizes, weights, eps)
     how = implementation()
     if how == "cpu":
-        from longmamba_mlx.ops import cpu
+        from longmamba_mlx.ops.cpu import bridge
 
-        return cpu.part_norms(x, sizes, eps=eps, weights=weights)
+        return bridge.part_norms(x, sizes, eps=eps, weights=weights)
     if how == "metal":
         from longmamba_mlx.ops import metal
 

@@ -13,8 +13,8 @@ import numpy as np
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.metal_kernels import conv as conv_kernel
-from longmamba_mlx.metal_kernels import norm as norm_kernel
-from longmamba_mlx.metal_kernels import parts as parts_kernel
+from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
+from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import conv, norm, reference
 from longmamba_mlx.ops.norm import Three

@@ -10,7 +10,7 @@ import pytest
 
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation.longbench import ENGLISH_E, NAMES, data_folder, longbench_slots, split_prompt
-from longmamba_mlx.evaluation.longbenchprompts import LONGEST, PROMPTS
+from longmamba_mlx.evaluation.longbench_prompts import LONGEST, PROMPTS
 
 
 def line(**changes: object) -> str:

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from longmamba_mlx.api import Model
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation.names import draw_names, one_letter_off, split_of
 from longmamba_mlx.evaluation.needles import Filler, hide
 from longmamba_mlx.evaluation.niah import parse_depths, parse_lengths
+from longmamba_mlx.session.api import Model
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from longmamba_mlx.api import Model
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.evaluation.exams import measure, readers_for
 from longmamba_mlx.evaluation.perplexity import SCORED, perplexity_slots, take_window, token_nll, window_ends
 from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import SampleLog
+from longmamba_mlx.evaluation.tasks import measure, readers_for
+from longmamba_mlx.session.api import Model
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation.ruler import materials_from, ruler_slots, tasks_for
-from longmamba_mlx.evaluation.rulertasks import TASKS, Draft, Draw, Materials
+from longmamba_mlx.evaluation.ruler_tasks import TASKS, Draft, Draw, Materials
 from longmamba_mlx.evaluation.words import ADJECTIVES, EVERY, NOUNS
 
 SYNTHETIC = [name for name in TASKS if not name.startswith("qa")]

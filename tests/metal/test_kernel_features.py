@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.metal.emulator import EmulatorError, metal_kernel
+from tests.emulator.emulator import EmulatorError, metal_kernel
 
 pytestmark = pytest.mark.usefixtures("emulated")
 

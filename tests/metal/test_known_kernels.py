@@ -11,7 +11,7 @@ import pytest
 from longmamba_mlx import ops
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.ops import metal
-from tests.metal.emulator import Options
+from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import error
 from tests.models import hybrids, samples
 from tests.ops.oracles import as64

@@ -12,12 +12,12 @@ import pytest
 
 from longmamba_mlx import metal_kernels
 from longmamba_mlx.metal_kernels import conv as conv_kernel
-from longmamba_mlx.metal_kernels import norm as norm_kernel
-from longmamba_mlx.metal_kernels import parts as parts_kernel
+from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
+from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
+from tests.emulator.emulator import EmulatorError
 from tests.metal import test_conv_kernel, test_norm_kernel, test_scan_kernel
 from tests.metal.conftest import forget_kernels
-from tests.metal.emulator import EmulatorError
 from tests.metal.test_scan_kernel import check, small
 from tests.ops.cases import selective_case
 
@@ -215,12 +215,12 @@ def noticed(tests: list[Callable[[], None]]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["scan", "softplus", "conv", "norm", "parts"])
+@pytest.mark.parametrize("name", ["scan", "softplus", "conv", "gated_norm", "dt_b_c_norm"])
 def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = metal_kernels.source
     body = real(name)
     missed = []
-    all_mutants = {"scan": SCAN, "softplus": SOFTPLUS, "conv": CONV, "norm": NORM, "parts": PARTS}
+    all_mutants = {"scan": SCAN, "softplus": SOFTPLUS, "conv": CONV, "gated_norm": NORM, "dt_b_c_norm": PARTS}
     mutants: tuple[tuple[str, str], ...] = all_mutants[name]
     for old, new in mutants:
         assert old in body, old
@@ -233,7 +233,9 @@ def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None
             monkeypatch.setattr(module, "source", source)
         monkeypatch.setattr(conv_kernel, "source", source)
         forget_kernels()
-        if not noticed({"conv": conv_checks, "norm": norm_checks, "parts": parts_checks}.get(name, checks)()):
+        if not noticed(
+            {"conv": conv_checks, "gated_norm": norm_checks, "dt_b_c_norm": parts_checks}.get(name, checks)()
+        ):
             missed.append((old, new))
         mx.clear_cache()
     real_mutants = [mutant for mutant in mutants if mutant not in HARMLESS]

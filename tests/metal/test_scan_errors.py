@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.metal.emulator import Options
+from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import both, check, small
 from tests.ops.cases import selective_case, ssd_case
 

@@ -14,7 +14,7 @@ import pytest
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
 from longmamba_mlx.ops import metal, reference
-from tests.metal.emulator import Options, metal_kernel
+from tests.emulator.emulator import Options, metal_kernel
 from tests.ops import oracles
 from tests.ops.cases import DTYPES, selective_case, ssd_case
 

@@ -8,10 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx import selftest
 from longmamba_mlx.metal_kernels import scan as scan_kernel
-from longmamba_mlx.ops import metal, reference
-from tests.metal.emulator import Options
+from longmamba_mlx.ops import metal, reference, selftest
+from tests.emulator.emulator import Options
 from tests.ops import oracles
 
 

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from longmamba_mlx.config import parse_config
 from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models.config.parse import parse_config
 from tests.models.samples import draw
 from tests.parity.cases import all_cases
 
@@ -49,7 +49,7 @@ def hybrid(name: str, **changes: object) -> LanguageModel:
 
 def write_folder(folder: Path, name: str, **changes: object) -> Path:
     """A converted folder with a vocabulary of bytes, and 64 tokens as its training length."""
-    from longmamba_mlx.convert import convert
+    from longmamba_mlx.conversion import convert
 
     said = {"vocab_size": 256, "longmamba": {"training_length": 64}, **changes}
     source = folder.with_name(f"{folder.name}-source")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from longmamba_mlx.config import ModelConfig
+from longmamba_mlx.models.config.parse import ModelConfig
 
 
 def silu(x):

@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from longmamba_mlx.config import ModelConfig
 from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models.config.parse import ModelConfig
 
 CONFIGS = {
     "mamba": ModelConfig("mamba", 37, 24, 3, 40, 5, 4, dt_rank=3),

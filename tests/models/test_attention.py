@@ -6,9 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.configs.hybrid import RopeConfig
 from longmamba_mlx.models import attention
 from longmamba_mlx.models.attention import causal_attention, periods
+from longmamba_mlx.models.config.hybrid import RopeConfig
 
 
 def by_definition(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, scale: float) -> np.ndarray:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import longmamba_mlx as lm
-from longmamba_mlx.configs.hybrid import AttentionConfig, RopeConfig
 from longmamba_mlx.errors import StateError, UsageError
 from longmamba_mlx.events import Notice
+from longmamba_mlx.inference.prefill import read_tokens
 from longmamba_mlx.models.attention import Attention
+from longmamba_mlx.models.config.hybrid import AttentionConfig, RopeConfig
 from longmamba_mlx.models.state import FIRST, ModelState
-from longmamba_mlx.reading import read_tokens
-from longmamba_mlx.session import Session
+from longmamba_mlx.session.session import Session
 from tests.models.hybrids import hybrid, write_folder
 from tests.models.samples import random_ids
 

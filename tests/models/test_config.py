@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.config import ModelConfig, parse_config, read_json
 from longmamba_mlx.errors import ConfigError
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 
 MAMBA = {
     "model_type": "mamba",
@@ -244,6 +244,6 @@ def test_read_json_is_bounded_and_knows_infinity(tmp_path) -> None:
 
 
 def test_config_needs_neither_mlx_nor_numpy() -> None:
-    code = "import sys, longmamba_mlx, longmamba_mlx.config, longmamba_mlx.convert; print(*sys.modules)"
+    code = "import sys, longmamba_mlx, longmamba_mlx.models.config.parse, longmamba_mlx.conversion; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"mlx", "mlx.core", "numpy", "huggingface_hub", "transformers"} & set(loaded.split())

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.config import parse_config
-from longmamba_mlx.configs.hybrid import ATTENTION, BOTH, MAMBA
 from longmamba_mlx.errors import ConfigError
+from longmamba_mlx.models.config.hybrid import ATTENTION, BOTH, MAMBA
+from longmamba_mlx.models.config.parse import parse_config
 
 JAMBA = {
     "model_type": "jamba", "vocab_size": 65536, "hidden_size": 4096, "intermediate_size": 14336,

@@ -8,7 +8,7 @@ import pytest
 
 from longmamba_mlx.models import LanguageModel, ModelState, numpy_layers
 from longmamba_mlx.models.numpy_layers import NumpyBlock, use_numpy_layers
-from longmamba_mlx.ops import arrays, compiled
+from longmamba_mlx.ops.cpu import numba_ops, numpy_ops
 from tests.models import oracles
 from tests.models.samples import CONFIGS, random_ids, random_model, random_thresholds, weights64
 
@@ -24,9 +24,9 @@ def build(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> LanguageModel
     if way == "reference":
         monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     if way in ("numpy", "compiled"):
-        fast = {"numpy": arrays, "compiled": compiled}[way]
+        fast = {"numpy": numpy_ops, "compiled": numba_ops}[way]
         monkeypatch.setattr(numpy_layers, "fastest", lambda channels: fast)
-        monkeypatch.setattr(compiled, "_one_thread", lambda: True)
+        monkeypatch.setattr(numba_ops, "_one_thread", lambda: True)
         use_numpy_layers(model)
         assert all(isinstance(block, NumpyBlock) for block in model.backbone.layers)
     return model
@@ -146,7 +146,7 @@ def test_a_token_is_the_same_where_threads_share_the_products(name: str, monkeyp
     model = build(name, "compiled", monkeypatch)
     ids, (_, state) = random_ids(1), model(random_ids(10))
     alone, after = model(ids, state)
-    monkeypatch.setattr(compiled, "_one_thread", lambda: False)
+    monkeypatch.setattr(numba_ops, "_one_thread", lambda: False)
     shared, then = model(ids, state)
     assert relative(np.array(shared), np.array(alone)) < 1e-6
     for key, array in after.arrays().items():

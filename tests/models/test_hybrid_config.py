@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.config import parse_config
-from longmamba_mlx.configs.hybrid import ATTENTION, BOTH, EXPERTS, MAMBA, MLP, RopeConfig
 from longmamba_mlx.errors import ConfigError
+from longmamba_mlx.models.config.hybrid import ATTENTION, BOTH, EXPERTS, MAMBA, MLP, RopeConfig
+from longmamba_mlx.models.config.parse import parse_config
 from tests.models.hybrids import CASES, raw_config
 from tests.parity import comparing
 

@@ -11,12 +11,12 @@ import pytest
 
 import longmamba_mlx as lm
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.loader import load_model
-from longmamba_mlx.longmamba import Calibration, build_plan, collect, settings_for
-from longmamba_mlx.longmamba.plan import require_layers
+from longmamba_mlx.filtering import Calibration, build_plan, collect, settings_for
+from longmamba_mlx.filtering.plan import require_layers
+from longmamba_mlx.inference.prefill import Progress, Reading, read_tokens
 from longmamba_mlx.models import LanguageModel
-from longmamba_mlx.reading import Progress, Reading, read_tokens
-from longmamba_mlx.statefile import StateKey, read_state, write_state
+from longmamba_mlx.models.loading import load_model
+from longmamba_mlx.states.state_file import StateKey, read_state, write_state
 from tests.models.hybrids import hybrid, raw_config, write_folder
 
 TEXT = "It was a dark night. The ring lay under the old oak, and nobody knew. " * 6

@@ -94,7 +94,7 @@ def test_a_layer_that_remembers_nothing_needs_the_number_of_layers() -> None:
 
 @pytest.mark.parametrize("name", ["falcon_h1", "nemotron_h"])
 def test_state_file(name: str, tmp_path) -> None:
-    from longmamba_mlx.statefile import StateKey, read_state, write_state
+    from longmamba_mlx.states.state_file import StateKey, read_state, write_state
 
     model = hybrid(name)
     _, state = model(random_ids(7))

@@ -14,9 +14,9 @@ from mlx.utils import tree_flatten
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.loader import load_model
+from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.models.numpy_layers import NumpyBlock
-from tests.convert.checkpoints import write_checkpoint
+from tests.conversion.checkpoints import write_checkpoint
 from tests.models.samples import random_ids
 
 
@@ -108,7 +108,7 @@ def test_quantised_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ids = random_ids(12)
     expected = np.array(model.head(model(ids)[0]))
     nn.quantize(model, group_size=32, bits=8)
-    from longmamba_mlx.convert.dialects import normalised_config
+    from longmamba_mlx.conversion.dialects import normalised_config
 
     tmp_path.joinpath("config.json").write_text(
         json.dumps(normalised_config(config, {}) | {"quantization": {"group_size": 32, "bits": 8}})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from longmamba_mlx.convert.dialects import normalised_config
+from longmamba_mlx.conversion.dialects import normalised_config
 from longmamba_mlx.models import FAMILIES
 from tests.models import samples
 

@@ -11,7 +11,7 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import arrays, compiled, cpu, loops
+from longmamba_mlx.ops.cpu import bridge, numba_loops, numba_ops, numpy_ops
 from tests.ops import oracles
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
 from tests.ops.test_scans import TOLERANCE, relative_error
@@ -23,11 +23,11 @@ EDGES = [0.0, -0.0, 1e-30, -1e-30, 88.0, -88.0, 104.0, -104.0, 1e4, -1e4, 3e38, 
 @pytest.fixture(params=["compiled", "interpreted"])
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every op through the compiled module: as machine code, and as the Python it was made of."""
-    monkeypatch.setattr(cpu, "fastest", lambda channels: compiled)
+    monkeypatch.setattr(bridge, "fastest", lambda channels: numba_ops)
     if request.param == "interpreted":
-        for name, loop in vars(loops).items():
+        for name, loop in vars(numba_loops).items():
             if hasattr(loop, "py_func"):
-                monkeypatch.setattr(loops, name, loop.py_func)
+                monkeypatch.setattr(numba_loops, name, loop.py_func)
     return str(request.param)
 
 
@@ -41,7 +41,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 def test_stands_in_for_the_function_of_the_same_name(name: str) -> None:
-    assert inspect.signature(getattr(compiled, name)) == inspect.signature(getattr(arrays, name))
+    assert inspect.signature(getattr(numba_ops, name)) == inspect.signature(getattr(numpy_ops, name))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -50,7 +50,7 @@ def test_equals_the_oracle(scan: str, length: int, reverse: bool) -> None:
     if scan == "interpreted" and length > 65:
         pytest.skip("slow")
     case = selective_case(batch=1 + length % 2, length=length, seed=length) | {"reverse": reverse}
-    y, state, kept = cpu.selective_scan(**case, return_kept=True)
+    y, state, kept = bridge.selective_scan(**case, return_kept=True)
     expected_y, expected_state, expected_kept = oracles.selective_scan(**case)
     assert relative_error(y, expected_y) < TOLERANCE["float32"]
     assert relative_error(state, expected_state) < TOLERANCE["float32"]
@@ -61,7 +61,7 @@ def test_equals_the_oracle(scan: str, length: int, reverse: bool) -> None:
 @pytest.mark.parametrize("length", [1, 2, 65])
 def test_ssd_equals_the_oracle(scan: str, length: int, groups: int) -> None:
     case = ssd_case(batch=2, length=length, groups=groups, seed=length)
-    y, state, kept = cpu.ssd_scan(**case, return_kept=True)
+    y, state, kept = bridge.ssd_scan(**case, return_kept=True)
     expected_y, expected_state, expected_kept = oracles.ssd_scan(**case)
     assert relative_error(y, expected_y) < TOLERANCE["float32"]
     assert relative_error(state, expected_state) < TOLERANCE["float32"]
@@ -80,7 +80,7 @@ def inputs(length: int, channels: int, size: int, seed: int = 0) -> list[np.ndar
 def test_equals_numpy_for_any_width(channels: int) -> None:
     given = inputs(40, channels, 16)
     state = given[-1].copy()
-    y, expected = compiled.selective_scan(*given[:-1], state), arrays.selective_scan(*given)
+    y, expected = numba_ops.selective_scan(*given[:-1], state), numpy_ops.selective_scan(*given)
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
     np.testing.assert_allclose(state, given[-1], rtol=0, atol=2e-6 * np.abs(given[-1]).max())
 
@@ -89,13 +89,13 @@ def test_chunks_and_filtered_tokens_change_no_bit() -> None:
     u, step, rate, b, c, state = inputs(50, 130, 16)
     step[:, 10:20] = 0.0
     whole, before = state.copy(), state.copy()
-    y = compiled.selective_scan(u, step, rate, b, c, whole)
+    y = numba_ops.selective_scan(u, step, rate, b, c, whole)
     parts = [slice(0, 1), slice(1, 10), slice(10, 20), slice(20, 50)]
     pieces = []
     for part in parts:
         if part.start == 10:
             before = state.copy()
-        pieces.append(compiled.selective_scan(u[:, part], step[:, part], rate, b[:, part], c[:, part], state))
+        pieces.append(numba_ops.selective_scan(u[:, part], step[:, part], rate, b[:, part], c[:, part], state))
         if part.start == 10:
             np.testing.assert_array_equal(state, before)
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), y)
@@ -105,7 +105,7 @@ def test_chunks_and_filtered_tokens_change_no_bit() -> None:
 def test_not_a_number_stays_one() -> None:
     u, step, rate, b, c, state = inputs(8, 4, 3)
     step[0, 2, 1] = np.nan
-    y = compiled.selective_scan(u, step, rate, b, c, state)
+    y = numba_ops.selective_scan(u, step, rate, b, c, state)
     assert np.isnan(y[0, 2:, 1]).all()
     assert np.isfinite(y[0, :, [0, 2, 3]]).all()
 
@@ -116,10 +116,10 @@ def test_tokens_that_are_filtered_out_change_no_bit_of_a_heads_state(length: int
     state = values(1, 4, 8, 16, seed=3)
     before, step = state.copy(), np.zeros((1, length, 4), np.float32)
     step[0, :, [0, 2]] = 0.4
-    y = compiled.ssd_scan(u, step, -np.ones(4, np.float32), b, c, state)
+    y = numba_ops.ssd_scan(u, step, -np.ones(4, np.float32), b, c, state)
     np.testing.assert_array_equal(state[:, [1, 3]], before[:, [1, 3]])
     assert (state[:, [0, 2]] != before[:, [0, 2]]).all()
-    assert_close(y, arrays.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before))
+    assert_close(y, numpy_ops.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before))
 
 
 def test_ssd_forgets_wholly_without_overflow() -> None:
@@ -127,7 +127,8 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
     u, b, c = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
     step, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
     ys = [
-        module.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i]) for i, module in enumerate((compiled, arrays))
+        module.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i])
+        for i, module in enumerate((numba_ops, numpy_ops))
     ]
     assert_close(*ys)
     assert_close(*states)
@@ -138,7 +139,7 @@ def test_ssd_forgets_wholly_without_overflow() -> None:
 def test_steps(limit: tuple[float, float], filtered: bool) -> None:
     raw = np.concatenate([values(5, 12, scale=4), np.float32([EDGES])])[None]
     threshold = np.linspace(-3, 3, 12, dtype=np.float32) if filtered else None
-    (found, kept), (expected, counts) = (module.steps(raw, threshold, limit) for module in (compiled, arrays))
+    (found, kept), (expected, counts) = (module.steps(raw, threshold, limit) for module in (numba_ops, numpy_ops))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-38)
     np.testing.assert_array_equal(kept, counts)
     assert kept.dtype == counts.dtype == np.int32
@@ -147,10 +148,10 @@ def test_steps(limit: tuple[float, float], filtered: bool) -> None:
 
 def test_softplus_against_float64() -> None:
     raw = np.linspace(-87, 87, 200_001, dtype=np.float32).reshape(1, 1, -1)
-    found, _ = compiled.steps(raw, None, (0.0, float("inf")))
+    found, _ = numba_ops.steps(raw, None, (0.0, float("inf")))
     exact = np.logaddexp(0.0, raw.astype(np.float64))
     assert np.abs(found / exact - 1).max() < 5e-7
-    edges, _ = compiled.steps(np.float32([[[-np.inf, np.inf, np.nan, -104.0]]]), None, (0.0, float("inf")))
+    edges, _ = numba_ops.steps(np.float32([[[-np.inf, np.inf, np.nan, -104.0]]]), None, (0.0, float("inf")))
     np.testing.assert_array_equal(edges.ravel(), np.float32([0.0, np.inf, np.nan, 0.0]))
 
 
@@ -161,7 +162,7 @@ def test_convolution(length: int, bias: bool) -> None:
     x[0, 0, :] = EDGES[:10]
     taps, added, initial = values(4, 10, seed=1), values(10, seed=2) if bias else None, values(2, 3, 10, seed=3)
     for before in (initial, None):
-        found, expected = (module.causal_conv1d(x, taps, added, before) for module in (compiled, arrays))
+        found, expected = (module.causal_conv1d(x, taps, added, before) for module in (numba_ops, numpy_ops))
         assert_close(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
 
@@ -172,20 +173,20 @@ def test_gated_norm(groups: int, norm_before_gate: bool) -> None:
     y, z, weight = values(2, 5, 24), values(2, 5, 30, seed=1, scale=5)[..., 3:27], values(24, seed=2)
     before = y.copy()
     given = {"groups": groups, "eps": 1e-5, "norm_before_gate": norm_before_gate}
-    assert_close(*(module.gated_rms_norm(y, z, weight, **given) for module in (compiled, arrays)))
+    assert_close(*(module.gated_rms_norm(y, z, weight, **given) for module in (numba_ops, numpy_ops)))
     np.testing.assert_array_equal(y, before)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_norm(weighted: bool) -> None:
     x, weight = values(2, 5, 21), values(21, seed=1) if weighted else None
-    assert_close(*(module.rms_norm(x, weight, 1e-5) for module in (compiled, arrays)))
+    assert_close(*(module.rms_norm(x, weight, 1e-5) for module in (numba_ops, numpy_ops)))
 
 
 def test_gate() -> None:
     ys, z = [values(2, 6, 12) for _ in range(2)], values(2, 6, 24, seed=1, scale=4)[..., 12:]
     z[0, 0] = EDGES
-    for module, y in zip((compiled, arrays), ys, strict=True):
+    for module, y in zip((numba_ops, numpy_ops), ys, strict=True):
         module.gate(y, z)
     assert_close(*ys)
 
@@ -194,43 +195,43 @@ def test_gate() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 18])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_one_thread", lambda: threads == 1)
+    monkeypatch.setattr(numba_ops, "_one_thread", lambda: threads == 1)
     weight, x, added = values(rows, 37), values(1, 1, 37, seed=1), values(rows, seed=2) if bias else None
-    found, expected = (module.linear(x, weight, added) for module in (compiled, arrays))
+    found, expected = (module.linear(x, weight, added) for module in (numba_ops, numpy_ops))
     assert found.shape == expected.shape == (1, 1, rows)
     assert_close(found, expected)
-    assert_close(compiled.linear(x, values(37, rows).T, added), arrays.linear(x, values(37, rows).T, added))
+    assert_close(numba_ops.linear(x, values(37, rows).T, added), numpy_ops.linear(x, values(37, rows).T, added))
 
 
 def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
-    assert cpu.fastest(256) is arrays
-    assert cpu.fastest(1536) is compiled
-    monkeypatch.setattr(cpu, "_compiled", lambda: "numba is not installed")
-    assert cpu.fastest(1536) is arrays
+    assert bridge.fastest(256) is numpy_ops
+    assert bridge.fastest(1536) is numba_ops
+    monkeypatch.setattr(bridge, "_compiled", lambda: "numba is not installed")
+    assert bridge.fastest(1536) is numpy_ops
 
 
 def test_used_for_any_layer_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
-    assert cpu.fastest(256) is compiled
+    assert bridge.fastest(256) is numba_ops
     assert ops.implementation() == "cpu"
-    monkeypatch.setattr(cpu, "find_spec", lambda name: None)
-    monkeypatch.setattr(cpu, "_compiled", cpu._compiled.__wrapped__)
+    monkeypatch.setattr(bridge, "find_spec", lambda name: None)
+    monkeypatch.setattr(bridge, "_compiled", bridge._compiled.__wrapped__)
     with pytest.raises(UsageError, match="numba is not installed"):
-        cpu.fastest(256)
+        bridge.fastest(256)
 
 
 def test_a_numba_that_does_not_load_is_warned_of_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "_compiled", cpu._compiled.__wrapped__)
-    monkeypatch.delitem(sys.modules, "longmamba_mlx.ops.compiled")
-    monkeypatch.setitem(sys.modules, "longmamba_mlx.ops.loops", None)
+    monkeypatch.setattr(bridge, "_compiled", bridge._compiled.__wrapped__)
+    monkeypatch.delitem(sys.modules, "longmamba_mlx.ops.cpu.numba_ops")
+    monkeypatch.setitem(sys.modules, "longmamba_mlx.ops.cpu.numba_loops", None)
     for module in ("compiled", "loops"):
         monkeypatch.delattr(ops, module)
     with pytest.warns(RuntimeWarning, match="numba does not work here"):
-        assert cpu.fastest(1536) is arrays
+        assert bridge.fastest(1536) is numpy_ops
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
     with pytest.warns(RuntimeWarning), pytest.raises(UsageError, match="numba does not work here"):
-        cpu.fastest(1536)
+        bridge.fastest(1536)
 
 
 def test_is_not_loaded_before_it_is_needed() -> None:

@@ -6,7 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.ops import conv, cpu, norm
+from longmamba_mlx.ops import conv, norm
+from longmamba_mlx.ops.cpu import bridge
 from tests.ops import oracles
 from tests.ops.test_scans import relative_error
 
@@ -17,7 +18,7 @@ def draw(*shape: int) -> mx.array:
     return mx.array(rng.standard_normal(shape).astype(np.float32))
 
 
-@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("module", [conv, bridge], ids=["mlx", "numpy"])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 65])
 @pytest.mark.parametrize("taps", [2, 4])
 def test_conv_equals_the_oracle(module, length: int, taps: int) -> None:
@@ -29,7 +30,7 @@ def test_conv_equals_the_oracle(module, length: int, taps: int) -> None:
         np.testing.assert_array_equal(np.array(window), expected_window.astype(np.float32))
 
 
-@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("module", [conv, bridge], ids=["mlx", "numpy"])
 def test_conv_carries_its_window(module) -> None:
     x, weight, bias = draw(1, 10, 6), draw(6, 4), draw(6)
     whole, last = module.causal_conv1d(x, weight, bias)
@@ -41,14 +42,14 @@ def test_conv_carries_its_window(module) -> None:
     np.testing.assert_array_equal(np.array(window), np.array(last))
 
 
-@pytest.mark.parametrize("module", [conv, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("module", [conv, bridge], ids=["mlx", "numpy"])
 def test_conv_keeps_the_dtype(module) -> None:
     x = draw(1, 9, 6).astype(mx.bfloat16)
     y, window = module.causal_conv1d(x, draw(6, 4), draw(6))
     assert y.dtype == window.dtype == mx.bfloat16
 
 
-@pytest.mark.parametrize("module", [norm, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("module", [norm, bridge], ids=["mlx", "numpy"])
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("norm_before_gate", [False, True])
 def test_gated_norm_is_per_group(module, groups: int, norm_before_gate: bool) -> None:
@@ -62,7 +63,7 @@ def test_gated_norm_is_per_group(module, groups: int, norm_before_gate: bool) ->
     assert relative_error(got, expected) < 1e-6
 
 
-@pytest.mark.parametrize("module", [norm, cpu], ids=["mlx", "numpy"])
+@pytest.mark.parametrize("module", [norm, bridge], ids=["mlx", "numpy"])
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_part_norms_are_three_norms_in_float32(module, dtype: mx.Dtype, weighted: bool) -> None:

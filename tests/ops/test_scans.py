@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from longmamba_mlx import ops
-from longmamba_mlx.ops import cpu, reference, ssd
+from longmamba_mlx.ops import chunked_ssd, reference
+from longmamba_mlx.ops.cpu import bridge
 from tests.ops import oracles
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
 
 SCANS = {
     "selective-reference": (reference.selective_scan, oracles.selective_scan, selective_case),
-    "selective-numpy": (cpu.selective_scan, oracles.selective_scan, selective_case),
+    "selective-numpy": (bridge.selective_scan, oracles.selective_scan, selective_case),
     "ssd-reference": (reference.ssd_scan, oracles.ssd_scan, ssd_case),
-    "ssd-blocks": (ssd.ssd_scan, oracles.ssd_scan, ssd_case),
-    "ssd-numpy": (cpu.ssd_scan, oracles.ssd_scan, ssd_case),
+    "ssd-blocks": (chunked_ssd.ssd_scan, oracles.ssd_scan, ssd_case),
+    "ssd-numpy": (bridge.ssd_scan, oracles.ssd_scan, ssd_case),
 }
 # Half a unit in the last place of y's dtype, and a little float32 noise.
 TOLERANCE = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4.5e-3}

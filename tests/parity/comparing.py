@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from longmamba_mlx.loader import load_model
 from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.models.loading import load_model
 from tests.parity.cases import PREFILL
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from longmamba_mlx.config import parse_config
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.loader import load_model
 from longmamba_mlx.models import FAMILIES, LanguageModel, ModelState
+from longmamba_mlx.models.config.parse import parse_config
+from longmamba_mlx.models.loading import load_model
 from tests.parity import comparing
 
 FAMILY = ["jamba-moe", "jamba-dense", "zamba2-1.2b", "zamba2-2.7b", "zamba2-long-untied"]
@@ -163,7 +163,7 @@ def test_sixteen_bit_weights_run_with_float32_states(name: str) -> None:
     config = parse_config(stored.config)
     model = FAMILIES[config.model_type](config)
     weights = {key: mx.array(array) for key, array in stored.weights.items()}
-    model.load_weights(list(model.sanitize(weights).items()))
+    model.load_weights(list(model.sanitise(weights).items()))
     model.set_dtype(mx.bfloat16)
     hidden, state = model(ids_of(name, 30))
     scans = [layer.ssm for layer in state.layers if layer.ssm is not None]

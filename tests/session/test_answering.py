@@ -6,11 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.answering import generate
-from longmamba_mlx.api import Model, ReadDocument, load
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import ConfigError, NumericError, UsageError
-from longmamba_mlx.prompts import PromptForm
+from longmamba_mlx.inference.decode import generate
+from longmamba_mlx.session.api import Model, ReadDocument, load
+from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 QUESTION = "What is the access code of Zorvath?"
 

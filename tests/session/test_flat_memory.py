@@ -15,15 +15,16 @@ from typing import IO
 import numpy as np
 import pytest
 
-from longmamba_mlx import spool
-from longmamba_mlx.api import Model
-from longmamba_mlx.catalogue import resolve, sample_document
-from longmamba_mlx.counting import count
+from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.decode import located_blocks
+from longmamba_mlx.documents.streamed_text import LargeText, digest_of, length_of, open_large, pieces_of, text_between
 from longmamba_mlx.errors import DocumentError, StoppedError
-from longmamba_mlx.largetext import LargeText, digest_of, length_of, open_large, pieces_of, text_between
-from longmamba_mlx.session import Session
+from longmamba_mlx.registry.resolve import resolve
+from longmamba_mlx.session.api import Model
+from longmamba_mlx.session.session import Session
+from longmamba_mlx.tokenization import spool
+from longmamba_mlx.tokenization.count import count
 
 SAMPLE = sample_document().read_text(encoding="utf-8")
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,13 +33,13 @@ READ = """
     import os, sys
     from collections import deque
     from longmamba_mlx import largetext, spool
-    largetext.LARGE, spool.MOST_IN_MEMORY = int(sys.argv[3]), 1 << 18
-    from longmamba_mlx.memory import peak_bytes
-    from longmamba_mlx.session import Session
+    streamed_text.LARGE, spool.MOST_IN_MEMORY = int(sys.argv[3]), 1 << 18
+    from longmamba_mlx.system import peak_bytes
+    from longmamba_mlx.session.session import Session
     session = Session(sys.argv[2], filter="off", hold_text=False, chunk=2048)
     done = deque(session.open([sys.argv[1]]), maxlen=1)[0]
     held = session.document.document is not None
-    assert done.stored and held == (os.path.getsize(sys.argv[1]) < largetext.LARGE)
+    assert done.stored and held == (os.path.getsize(sys.argv[1]) < streamed_text.LARGE)
     print(done.tokens, peak_bytes())
 """
 
@@ -48,8 +49,8 @@ def tiny(folder: Path) -> Path:
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
-    from longmamba_mlx.config import parse_config
     from longmamba_mlx.models import FAMILIES
+    from longmamba_mlx.models.config.parse import parse_config
 
     raw = json.loads((resolve("demo") / "config.json").read_text(encoding="utf-8"))
     raw |= {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "state_size": 8, "num_heads": 2,
@@ -110,9 +111,9 @@ def test_a_gigabyte_needs_64_more_than_ten(tmp_path: Path) -> None:
 
 
 def test_pieces_are_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from longmamba_mlx import largetext
+    from longmamba_mlx.documents import streamed_text
 
-    monkeypatch.setattr(largetext, "LARGE", 10)
+    monkeypatch.setattr(streamed_text, "LARGE", 10)
     path = tmp_path / "text.txt"
     text = "\ufeffOne\r\ntwo\x1b[2J thr\u00e9e \U0001f600\r\n\r\n" * 60_000
     path.write_bytes(text.encode())
@@ -140,7 +141,7 @@ def test_pieces_are_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_large_text_is_not_looked_through_further_than_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longmamba_mlx import largetext
+    from longmamba_mlx.documents import streamed_text
 
     session, read = Session(hold_text=False), []
 
@@ -150,8 +151,8 @@ def test_a_large_text_is_not_looked_through_further_than_is_wanted(
             session.stop()
             yield block
 
-    monkeypatch.setattr(largetext, "LARGE", 10)
-    monkeypatch.setattr(largetext, "located_blocks", blocks)
+    monkeypatch.setattr(streamed_text, "LARGE", 10)
+    monkeypatch.setattr(streamed_text, "located_blocks", blocks)
     (tmp_path / "text.txt").write_text("Words. " * 200_000)
     with pytest.raises(StoppedError):
         list(session.open([str(tmp_path / "text.txt")]))
@@ -159,9 +160,9 @@ def test_a_large_text_is_not_looked_through_further_than_is_wanted(
 
 
 def test_what_is_not_one_large_text_is_left_to_the_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from longmamba_mlx import largetext
+    from longmamba_mlx.documents import streamed_text
 
-    monkeypatch.setattr(largetext, "LARGE", 10)
+    monkeypatch.setattr(streamed_text, "LARGE", 10)
     for name, data in (
         ("small.txt", b"short"), ("picture.txt", b"\x89PNG\r\n\x1a\n" + bytes(200)), ("blank.txt", b" \n" * 90),
         ("page.html", b"<!doctype html><p>Words in a page.</p>" * 9), ("latin.txt", b"caf\xe9 au lait " * 20),

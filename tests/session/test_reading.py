@@ -9,11 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.api import Model, load
 from longmamba_mlx.errors import LongMambaError, StoppedError
-from longmamba_mlx.loader import load_model
-from longmamba_mlx.longmamba import FilterPlan
-from longmamba_mlx.reading import Progress, Reading, read_tokens
+from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.inference.prefill import Progress, Reading, read_tokens
+from longmamba_mlx.models.loading import load_model
+from longmamba_mlx.session.api import Model, load
 
 MODES = ("off", "paper", "curve", "document")
 
@@ -169,7 +169,7 @@ def test_nonsense_is_refused(demo: Model) -> None:
 def test_broken_weights_are_named_not_answered(tmp_path: Path) -> None:
     import mlx.core as mx
 
-    from longmamba_mlx.catalogue import resolve
+    from longmamba_mlx.registry.resolve import resolve
 
     folder = tmp_path / "broken"
     shutil.copytree(resolve("demo"), folder)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.api import Model
 from longmamba_mlx.documents import child
 from longmamba_mlx.errors import (
     CalibrationError,
@@ -18,7 +17,8 @@ from longmamba_mlx.errors import (
     StoppedError,
     UsageError,
 )
-from longmamba_mlx.session import (
+from longmamba_mlx.session.api import Model
+from longmamba_mlx.session.session import (
     Answered,
     Counted,
     Loaded,
@@ -105,7 +105,7 @@ def test_a_full_disk_costs_the_memory_not_the_answer(file: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise DiskError("The disk is full.")
 
-    monkeypatch.setattr("longmamba_mlx.store.StateStore.save", full)
+    monkeypatch.setattr("longmamba_mlx.states.store.StateStore.save", full)
     session = Session()
     events = list(session.open([str(file)]))
     assert any(isinstance(event, Notice) and "disk is full" in event.text for event in events)
@@ -157,7 +157,7 @@ def test_wrong_use_is_told_before_any_work(tmp_path: Path, file: Path) -> None:
 def test_a_calibration_of_another_model_is_refused(file: Path, tmp_path: Path) -> None:
     import shutil
 
-    from longmamba_mlx.catalogue import resolve
+    from longmamba_mlx.registry.resolve import resolve
 
     folder = tmp_path / "model"
     shutil.copytree(resolve("demo"), folder)
@@ -170,7 +170,7 @@ def test_a_calibration_of_another_model_is_refused(file: Path, tmp_path: Path) -
 def test_a_model_without_calibration_is_measured_once(file: Path, tmp_path: Path, private_home: Path) -> None:
     import shutil
 
-    from longmamba_mlx.catalogue import resolve
+    from longmamba_mlx.registry.resolve import resolve
 
     folder = tmp_path / "model"
     shutil.copytree(resolve("demo"), folder)
@@ -192,7 +192,7 @@ def test_save_and_open_one_file(demo: Model, file: Path, tmp_path: Path) -> None
     other.write_text("Something else.", encoding="utf-8")
     with pytest.raises(StateError, match="another document"):
         demo.open(tmp_path / "book.state", other)
-    from longmamba_mlx.api import load
+    from longmamba_mlx.session.api import load
 
     with pytest.raises(StateError):
         load("demo-mamba1").open(tmp_path / "book.state")

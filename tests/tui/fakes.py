@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import StoppedError
-from longmamba_mlx.passages import Passage
-from longmamba_mlx.session import (
+from longmamba_mlx.retrieval.passages import Passage
+from longmamba_mlx.session.session import (
     Answer,
     Answered,
     Counted,
@@ -22,7 +22,7 @@ from longmamba_mlx.session import (
     ReadProgress,
     Side,
 )
-from longmamba_mlx.textmap import Region
+from longmamba_mlx.tokenization.offsets import Region
 
 GATE_SECONDS = 20.0
 BOOK = "\n\n".join(

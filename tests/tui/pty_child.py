@@ -8,8 +8,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from longmamba_mlx.tui import run_chat
-from longmamba_mlx.tui.status_line import StatusLine
-from longmamba_mlx.tui.terminal import reattach_keyboard, why_no_chat
+from longmamba_mlx.tui.terminal.tty import reattach_keyboard, why_no_chat
+from longmamba_mlx.tui.widgets.status_line import StatusLine
 from tests.tui.fakes import FakeSession
 
 PAYLOADS = [

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longmamba_mlx.documents.places import Kind, Place, ordered
-from longmamba_mlx.documents.sanitize import clean, one_line
+from longmamba_mlx.documents.sanitise import clean, one_line
 
 MOST_TEXT = 256 << 20  # characters
 MOST_PLACES = 200_000

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from longmamba_mlx.documents.formats.builder import MOST_PLACES, MOST_TEXT, Parsed, Refused
 from longmamba_mlx.documents.places import KINDS, Place
-from longmamba_mlx.documents.sanitize import clean, one_line
+from longmamba_mlx.documents.sanitise import clean, one_line
 
 _MAGIC = b"longmamba text 1\n"
 _REFUSED = b"longmamba refuses "

@@ -1,0 +1,145 @@
+"""`ask` and `read`: answers on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from longmamba_mlx.cli.interrupts import stopping
+from longmamba_mlx.cli.progress import ReadingBar, follow, summary
+from longmamba_mlx.documents import read_document, sanitise
+from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.registry.resolve import DEFAULT
+from longmamba_mlx.session.session import Answer, Answered, Piece, ReadDone, Session
+from longmamba_mlx.tokenization.prompt_format import PromptForm
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How questions are asked and answers printed."""
+
+    keep: bool = False
+    reread: int = 0
+    as_of: str | None = None
+    json: bool = False
+    stream: bool = True
+
+
+def ask_about(session: Session, files: list[str], questions: list[str], way: Way, *, model: str | None) -> bool:
+    """Read, then answer every question; whether every answer was found in the document.
+
+    Raises StoppedError for Ctrl-C while reading, KeyboardInterrupt for one after that: what there is of the answer is
+    printed before.
+    """
+    with stopping(session) as interrupts:
+        done = follow(session.open(_sources(files)))
+        print(summary(done), file=sys.stderr)
+        _say_which(model)
+        found = True
+        for question in questions:
+            if interrupts.hit:
+                raise KeyboardInterrupt
+            answer = _answer(session, question, way)
+            found = found and answer.found
+            if way.json:
+                print(json_module.dumps(as_json(answer, done, model or DEFAULT), ensure_ascii=False), flush=True)
+            else:
+                print("" if way.stream else answer.text, flush=True)
+                _say_not_found(answer)
+                if answer.doubt:
+                    print(f"Note: {answer.doubt}.", file=sys.stderr)
+        if interrupts.hit:
+            raise KeyboardInterrupt
+    return found
+
+
+def read_only(session: Session, files: list[str], *, model: str | None, json: bool) -> None:
+    """Read and remember; print what was stored. Leaves with the exit code of DiskError when it was not."""
+    with stopping(session):
+        done = follow(session.open(_sources(files)))
+    _say_which(model)
+    if json:
+        print(json_module.dumps(asdict(done), ensure_ascii=False))
+    else:
+        print(summary(done))
+        print(f"Remembered as {done.stored[:12]}." if done.stored else "Not remembered.")
+    if done.stored is None:
+        sys.exit(DiskError.exit_code)
+
+
+def wanted_questions(question: str | None, file: Path | None, documents: list[str]) -> list[str]:
+    """The questions: from the command line, from a file, or one on each line of standard input for "-"."""
+    piped = question == "-"
+    if piped and (not documents or "-" in documents):
+        raise UsageError("Standard input cannot be the document and the questions.", hint="Name the document: --file F")
+    if not piped and (question is None) == (file is None):
+        hint = 'longmamba-mlx ask --file book.txt "Who is Ahab?"'
+        raise UsageError("Give one question, or --questions FILE, or - and pipe them in.", hint=hint)
+    if piped:
+        given: Iterable[str] = sanitise(sys.stdin.buffer.read().decode("utf-8", "replace")).splitlines()
+    else:
+        given = [question or ""] if file is None else read_document(file).text.splitlines()
+    lines = [line.strip() for line in given if line.strip()]
+    if not lines:
+        raise UsageError("The question is empty.", hint="Ask something.")
+    return lines
+
+
+def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
+    """One answer as the object that `--json` prints."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "found": answer.found,
+        "finish_reason": answer.finish_reason,
+        "not_in_text": answer.not_in_text,
+        "passages": [asdict(passage) for passage in answer.passages],
+        "tokens": answer.tokens,
+        "tokens_read": done.tokens,
+        "seconds": round(answer.seconds, 4),
+        "reading_seconds": round(done.seconds, 4),
+        "reopened": done.reopened,
+        "model": model,
+        "filter": done.filter,
+        "state": done.stored,
+    }
+
+
+def _say_which(model: str | None) -> None:
+    """One line where no model was asked for: the built-in one must not be taken for a real one."""
+    if model is None:
+        notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
+        print(notice, file=sys.stderr)
+
+
+def _say_not_found(answer: Answer) -> None:
+    """A line where the answer itself does not say that the document does not tell."""
+    if answer.found or answer.finish_reason == "stopped" or (answer.text and not PromptForm().found(answer.text)):
+        return
+    reason = "no word of the question or this answer is in it" if answer.text else "the model says nothing"
+    print(f"Note: not found in the document: {reason}.", file=sys.stderr)
+
+
+def _answer(session: Session, question: str, way: Way) -> Answer:
+    show = way.stream and not way.json
+    with ReadingBar() as bar:  # as of a place, a stretch is read first
+        for event in session.ask(question, keep=way.keep, reread=way.reread, as_of=way.as_of):
+            if isinstance(event, Piece) and show:
+                bar.close()
+                print(event.text, end="", flush=True)
+            elif isinstance(event, Answered):
+                return event.answer
+            else:
+                bar.show(event)
+    raise RuntimeError("an answer ends with Answered or an error")
+
+
+def _sources(files: list[str]) -> list[str]:
+    if files:
+        return files
+    if sys.stdin.isatty():
+        raise UsageError("There is no document.", hint="Name one with --file, or pipe it in.")
+    return ["-"]

@@ -1,0 +1,128 @@
+"""`demo`: the sample document read with the filter off and on, its questions asked, a table printed."""
+
+from __future__ import annotations
+
+import json as json_module
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from longmamba_mlx.cli.progress import follow, megabytes
+from longmamba_mlx.session.session import Answer, Answered, ReadDone, Session
+
+FILTERS = ("off", "longmamba")
+STRANGER = "Ravensholt"  # nobody of that name in the sample
+_FACT = re.compile(r"The access code of ([^.]+?) is (\d{5})\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One reading and its answers."""
+
+    done: ReadDone
+    answers: tuple[Answer, ...]
+    memory: int
+
+
+def demonstrate(model: str, *, json: bool) -> None:
+    """Read, ask, compare; nothing is downloaded and nothing is remembered."""
+    from longmamba_mlx.builtin import sample_document
+    from longmamba_mlx.documents import read_document
+    from longmamba_mlx.system import peak_bytes
+
+    started = time.monotonic()
+    document = read_document(sample_document())
+    facts = _FACT.findall(document.text)
+    questions = [(f"What is the access code of {name}?", code) for name, code in facts]
+    questions.append((f"What is the access code of {STRANGER}?", None))
+    sides = {}
+    for name in FILTERS:
+        session = Session(model, filter=name, save=False)
+        done = follow(session.open(document))
+        answers = tuple(_ask(session, question) for question, _ in questions)
+        sides[name] = Side(done, answers, peak_bytes())
+    if json:
+        print(json_module.dumps(_as_json(model, questions, sides, started), ensure_ascii=False))
+        return
+    words = len(document.text.split())
+    tokens = sides["off"].done.tokens
+    print(f"{document.title}: {words:,} words, {tokens:,} tokens, read by the built-in model {model!r},")
+    print(f"which was trained on {_trained(model)} tokens at a time.\n")
+    _table(questions, sides)
+    for name, side in sides.items():
+        speed = side.done.tokens / side.done.seconds
+        print(f"filter {name:>9}: {speed:,.0f} tokens/s on this machine, state {megabytes(side.done.state_bytes)}, "
+              f"memory {megabytes(side.memory)}")  # fmt: skip
+    print(_NEXT)
+
+
+_NEXT = """
+The built-in model is a demonstration: it knows one kind of question. With a real model, on a Mac:
+  longmamba-mlx convert --hf-path state-spaces/mamba-1.4b-hf --mlx-path mamba-1.4b-mlx
+  longmamba-mlx chat --model mamba-1.4b-mlx --file book.txt"""
+
+
+def _ask(session: Session, question: str) -> Answer:
+    *_, last = session.ask(question)
+    return cast("Answered", last).answer
+
+
+def _right(answer: Answer, code: str | None) -> bool:
+    return answer.text == code if code is not None else not answer.found
+
+
+def _table(questions: list[tuple[str, str | None]], sides: dict[str, Side]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, highlight=False)
+    for title in ("question", "in the text", *(f"filter {name}" for name in sides)):
+        table.add_column(title)
+    for index, (question, code) in enumerate(questions):
+        cells = []
+        for side in sides.values():
+            answer = side.answers[index]
+            mark = "right" if _right(answer, code) else "wrong"
+            cells.append(f"{answer.text or '(nothing)'}  {mark}")
+        table.add_row(question, code or "(not there)", *cells)
+    codes = [code for _, code in questions]
+    totals = [sum(map(_right, side.answers, codes)) for side in sides.values()]
+    table.add_row("", "", *(f"{total} of {len(codes)} right" for total in totals))
+    Console(width=None if sys.stdout.isatty() else 140).print(table, markup=False)
+    print()
+
+
+def _trained(model: str) -> int:
+    from longmamba_mlx.models.config.parse import parse_config, read_json
+    from longmamba_mlx.registry.resolve import resolve
+
+    return parse_config(read_json(resolve(model) / "config.json")).training_length
+
+
+def _as_json(
+    model: str, questions: list[tuple[str, str | None]], sides: dict[str, Side], started: float
+) -> dict[str, object]:
+    return {
+        "model": model,
+        "tokens": sides["off"].done.tokens,
+        "seconds": round(time.monotonic() - started, 2),
+        "sides": {
+            name: {
+                "tokens_per_second": round(side.done.tokens / side.done.seconds, 1),
+                "state_bytes": side.done.state_bytes,
+                "peak_memory": side.memory,
+                "answers": [
+                    {
+                        "question": question,
+                        "expected": code,
+                        "answer": answer.text,
+                        "right": _right(answer, code),
+                    }
+                    for answer, (question, code) in zip(side.answers, questions, strict=True)
+                ],
+            }
+            for name, side in sides.items()
+        },
+    }

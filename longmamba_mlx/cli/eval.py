@@ -1,0 +1,145 @@
+"""`eval`: what a model remembers of long documents, by filter, as the papers measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longmamba_mlx.cli import options as o
+
+evaluation = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Measure what a model remembers of long documents."
+)
+
+Lengths = Annotated[
+    str,
+    typer.Option("--lengths", help="Lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths."),
+]
+Filters = Annotated[
+    str,
+    typer.Option(
+        "--filter", help="Filters to compare, with commas; `last` reads nothing but the last training length."
+    ),
+]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Questions (ppl: windows) per length and filter.")]
+Depths = Annotated[
+    str, typer.Option("--depths", help="Shares of the document to hide the fact at: 0,0.5,1, or 11 for as many steps.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="For the documents; another seed is another test.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the rows into this PNG.")]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", help="Keep every measured question here (JSONL); the same command goes on from it."),
+]
+Filler = Annotated[
+    list[Path] | None,
+    typer.Option("--filler", help="Texts that documents are made of; the sample document by default."),
+]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.")]
+Tasks = Annotated[str, typer.Option("--tasks", help="Tasks, with commas; all whose files are there by default.")]
+
+
+@evaluation.command()
+def niah(
+    model: o.Model = "demo",
+    lengths: Lengths = "1x,4x,16x",
+    filter: Filters = "off,longmamba",
+    samples: Samples = 40,
+    depths: Depths = "",
+    facts: Annotated[int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.")] = 0,
+    split: Annotated[str, typer.Option("--split", help="Names: test, or dev while choosing anything.")] = "test",
+    filler: Filler = None,
+    absent: Annotated[
+        bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
+    ] = False,
+    seed: Seed = 0,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    log: Log = None,
+) -> None:
+    """Needles in a haystack: facts hidden in a long text, asked for one by one."""
+    from longmamba_mlx.cli.eval_runs import Measurement, measure_niah
+
+    run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
+    measure_niah(run, depths=depths, facts=facts, split=split, filler=filler or [], absent=absent)
+
+
+@evaluation.command()
+def passkey(
+    model: o.Model = "demo",
+    lengths: Lengths = "1x,4x,16x",
+    filter: Filters = "off,longmamba",
+    samples: Samples = 20,
+    depths: Depths = "",
+    seed: Seed = 0,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    log: Log = None,
+) -> None:
+    """A number hidden in repeated sentences, in the published wording."""
+    from longmamba_mlx.cli.eval_runs import Measurement, measure_passkey
+
+    measure_passkey(Measurement(model, filter, lengths, samples, seed, json, plot, log), depths=depths)
+
+
+@evaluation.command()
+def ppl(
+    text: Annotated[
+        list[Path], typer.Option("--text", help="Folder of texts, or a text; may be repeated. PG-19's test books fit.")
+    ],
+    model: o.Model = "demo",
+    lengths: Lengths = "1x,4x,16x",
+    filter: Filters = "off,longmamba",
+    samples: Samples = 40,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    log: Log = None,
+) -> None:
+    """Perplexity of windows of books: their last 100 tokens, and the whole window."""
+    from longmamba_mlx.cli.eval_runs import Measurement, measure_perplexity
+
+    measure_perplexity(Measurement(model, filter, lengths, samples, 0, json, plot, log), texts=text)
+
+
+@evaluation.command()
+def ruler(
+    model: o.Model = "demo",
+    lengths: Lengths = "4096,8192,16384",
+    filter: Filters = "off,longmamba",
+    samples: Samples = 20,
+    tasks: Tasks = "",
+    filler: Filler = None,
+    data: Data = None,
+    seed: Seed = 0,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    log: Log = None,
+) -> None:
+    """RULER: eleven synthetic tasks, and question answering where --data holds squad.json and hotpotqa.json."""
+    from longmamba_mlx.cli.eval_runs import Measurement, measure_ruler
+
+    run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
+    measure_ruler(run, tasks=tasks, filler=filler or [], data=data)
+
+
+@evaluation.command()
+def longbench(
+    model: o.Model = "demo",
+    filter: Filters = "off,longmamba",
+    samples: Annotated[int | None, typer.Option("--samples", min=1, help="At most so many documents a task.")] = None,
+    tasks: Tasks = "",
+    data: Data = None,
+    extended: Annotated[bool, typer.Option("--e", help="LongBench-E, by length groups.")] = False,
+    offline: o.Offline = False,
+    json: JsonFile = None,
+    plot: PlotFile = None,
+    log: Log = None,
+) -> None:
+    """LongBench or LongBench-E, from its published files in --data or from the Hub."""
+    from longmamba_mlx.cli.eval_runs import Measurement, measure_longbench
+
+    run = Measurement(model, filter, "", samples or 0, 0, json, plot, log)
+    measure_longbench(run, tasks=tasks, data=data, extended=extended, offline=offline)

@@ -1,0 +1,236 @@
+"""Bodies of `eval`: rows as they become known, all of them as JSON and as a figure at the end.
+
+Every measured question is kept at once: the same command goes on where it was interrupted, and a second filter, another
+length or more samples are only added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_module
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from longmamba_mlx.cli.eval_table import Bar, Table
+from longmamba_mlx.errors import DiskError, DocumentError, UsageError
+
+if TYPE_CHECKING:
+    from longmamba_mlx.evaluation.needles import Filler
+    from longmamba_mlx.evaluation.report import Row
+    from longmamba_mlx.evaluation.samples import Sample
+    from longmamba_mlx.evaluation.tasks import Reader, Slot
+    from longmamba_mlx.session.api import Model
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What all of them share: the options of the command line."""
+
+    model: str
+    filter: str
+    lengths: str
+    samples: int
+    seed: int
+    json: Path | None
+    plot: Path | None
+    log: Path | None
+
+    @cached_property
+    def loaded(self) -> Model:
+        from longmamba_mlx.session.api import load
+
+        return load(self.model, filter="off")
+
+    @property
+    def tokens(self) -> list[int]:
+        """The lengths asked for."""
+        from longmamba_mlx.evaluation.niah import parse_lengths
+
+        return parse_lengths(self.lengths, self.loaded.training_length)
+
+    def count(self, text: str) -> int:
+        """A text's length in tokens."""
+        return len(self.loaded.tokenizer.encode(text))
+
+    def run(
+        self,
+        task: str,
+        slots: Sequence[Slot[Content]],
+        facts: Mapping[str, object],
+        take: Callable[[Reader, Slot[Content], Content], list[Sample]],
+        *,
+        text: str,
+        likelihood: bool = False,
+    ) -> None:
+        """Measure all slots, print each row when it is known, and write what was asked for.
+
+        `facts` decide documents, questions and scores; `text` is what a model is measured on that never was.
+        """
+        from longmamba_mlx.evaluation import plots, report
+        from longmamba_mlx.evaluation.samples import SampleLog
+        from longmamba_mlx.evaluation.tasks import measure, readers_for
+
+        if self.plot is not None:
+            plots.require_matplotlib()
+        readers = readers_for(self.loaded, self.filter.split(","), text)
+        table = Table(self.loaded.training_length, likelihood)
+        with Bar(len(slots) * len(readers)) as bar:
+            samples: list[Sample] = []
+            for sample in measure(slots, readers, SampleLog(self._log(task)), facts, take, on_document=bar.show):
+                if samples and sample.cell != samples[-1].cell:
+                    table.print(samples[-1].cell, samples, bar)
+                samples.append(sample)
+            if samples:
+                table.print(samples[-1].cell, samples, bar)
+        rows = report.rows(samples, likelihood=likelihood)
+        if self.json is not None:
+            _write(self.json, json_module.dumps(self._report(task, facts, readers, rows), indent=1) + "\n")
+        if self.plot is not None:
+            plots.draw(rows, self.plot, title=f"{self.model}: {task}", training_length=self.loaded.training_length)
+
+    def _log(self, task: str) -> Path:
+        from longmamba_mlx.paths import evaluation_folder, private_folder
+
+        if self.log is not None:
+            return self.log
+        if self.json is not None:
+            return self.json.with_suffix(".samples.jsonl")
+        return private_folder(evaluation_folder()) / f"{task}.jsonl"
+
+    def _report(
+        self, task: str, facts: Mapping[str, object], readers: Sequence[Reader], rows: Sequence[Row]
+    ) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "task": task,
+            "training_length": self.loaded.training_length,
+            "filters": {reader.name: reader.model.settings.canonical() for reader in readers},
+            **{key: value for key, value in facts.items() if key != "task"},
+            "rows": [_plain(asdict(row)) for row in rows],
+        }
+
+
+def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, filler: list[Path], absent: bool) -> None:
+    """Needles, anywhere or on a grid of depths."""
+    from longmamba_mlx.evaluation.niah import niah_slots, parse_depths
+    from longmamba_mlx.evaluation.tasks import take_exam
+
+    if split not in ("dev", "test", "train"):
+        raise UsageError(f"unknown split {split!r}", hint="One of: dev, test, train.")
+    places = parse_depths(depths)
+    facts = facts or (1 if places else 4)
+    texts, names = _texts(filler)
+    slots = niah_slots(
+        _filler(run, texts), run.tokens, samples=run.samples, facts=facts, depths=places, split=split, absent=absent,
+        seed=run.seed,
+    )  # fmt: skip
+    task = "niah-absent" if absent else "niah"
+    known = {"task": task, "facts": facts, "split": split, "seed": run.seed, "filler": names, "digest": _digest(texts)}
+    run.run(task, list(slots), known, take_exam, text="\n".join(texts))
+
+
+def measure_passkey(run: Measurement, *, depths: str) -> None:
+    """The pass key, anywhere or on a grid of depths."""
+    from longmamba_mlx.evaluation.niah import parse_depths, passkey_slots
+    from longmamba_mlx.evaluation.tasks import take_exam
+
+    slots = passkey_slots(run.count, run.tokens, samples=run.samples, depths=parse_depths(depths), seed=run.seed)
+    run.run("passkey", list(slots), {"task": "passkey", "seed": run.seed}, take_exam, text=_texts([])[0][0])
+
+
+def measure_perplexity(run: Measurement, *, texts: list[Path]) -> None:
+    """Windows of books."""
+    from longmamba_mlx.evaluation.perplexity import perplexity_slots, take_window
+
+    paths = _files(texts)
+    read, names = _texts(paths)
+    books = {name: run.loaded.tokenizer.encode(text) for name, text in zip(names, read, strict=True)}
+    slots, short = perplexity_slots(books, run.tokens, samples=run.samples)
+    if short:
+        print(f"Note: {len(short)} of {len(books)} texts are too short for the longest window.", file=sys.stderr)
+    known = {"task": "ppl", "texts": [name for name in names if name not in short], "digest": _digest(read),
+             "windows": run.samples, "longest": max(run.tokens)}  # fmt: skip
+    run.run("ppl", slots, known, take_window, text=max(read, key=len), likelihood=True)
+
+
+def measure_ruler(run: Measurement, *, tasks: str, filler: list[Path], data: Path | None) -> None:
+    """RULER's tasks."""
+    from longmamba_mlx.evaluation.ruler import QA_FILES, materials_from, ruler_slots, tasks_for
+    from longmamba_mlx.evaluation.tasks import take_exam
+
+    chosen = tasks_for(_words(tasks), data)
+    left_out = [f"{name} ({file})" for name, file in QA_FILES.items() if name not in chosen and not tasks]
+    if left_out:
+        print(f"Note: without its file in --data: {', '.join(left_out)}.", file=sys.stderr)
+    texts, names = _texts(filler)
+    materials = materials_from(texts, data, chosen)
+    slots = ruler_slots(materials, run.count, run.tokens, chosen, samples=run.samples, seed=run.seed)
+    known = {"task": "ruler", "seed": run.seed, "filler": names, "digest": _digest(texts)}
+    run.run("ruler", list(slots), known, take_exam, text="\n".join(texts))
+
+
+def measure_longbench(run: Measurement, *, tasks: str, data: Path | None, extended: bool, offline: bool) -> None:
+    """LongBench's tasks."""
+    from longmamba_mlx.evaluation.longbench import data_folder, longbench_slots
+    from longmamba_mlx.evaluation.tasks import take_exam
+    from longmamba_mlx.paths import evaluation_folder
+
+    folder = data_folder(data, evaluation_folder() / "LongBench", offline=offline)
+    slots = list(longbench_slots(folder, _words(tasks), extended=extended, samples=run.samples or None))
+    task = "longbench-e" if extended else "longbench"
+    run.run(task, slots, {"task": task}, take_exam, text=slots[0].make().document)
+
+
+def _plain(value: Any) -> Any:
+    """NaN has no place in JSON."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _texts(paths: list[Path]) -> tuple[list[str], list[str]]:
+    """Texts and their names; the sample document where there are no paths."""
+    from longmamba_mlx.builtin import sample_document
+    from longmamba_mlx.documents import read_document
+
+    names = [path.name for path in paths] or ["built-in sample"]
+    return [read_document(path).text for path in paths or [sample_document()]], names
+
+
+def _files(paths: list[Path]) -> list[Path]:
+    """The texts themselves and those in folders. Raises DocumentError where there is none."""
+    found = [file for path in paths for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]
+    if not found:
+        raise DocumentError("There are no .txt files.", hint="PG-19's test books, one .txt each: --text FOLDER")
+    return found
+
+
+def _filler(run: Measurement, texts: list[str]) -> Filler:
+    from longmamba_mlx.evaluation.needles import Filler
+
+    return Filler(texts, run.count)
+
+
+def _digest(texts: list[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, text: str) -> None:
+    from longmamba_mlx.storage.safeio import write_atomic
+
+    try:
+        write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    except DiskError:
+        sys.stdout.write(text)
+        raise

@@ -1,0 +1,68 @@
+"""Getting a model that a command names: shown with its size and agreed to before anything is downloaded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from longmamba_mlx.errors import ModelError
+
+
+def chosen(model: str | None, *, offline: bool) -> str | None:
+    """The model asked for, else the one that `use` made the default, else None for the built-in one.
+
+    One from the Hub that is not here yet is fetched first. Raises what `fetch` does.
+    """
+    from longmamba_mlx.registry import resolve
+
+    name = model or resolve.user_default()
+    if name is None or resolve.is_here(name):
+        return name
+    if resolve.is_hub_id(name):
+        fetch(name, resolve.installed_folder(name), offline=offline)
+    elif model is None:
+        raise ModelError(f"the default model {name} is gone", hint="choose another one: longmamba-mlx use MODEL")
+    return name
+
+
+def fetch(
+    model: str,
+    target: Path,
+    *,
+    yes: bool = False,
+    offline: bool = False,
+    revision: str | None = None,
+    dtype: str | None = None,
+    tokenizer: str | None = None,
+    quantize: bool = False,
+    q_bits: int | None = None,
+    q_group_size: int | None = None,
+    q_mode: str = "affine",
+) -> None:
+    """Download and convert; a person at a terminal is asked first (unless `yes`). Raises ModelError, DiskError."""
+    from longmamba_mlx.cli.conversion_progress import TerminalReport
+    from longmamba_mlx.conversion import convert
+    from longmamba_mlx.conversion.hub import is_offline
+
+    commit = revision if is_offline(offline) else _agreed(model, revision, yes=yes, quantize=quantize)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TerminalReport() as report:
+        convert(model, target, dtype, revision=commit, offline=offline, tokenizer=tokenizer, quantize=quantize,
+                q_bits=q_bits, q_group_size=q_group_size, q_mode=q_mode, report=report)  # fmt: skip
+
+
+def _agreed(model: str, revision: str | None, *, yes: bool, quantize: bool) -> str:
+    """The commit to download, once a person at a terminal has seen the size and agreed."""
+    from longmamba_mlx.conversion.hub import plan_download
+    from longmamba_mlx.conversion.report import gigabytes
+    from longmamba_mlx.registry.known_models import usable_bytes
+
+    plan = plan_download(model, revision=revision)
+    if plan.size > usable_bytes() and not quantize:
+        advice = f"Get it in 4 bit: longmamba-mlx use {model} -q"
+        print(f"Note: {gigabytes(plan.size)} is more than this machine's memory holds well. {advice}", file=sys.stderr)
+    if sys.stdin.isatty() and sys.stderr.isatty() and not yes:
+        import typer
+
+        typer.confirm(f"Download {gigabytes(plan.size)} ({len(plan.files)} files of {model})?", abort=True, err=True)
+    return plan.revision

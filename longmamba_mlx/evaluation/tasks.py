@@ -1,0 +1,204 @@
+"""Documents with questions, taken with several filters; every filter is asked the same.
+
+A `Slot` is a place in the plan of measurements; its document is made only when some filter still lacks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.documents import Document
+from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
+from longmamba_mlx.inference.decode import generate
+from longmamba_mlx.session.api import Model, ReadDocument, calibrate
+from longmamba_mlx.tokenization.prompt_format import PromptForm
+
+LAST = "last"  # the baseline: only the last training length of tokens is read, nothing is filtered
+
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked after the document: `text` in the model's own form for questions, or, where it is not `formed`, as
+    it stands, with the beginning of the answer that is given (`begun`). `answers` are all right ones; the likelihood is
+    that of the first."""
+
+    text: str
+    answers: tuple[str, ...]
+    formed: bool = False
+    begun: str = ""
+
+    def prompt(self, form: PromptForm) -> str:
+        """The text that follows the document. A chat model's turn is closed before the answer begins."""
+        if self.formed:
+            return form.ask(self.text)
+        closing = form.question.partition("{question}")[2] if form.opening else ""
+        return f"{self.text}{closing}{self.begun}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """A document, its questions, and how an answer is scored (0 to 1). `absent`: right is an answer that says that the
+    document does not tell."""
+
+    document: str
+    questions: tuple[Question, ...]
+    score: Callable[[str, Sequence[str]], float]
+    max_tokens: int = 64
+    likelihood: bool = True
+    absent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slot(Generic[Content]):
+    """One document to be measured: its cell, its number in it, how many questions it has, and how to make it."""
+
+    cell: Cell
+    document: int
+    questions: int
+    make: Callable[[], Content]
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A model with one of the compared filters; `last`: it sees the last training length only."""
+
+    name: str
+    model: Model
+    last: bool = False
+
+    def read(self, text: str) -> ReadDocument:
+        """The document as this reader remembers it."""
+        if self.last:
+            ids = self.model.tokenizer.encode(text)[-self.model.training_length :]
+            text = self.model.tokenizer.decode(ids)
+        book = self.model.read(Document("document", text))
+        book.source = None  # nobody looks at related passages here, and finding them takes time
+        return book
+
+    def run(self, facts: Mapping[str, object]) -> str:
+        """The digest of everything that decides this reader's results in a measurement described by `facts`."""
+        model, calibration = self.model, self.model.calibration
+        return run_digest(
+            weights=model.loaded.fingerprint,
+            quantisation=model.loaded.quantisation,
+            tokenizer=model.tokenizer.identity,
+            filter=LAST if self.last else model.settings.canonical(),
+            calibration="" if calibration is None or model.filter == "off" else calibration.text_digest,
+            **facts,
+        )
+
+
+def readers_for(model: Model, filters: Sequence[str], text: str) -> list[Reader]:
+    """One reader per filter name, `last` among them. A model that was never calibrated is measured on `text`, once.
+
+    Raises UsageError for an unknown name.
+    """
+    names = list(dict.fromkeys(name.strip() for name in filters))
+    readers = [Reader(name, model.with_filter("off" if name == LAST else name), name == LAST) for name in names]
+    waiting = [reader for reader in readers if reader.model.filter != "off" and reader.model.calibration is None]
+    if waiting:
+        calibration = calibrate(waiting[0].model, text, save=False)
+        for reader in waiting:
+            reader.model.calibration = calibration
+    return readers
+
+
+def measure(
+    slots: Iterable[Slot[Content]],
+    readers: Sequence[Reader],
+    log: SampleLog,
+    facts: Mapping[str, object],
+    take: Callable[[Reader, Slot[Content], Content], list[Sample]],
+    *,
+    on_document: Callable[[Slot[Content], Reader], object] | None = None,
+) -> Iterator[Sample]:
+    """Every slot with every reader, document by document; what the log knows is not measured again, nor what a reader
+    of another name does alike (`longmamba` and the mode it names).
+
+    `facts`: the options that decide documents, questions and scores. `take` measures one document with one reader.
+    `on_document` is told before each reading.
+    """
+    runs = {reader.name: reader.run(facts) for reader in readers}
+    for slot in slots:
+        content: Content | None = None
+        taken: dict[str, list[Sample]] = {}
+        for reader in readers:
+            samples = log.known(runs[reader.name], slot.cell, reader.name, slot.document, slot.questions)
+            if samples is None and runs[reader.name] in taken:
+                samples = [replace(sample, filter=reader.name) for sample in taken[runs[reader.name]]]
+            elif samples is None:
+                if on_document is not None:
+                    on_document(slot, reader)
+                content = slot.make() if content is None else content
+                samples = take(reader, slot, content)
+                log.add(runs[reader.name], samples)
+            taken[runs[reader.name]] = samples
+            yield from samples
+
+
+def take_exam(reader: Reader, slot: Slot[Exam], exam: Exam) -> list[Sample]:
+    """Read the document once and ask every question from that state."""
+    book = reader.read(exam.document)
+    samples = []
+    for number, question in enumerate(exam.questions):
+        if question.formed:
+            reply = book.ask(question.text, max_tokens=exam.max_tokens)
+            answer, found = reply.text, reply.found
+        else:
+            answer, found = continuation(book, question.prompt(book.model.form), exam.max_tokens), True
+        right = question.answers[0] if exam.likelihood and question.answers else None
+        samples.append(
+            Sample(
+                cell=slot.cell,
+                filter=reader.name,
+                document=slot.document,
+                question=number,
+                score=float(not found) if exam.absent else exam.score(answer, question.answers),
+                nll=None if right is None else answer_nll(book, question, right),
+                answer=answer,
+                expected=question.answers,
+                tokens=book.tokens,
+                found=found,
+            )
+        )
+    return samples
+
+
+def continuation(book: ReadDocument, prompt: str, max_tokens: int) -> str:
+    """What the model writes after the document and `prompt`, greedily, up to an end-of-text token."""
+    model = book.model
+    ids = generate(
+        model.loaded.model,
+        book.state,
+        model.tokenizer.encode(prompt),
+        max_tokens=max_tokens,
+        stop_ids=model.stop_ids,
+    )
+    return model.tokenizer.decode(list(ids))
+
+
+def answer_nll(book: ReadDocument, question: Question, answer: str) -> float:
+    """Mean negative log-likelihood of the tokens of `answer` (a space before it) after the question, in nats."""
+    prompt = question.prompt(book.model.form)
+    if not question.formed:
+        prompt = prompt.rstrip(" ")
+    tokens = book.model.tokenizer.encode
+    return continuation_nll(book, tokens(prompt), tokens(f" {answer}"))
+
+
+def continuation_nll(book: ReadDocument, prompt: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> float:
+    """Mean negative log-likelihood of ids `wanted` after the document and ids `prompt`, in nats."""
+    model = book.model.loaded.model
+    hidden, _ = model(mx.array(np.concatenate([prompt, wanted[:-1]])[None]), book.state)
+    logits = model.head(hidden[:, len(prompt) - 1 :])[0]
+    chosen = mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=1)[:, 0]
+    return float(np.array((mx.logsumexp(logits, axis=1) - chosen).mean()))

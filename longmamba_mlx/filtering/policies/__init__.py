@@ -1,0 +1,1 @@
+"""Filter policies: how thresholds are chosen for a document length."""

@@ -1,0 +1,1 @@
+"""Prefill and decode: token ids and states, never text."""

@@ -1,0 +1,32 @@
+"""The memory map's numbers: of the units that the filter may close, the share that kept each token."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.tokenization.offsets import ALL_KEPT
+
+MOST_TOKENS = 16 << 20  # a longer document gets no map: its bytes would be larger than any state
+
+
+class KeptSum:
+    """Kept counts of `length` tokens, added up over layers."""
+
+    def __init__(self, length: int) -> None:
+        self._counts = np.zeros(length, np.int64)
+        self._units = 0
+
+    def add(self, counts: NDArray[np.int32], thresholds: NDArray[np.float32], at: int = 0) -> None:
+        """One layer's counts (l,) for the tokens from `at` on, with its thresholds (units,).
+
+        Units with threshold -inf keep everything: they are counted by the scan, but not here.
+        """
+        always = int((thresholds == -np.inf).sum())
+        self._counts[at : at + len(counts)] += counts - always
+        if at == 0:
+            self._units += len(thresholds) - always
+
+    def share(self) -> NDArray[np.uint8]:
+        """(length,): 0 where no unit kept the token, ALL_KEPT where all did and only there."""
+        return np.asarray(self._counts * ALL_KEPT // max(self._units, 1), np.uint8)

@@ -1,0 +1,122 @@
+"""Reading layer by layer: all chunks of a layer, then the next, for filters that look at the whole document first.
+
+The `document` mode needs a layer's step sizes for its thresholds; `decimamba` needs them to choose which tokens the
+layer drops. Holds the document's activations: tokens * d_model * 4 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.filtering.policies.decimamba import decimate
+from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
+from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.models.state import LayerState, ModelState
+from longmamba_mlx.tokenization.offsets import ALL_KEPT
+
+Step = TypeVar("Step", covariant=True)
+Thresholds = NDArray[np.float32] | None
+
+
+class Clock(Protocol[Step]):
+    """Is told of every piece of work; what it answers is handed on."""
+
+    def advance(self, tokens: int) -> Step: ...
+
+
+@dataclass(frozen=True, eq=False)
+class LayerByLayer:
+    """What is left after the last layer: chunks (1, l, d_model), the state, every layer's thresholds, and per token the
+    share of filterable units that kept it (ALL_KEPT: all), None where nothing was filtered."""
+
+    hidden: list[mx.array]
+    state: ModelState
+    thresholds: list[Thresholds]
+    kept: NDArray[np.uint8] | None
+
+
+def passes(model: LanguageModel, plan: FilterPlan) -> int:
+    """How often every token is looked at, layers counted one by one."""
+    return sum(1 + (plan.waits(index) or plan.drops(index)) for index in range(model.config.n_layer))
+
+
+def read_by_layer(
+    model: LanguageModel, hidden: list[mx.array], tokens: int, plan: FilterPlan, chunk: int, clock: Clock[Step]
+) -> Generator[Step, None, LayerByLayer]:
+    """Run embedded chunks (1, l, d_model) of a document of `tokens` tokens through all layers with `plan`."""
+    initial, after, fixed = model.initial_state(), [], []
+    total, left = KeptSum(tokens), np.arange(tokens)
+    for index in range(model.config.n_layer):
+        state, raw = initial.layers[index], None
+        if plan.waits(index) or plan.drops(index):
+            raw = yield from _raw_steps(model, index, hidden, state, clock)
+        fixed.append(plan.resolve(index, raw) if raw is not None else plan.thresholds(index))
+        positions = None if raw is None else plan.kept_positions(index, raw)
+        if positions is None:
+            state = yield from _filtered(model, index, hidden, state, fixed[-1], plan, total, clock)
+        else:
+            hidden, state = yield from decimate(model, index, hidden, state, positions, chunk, clock.advance)
+            left = left[positions]
+        if len(left) < tokens:
+            yield clock.advance(tokens - len(left))  # what was dropped is done with
+        after.append(state)
+    return LayerByLayer(
+        hidden, ModelState(layers=tuple(after), tokens=tokens), fixed, _share(total, fixed, left, tokens)
+    )
+
+
+def _raw_steps(
+    model: LanguageModel, index: int, hidden: list[mx.array], state: LayerState, clock: Clock[Step]
+) -> Generator[Step, None, NDArray[np.float32]]:
+    """The raw step sizes of a whole document in one layer, (S, units) float32."""
+    pieces = []
+    for piece in hidden:
+        raw, state = model.raw_step(index, piece, state)
+        pieces.append(np.array(raw, np.float32)[0])
+        yield clock.advance(piece.shape[1])
+    return np.concatenate(pieces)
+
+
+def _filtered(
+    model: LanguageModel,
+    index: int,
+    hidden: list[mx.array],
+    state: LayerState,
+    threshold: Thresholds,
+    plan: FilterPlan,
+    total: KeptSum,
+    clock: Clock[Step],
+) -> Generator[Step, None, LayerState]:
+    """One layer over all chunks: those of `hidden` are replaced, the state after them is returned."""
+    limit, at = None if threshold is None else mx.array(threshold), 0
+    for number, piece in enumerate(hidden):
+        if threshold is not None and plan.filters(at):
+            hidden[number], state, counts = model.layer(index, piece, state, limit, return_kept=True)
+            mx.eval(hidden[number], *state.buffers(), counts)
+            total.add(np.array(counts)[0], threshold, at)
+        else:
+            hidden[number], state = model.layer(index, piece, state)
+            mx.eval(hidden[number], *state.buffers())
+            if threshold is not None:
+                total.add(np.full(piece.shape[1], threshold.size, np.int32), threshold, at)
+        at += piece.shape[1]
+        yield clock.advance(piece.shape[1])
+    return state
+
+
+def _share(total: KeptSum, fixed: list[Thresholds], left: NDArray[np.intp], tokens: int) -> NDArray[np.uint8] | None:
+    """The share of filterable units that kept each token; of a decimated document, which tokens are left."""
+    if tokens > MOST_TOKENS:
+        return None
+    if len(left) < tokens:
+        share = np.zeros(tokens, np.uint8)
+        share[left] = ALL_KEPT
+        return share
+    return total.share() if any(values is not None for values in fixed) else None

@@ -1,0 +1,133 @@
+"""Mamba-2 (arXiv 2405.21060), with any number of B/C groups."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from longmamba_mlx import ops
+from longmamba_mlx.models.base import Block, LanguageModel, Layer
+from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
+from longmamba_mlx.models.state import LayerState, there
+
+
+class GatedNorm(nn.Module):
+    """Parameters of the gated RMS norm: weight (d_inner,)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = mx.ones((width,))
+
+
+class Mamba2Mixer(ScanMixer):
+    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One step size for each head.
+
+    `gated_norm`: whether the scan's output is normed at all, not only gated; `out_bias`: of out_proj, where it is not
+    the config's `use_bias`; `multipliers`: what z, x, B, C and dt are multiplied with after in_proj (Falcon-H1).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        gated_norm: bool = True,
+        out_bias: bool | None = None,
+        multipliers: tuple[float, float, float, float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width = config.d_inner + config.conv_dim + config.n_heads
+        self.in_proj = nn.Linear(config.d_model, width, bias=config.use_bias)
+        self.conv1d = DepthwiseConv(config.conv_dim, config.d_conv, config.use_conv_bias)
+        self.A_log = mx.log(mx.arange(1, config.n_heads + 1, dtype=mx.float32))
+        self.D = mx.ones((config.n_heads,))
+        self.dt_bias = mx.zeros((config.n_heads,))
+        if gated_norm:
+            self.norm = GatedNorm(config.d_inner)
+        out_bias = config.use_bias if out_bias is None else out_bias
+        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=out_bias)
+        self._scales = None if multipliers is None else spread(config, multipliers)
+
+    @property
+    def is_plain(self) -> bool:
+        return "norm" in self and self._scales is None
+
+    def state_shape(self) -> tuple[int, ...]:
+        return (self.config.n_heads, self.config.headdim, self.config.d_state)
+
+    def mix(
+        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, LayerState, mx.array | None]:
+        config = self.config
+        z, x_b_c, dt = self._split(x)
+        weight, bias = self.conv1d.parts()
+        x_b_c, window = ops.causal_conv1d(x_b_c, weight, bias, state.conv)
+        group_width = config.n_groups * config.d_state
+        u, b_in, c_out = mx.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
+        lead = x.shape[:2]
+        result = ops.ssd_scan(
+            u.reshape(*lead, config.n_heads, config.headdim),
+            dt,
+            self.rate(),
+            b_in.reshape(*lead, config.n_groups, config.d_state),
+            c_out.reshape(*lead, config.n_groups, config.d_state),
+            D=self.D,
+            z=None if "norm" in self else z.reshape(*lead, config.n_heads, config.headdim),
+            dt_bias=self.dt_bias,
+            threshold=threshold,
+            initial_state=state.ssm,
+            time_step_limit=config.time_step_limit,
+            return_kept=return_kept,
+        )
+        y, ssm = result[:2]
+        y = y.reshape(*lead, config.d_inner)
+        y = self._normed(y, z) if "norm" in self else y
+        return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
+
+    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        _, x_b_c, dt = self._split(x)
+        before = self.config.d_conv - 1
+        # The step size does not pass through the convolution: only its window moves on.
+        window = there(state.conv)
+        inputs = mx.concatenate([window, x_b_c[:, -before:].astype(window.dtype)], axis=1)
+        window = mx.take(inputs, mx.arange(inputs.shape[1] - before, inputs.shape[1]), axis=1)
+        raw = dt.astype(mx.float32) + self.dt_bias.astype(mx.float32)
+        return raw, LayerState(conv=window, ssm=state.ssm)
+
+    def _normed(self, y: mx.array, z: mx.array) -> mx.array:
+        """The scan's output (b, l, d_inner), gated by z and normed. Without a norm the scan itself gates."""
+        config = self.config
+        return ops.gated_rms_norm(
+            y,
+            z,
+            self.norm.weight,
+            groups=config.n_groups,
+            eps=config.norm_eps if config.mixer_rms_eps is None else config.mixer_rms_eps,
+            norm_before_gate=config.norm_before_gate,
+        )
+
+    def _split(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """The gate z (b, l, d_inner), x, B and C before the convolution, and dt (b, l, h)."""
+        config = self.config
+        projected = self.in_proj(x)
+        kind = projected.dtype
+        if self._scales is not None:
+            projected = projected.astype(mx.float32) * self._scales  # and dt stays float32: the filter compares it
+        z, x_b_c, dt = mx.split(projected, [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
+        return z.astype(kind), x_b_c.astype(kind), dt
+
+
+def spread(config: ModelConfig, multipliers: tuple[float, ...]) -> mx.array:
+    """One multiplier for each output of in_proj: those of z, x, B, C and dt, in this order."""
+    group_width = config.n_groups * config.d_state
+    widths = (config.d_inner, config.d_inner, group_width, group_width, config.n_heads)
+    return mx.concatenate([mx.full((width,), value) for width, value in zip(widths, multipliers, strict=True)])
+
+
+class Mamba2(LanguageModel):
+    """Mamba-2 language model (`mamba2`, Codestral-Mamba included)."""
+
+    @classmethod
+    def make_layer(cls, config: ModelConfig, index: int) -> Layer:
+        return Block(config, Mamba2Mixer(config))

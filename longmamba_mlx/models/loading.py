@@ -1,0 +1,133 @@
+"""A converted model folder -> a model ready to read."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from longmamba_mlx import ops
+from longmamba_mlx.errors import ModelError
+from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.models.quantisation import parse_quantisation, unpack_layers
+from longmamba_mlx.models.weight_files import check_weights, read_weights, weight_files
+from longmamba_mlx.storage.json_config import Reader
+from longmamba_mlx.storage.safeio import sha256_file
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with everything that says which one it is.
+
+    `fingerprint` is the sha256 (hex) over the weight files and the checked config; `quantisation` is "none"
+    or e.g. "q4-g64"; `settings` is the "longmamba" block of config.json; `name` is the folder's.
+    """
+
+    model: LanguageModel
+    config: ModelConfig
+    folder: Path
+    fingerprint: str
+    quantisation: str
+    settings: dict[str, object]
+    name: str
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights hold."""
+        return sum(array.size for array in dict(tree_flatten(self.model.parameters())).values())
+
+
+def load_model(folder: str | Path, *, attention_window: int | None = None) -> LoadedModel:
+    """Load the model in `folder` (config.json and *.safetensors), with every tensor in memory.
+
+    With `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four.
+    Raises ModelError (ConfigError for config.json), with a hint, when something is missing, broken or
+    unknown.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
+    raw = read_json(folder / "config.json")
+    config = parse_config(raw)
+    files = weight_files(folder)
+    stored = read_weights(files)
+    family = FAMILIES[config.model_type]
+    config = family.fitted(config, stored)
+    if config.hybrid is not None:
+        config = dataclasses.replace(config, hybrid=config.hybrid.within(attention_window))
+    model = family(config)
+    weights = model.sanitise(stored)
+    quantisation = _quantise(model, raw, weights)
+    check_weights(dict(tree_flatten(model.parameters())), weights)
+    model.load_weights(list(weights.items()))
+    make_ready(model)
+    return LoadedModel(
+        model=model,
+        config=config,
+        folder=folder,
+        fingerprint=_fingerprint(files, config),
+        quantisation=quantisation,
+        settings=_settings(raw),
+        name=folder.resolve().name,
+    )
+
+
+def _quantise(model: LanguageModel, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> str:
+    """Give quantised layers to the modules whose weights are quantised, as mlx-lm's config describes them."""
+    quantisation = parse_quantisation(raw)
+    if quantisation is None:
+        return "none"
+    quantisation.apply(model, weights)
+    return quantisation.name
+
+
+def make_ready(model: LanguageModel) -> None:
+    """Bring a model whose parameters are set into the form that runs fastest on this machine."""
+    model.eval()
+    if ops.numpy_backed():
+        from longmamba_mlx.models.numpy_layers import use_numpy_layers
+
+        unpack_layers(model)
+        use_numpy_layers(model)
+    else:
+        _widen(model)
+    mx.eval(model.parameters())
+
+
+def _widen(model: LanguageModel) -> None:
+    """Keep in float32 what is used in it: the norms of the residual stream, and what makes step sizes out of x_proj.
+
+    Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.RMSNorm) or (type(module) is nn.Linear and name.endswith("dt_proj")):
+            module.update({key: array.astype(mx.float32) for key, array in module.parameters().items()})
+
+
+def _fingerprint(files: list[Path], config: ModelConfig) -> str:
+    facts = dataclasses.asdict(config)
+    if config.hybrid is None:
+        del facts["hybrid"]  # the fingerprints of pure Mamba models are older than this key
+    elif config.hybrid.attention is not None:
+        del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for path in files:
+        try:
+            digest.update(bytes.fromhex(sha256_file(path)))
+        except OSError as error:
+            raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _settings(raw: Mapping[str, object]) -> dict[str, object]:
+    return dict(Reader(raw).table("longmamba").raw)

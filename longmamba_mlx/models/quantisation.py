@@ -1,0 +1,149 @@
+"""Which layers of a model are quantised and how, in mlx-lm's config.json format.
+
+"quantization": {"group_size": 64, "bits": 4, "mode": "affine",
+                 "backbone.layers.0.mixer.x_proj": {"group_size": 64, "bits": 8},
+                 "backbone.layers.0.mixer.dt_proj": false}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+
+from longmamba_mlx.errors import ModelError
+from longmamba_mlx.storage.json_config import Reader, shown
+from longmamba_mlx.system import total_bytes
+
+BITS = (2, 3, 4, 5, 6, 8)
+GROUP_SIZES = (32, 64, 128)
+# The only bits and group size of each mode but affine.
+FIXED_MODES = {"mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
+_KEY = "quantization"
+_PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFormat:
+    """How one layer's weights are stored. Raises nothing: see `checked_format`."""
+
+    bits: int
+    group_size: int
+    mode: str = "affine"
+
+    @property
+    def options(self) -> dict[str, int | str]:
+        """As mlx-lm writes it and `nn.quantize` takes it."""
+        return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """A format for all layers, and other ones (None: not quantised) for the layers that `layers` names."""
+
+    default: LayerFormat
+    layers: Mapping[str, LayerFormat | None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """E.g. "q4-g64"; part of what a calibration and a stored state belong to."""
+        mode = "" if self.default.mode == "affine" else f"-{self.default.mode}"
+        return f"q{self.default.bits}-g{self.default.group_size}{mode}"
+
+    def as_config(self) -> dict[str, object]:
+        """The value of "quantization" in config.json."""
+        layers = {path: False if form is None else form.options for path, form in self.layers.items()}
+        return {**self.default.options, **layers}
+
+    def apply(self, model: nn.Module, weights: Mapping[str, mx.array] | None = None) -> None:
+        """Turn the model's layers into quantised ones: those whose scales are in `weights`, or all.
+
+        Raises ModelError where a layer's width is no multiple of its group size.
+        """
+
+        def wanted(path: str, module: nn.Module) -> bool | dict[str, int | str]:
+            form = self.layers.get(path, self.default)
+            if not hasattr(module, "to_quantized") or form is None:
+                return False
+            if weights is not None and f"{path}.scales" not in weights:
+                return False
+            return form.options
+
+        default = self.default
+        try:
+            nn.quantize(model, default.group_size, default.bits, mode=default.mode, class_predicate=wanted)
+        except (ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or ["unknown"])[0][:160]
+            raise ModelError(
+                f"a layer cannot be quantised so: {reason}", hint="is config.json this model's?"
+            ) from error
+
+
+def unpack_layers(model: nn.Module) -> None:
+    """Turn quantised linears and embeddings into plain ones with the numbers their packed weights stand for.
+
+    For a CPU without a fast product of packed weights; a model that would then take more than half of the
+    machine's memory is left packed.
+    """
+    packed = [(path, module) for path, module in model.named_modules() if isinstance(module, _PACKED)]
+    unpacked = sum(module.weight.size * 32 // module.bits for _, module in packed)
+    if 4 * unpacked > total_bytes() // 2:
+        return
+    plain = []
+    for path, module in packed:
+        weight = mx.dequantize(
+            module.weight, module.scales, module.get("biases"), module.group_size, module.bits, module.mode
+        )
+        layer = nn.Embedding(1, 1) if isinstance(module, nn.QuantizedEmbedding) else nn.Linear(1, 1, bias=False)
+        layer.weight = weight
+        if "bias" in module:
+            layer.bias = module.bias
+        plain.append((path, layer))
+    model.update_modules(tree_unflatten(plain))
+
+
+def checked_format(bits: int, group_size: int, mode: str) -> LayerFormat:
+    """A format that MLX has. Raises ModelError, naming those there are."""
+    if mode in FIXED_MODES and (bits, group_size) != FIXED_MODES[mode]:
+        fixed_bits, fixed_group = FIXED_MODES[mode]
+        raise ModelError(
+            f"{mode} has {fixed_bits} bits in groups of {fixed_group}, not {bits} in groups of {group_size}",
+            hint="leave out --q-bits and --q-group-size",
+        )
+    if mode not in FIXED_MODES and (mode != "affine" or bits not in BITS or group_size not in GROUP_SIZES):
+        raise ModelError(
+            f"there is no quantisation with {bits} bits, groups of {group_size}, mode {mode[:20]}",
+            hint=f"bits: {_listed(BITS)}; group size: {_listed(GROUP_SIZES)}; mode: affine, {', '.join(FIXED_MODES)}",
+        )
+    return LayerFormat(bits, group_size, mode)
+
+
+def parse_quantisation(raw: Mapping[str, object]) -> Quantisation | None:
+    """What a config.json says of its weights; None for weights that are not quantised. Raises ModelError."""
+    if raw.get(_KEY) is None:
+        return None
+    reader = Reader(raw).table(_KEY)
+    default = _format(reader, "affine")
+    layers: dict[str, LayerFormat | None] = {}
+    for path, value in reader.raw.items():
+        if isinstance(value, Mapping):
+            layers[path] = _format(reader.table(path), default.mode)
+        elif value is False:
+            layers[path] = None
+    return Quantisation(default, layers)
+
+
+def _format(reader: Reader, mode: str) -> LayerFormat:
+    named = reader.raw.get("mode", mode)
+    if not isinstance(named, str):
+        raise reader.fail("mode", f"must be a text, not {shown(named)}")
+    bits, group_size = FIXED_MODES.get(named, (4, 64))
+    bits = reader.integer("bits", 8, minimum=2, default=bits)
+    return checked_format(bits, reader.integer("group_size", 128, minimum=16, default=group_size), named)
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return ", ".join(map(str, values))

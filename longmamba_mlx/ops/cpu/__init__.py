@@ -1,0 +1,1 @@
+"""The CPU backends: NumPy, and loops that numba compiles."""

@@ -1,0 +1,103 @@
+"""Where a model named on the command line or in `load` lies: built in, a folder, or on the Hub; and the default."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longmamba_mlx.builtin import BUILT_IN, built_in_model
+from longmamba_mlx.errors import ConfigError, ModelError
+from longmamba_mlx.paths import config_file, model_folder, private_folder
+from longmamba_mlx.storage.json_config import read_json
+
+if TYPE_CHECKING:
+    from longmamba_mlx.conversion.report import Report
+
+DEFAULT = "demo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_KEY = "model"
+
+
+def resolve(name: str, *, offline: bool = False, report: Report | None = None) -> Path:
+    """The model folder of `name`: a built-in model, a folder, or a Hub id (converted here on first use).
+
+    `report` hears of a download's progress. Raises ModelError where there is none, with a hint.
+    """
+    if name in BUILT_IN:
+        return built_in_model(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not is_hub_id(name):
+        raise ModelError(
+            f"There is no model {name!r}.",
+            hint=f"Give a model folder, a Hub id (owner/name), or one of: {', '.join(BUILT_IN)}.",
+        )
+    target = installed_folder(name)
+    if not target.is_dir():
+        from longmamba_mlx.conversion import convert
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert(name, target, offline=offline, report=report)
+    return target
+
+
+def is_hub_id(name: str) -> bool:
+    """True for "owner/name"."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def installed_folder(repository: str, variant: str = "") -> Path:
+    """Where a Hub model lies, or will lie, once converted; `variant` names a quantisation ("q4-g64")."""
+    return model_folder() / "--".join([*repository.split("/"), *([variant] if variant else [])])
+
+
+def is_here(name: str) -> bool:
+    """Whether a model can be loaded without a download: built in, a folder, or of the Hub and converted already."""
+    there = name in BUILT_IN or Path(name).expanduser().is_dir()
+    return there or (is_hub_id(name) and installed_folder(name).is_dir())
+
+
+def installed() -> list[Path]:
+    """The folders of models that were converted into this program's own place."""
+    return sorted(path.parent for path in model_folder().glob("*--*/config.json"))
+
+
+def user_default() -> str | None:
+    """The model that `longmamba-mlx use` made the default; None where that is the built-in one.
+
+    Raises ConfigError for a settings file that is broken.
+    """
+    path = config_file()
+    if not path.is_file():
+        return None
+    name = _settings().get(_KEY)
+    if name is not None and (not isinstance(name, str) or not name.isprintable() or not name):
+        raise ConfigError(f"the default model in {path} is no name", hint="set it again: longmamba-mlx use demo")
+    return name or None
+
+
+def set_user_default(name: str | None) -> None:
+    """Make `name` the default model, None for the built-in one. Raises DiskError."""
+    from longmamba_mlx.storage.safeio import write_atomic  # not needed by the chat's start
+
+    path = config_file()
+    try:
+        settings = _settings() if path.is_file() else {}
+    except ConfigError:
+        settings = {}  # broken: written anew
+    settings = {key: value for key, value in settings.items() if key != _KEY} | ({} if name is None else {_KEY: name})
+    private_folder(path.parent)
+    text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _settings() -> dict[str, object]:
+    try:
+        return read_json(config_file())
+    except ConfigError as error:
+        raise ConfigError(
+            f"the settings in {config_file()}: {error}", hint="longmamba-mlx use demo writes them anew"
+        ) from error

@@ -1,0 +1,1 @@
+"""Full-text search in a document: related passages for an answer."""

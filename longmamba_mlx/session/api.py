@@ -1,0 +1,70 @@
+"""The Python API: `load` a model, `read` a document, `ask` it questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longmamba_mlx import builtin
+from longmamba_mlx.documents import read_document
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.filtering import Calibration
+from longmamba_mlx.models.loading import load_model
+from longmamba_mlx.registry import resolve
+from longmamba_mlx.session.model import CALIBRATION, Model
+from longmamba_mlx.session.read_document import ReadDocument
+from longmamba_mlx.tokenization.tokenizer import NoTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from longmamba_mlx.conversion.report import Report
+
+__all__ = ["CALIBRATION", "Model", "ReadDocument", "calibrate", "load"]
+
+
+def load(
+    name: str | Path = resolve.DEFAULT,
+    *,
+    filter: str = "longmamba",
+    attention_window: int | None = None,
+    offline: bool = False,
+    report: Report | None = None,
+) -> Model:
+    """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
+
+    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". With
+    `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four, and
+    reading takes constant memory; None: all of them. `report` hears of a download's progress. Raises ModelError,
+    CalibrationError or UsageError with a hint.
+    """
+    if attention_window is not None and attention_window < 1:
+        raise UsageError("The attention window must be at least 1 token.", hint="Leave it out: all tokens.")
+    name = str(name)
+    folder = resolve.resolve(name, offline=offline, report=report)
+    loaded = load_model(folder, attention_window=attention_window)
+    there = (loaded.folder / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(loaded.folder) if there else NoTokenizer(loaded.folder)
+    return Model(replace(loaded, name=name), tokenizer, filter)
+
+
+def calibrate(
+    model: Model,
+    text: str | None = None,
+    *,
+    windows: int = 16,
+    on_progress: Callable[[int, int], None] | None = None,
+    save: bool = True,
+) -> Calibration:
+    """Measure `model` on windows of its training length from `text`, and store the result beside it.
+
+    `on_progress(done, total)` counts windows times layers. Raises CalibrationError for a text shorter than one window
+    (paper section 4: calibration needs a few windows, no training), DiskError where it cannot be stored.
+    """
+    if text is None:
+        text = read_document(builtin.sample_document()).text
+    calibration = model.measure(model.tokenizer.encode(text), windows=windows, on_progress=on_progress)
+    if save:
+        calibration.save(model.loaded.folder / CALIBRATION)
+    model.calibration = calibration
+    return calibration

@@ -1,0 +1,247 @@
+"""The one façade that the command line, the chat and the Python API share: documents in, events out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from longmamba_mlx.errors import NoMLXError, UsageError
+from longmamba_mlx.events import Answer as Answer
+from longmamba_mlx.events import Answered as Answered
+from longmamba_mlx.events import Counted as Counted
+from longmamba_mlx.events import Event as Event
+from longmamba_mlx.events import Failed as Failed
+from longmamba_mlx.events import Loaded as Loaded
+from longmamba_mlx.events import Loading as Loading
+from longmamba_mlx.events import Notice as Notice
+from longmamba_mlx.events import Passage as Passage
+from longmamba_mlx.events import Piece as Piece
+from longmamba_mlx.events import ReadDone as ReadDone
+from longmamba_mlx.events import ReadProgress as ReadProgress
+from longmamba_mlx.events import Region as Region
+from longmamba_mlx.events import Side as Side
+
+if TYPE_CHECKING:
+    from longmamba_mlx.conversion.report import Report
+    from longmamba_mlx.documents import Document
+    from longmamba_mlx.documents.streamed_text import Text
+    from longmamba_mlx.session.api import Model, ReadDocument
+
+
+class Session:
+    """One model, a shelf of read documents, any number of questions. Iterate it on one thread; `stop` is for any.
+
+    Creating it does no work: the model is loaded by the first `open`. Questions go to the current document. Without
+    `hold_text` a large text file is not held in memory.
+    """
+
+    def __init__(
+        self,
+        model: str = "demo",
+        *,
+        filter: str = "longmamba",
+        chunk: int = 512,
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        save: bool = True,
+        offline: bool = False,
+        hold_text: bool = True,
+        attention_window: int | None = None,
+    ) -> None:
+        if chunk < 1 or max_tokens < 1 or temperature < 0:
+            raise UsageError("--chunk and --max-tokens must be at least 1, --temp at least 0.")
+        self._name, self._filter, self._offline, self._window = model, filter, offline, attention_window
+        self._chunk, self._save, self._hold_text = chunk, save, hold_text
+        self._sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        self.report: Report | None = None
+        """Hears of a download's progress while a model is loaded."""
+        self._stop = threading.Event()
+        self._model: Model | None = None
+        self._books: list[ReadDocument] = []
+        self._current = -1
+        self._unfiltered: dict[str, ReadDocument] = {}  # by the digest of the document
+
+    @property
+    def books(self) -> tuple[ReadDocument, ...]:
+        """The documents that are open, in the order they were opened."""
+        return tuple(self._books)
+
+    @property
+    def current(self) -> int:
+        """The number of the document that questions go to; -1 before there is one."""
+        return self._current
+
+    @property
+    def document(self) -> ReadDocument | None:
+        """The document that questions go to."""
+        return self._books[self._current] if self._books else None
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._name
+
+    def open(self, source: Sequence[str] | Document) -> Iterator[Event]:
+        """Load the model if needed, then read the documents as one, or reopen what is remembered of them.
+
+        The result takes the place of an open document of the same source, or joins the others, and becomes the current
+        one. Raises LongMambaError; StoppedError when `stop` ended the reading.
+        """
+        self._stop.clear()
+        document = self._document(source)  # a missing file is told before a model is loaded
+        model = yield from self._load()
+        book = yield from self._open(model, document)
+        same = [index for index, other in enumerate(self._books) if _is_same(other, document)]
+        if same:
+            self._current = same[0]
+            self._books[same[0]] = book
+        else:
+            self._books.append(book)
+            self._current = len(self._books) - 1
+
+    def switch(self, index: int) -> None:
+        """Make another open document the current one. Raises UsageError for a number that none has."""
+        if not 0 <= index < len(self._books):
+            raise UsageError(f"There is no document {index + 1}; {len(self._books)} are open.")
+        self._current = index
+
+    def ask(self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None) -> Iterator[Event]:
+        """Piece after Piece, then Answered; before them ReadProgress where `as_of` has to read a stretch.
+
+        keep, reread, as_of: as in `ReadDocument.answering`. Raises UsageError before a document is read.
+        """
+        self._stop.clear()
+        yield from self._book().answering(
+            question,
+            keep=keep,
+            reread=reread,
+            as_of=as_of,
+            should_stop=self._stop.is_set,
+            **self._sampling,  # type: ignore[arg-type]
+        )
+
+    def compare(self, question: str) -> Iterator[Event]:
+        """The same question with the filter off and on: Side, Piece after Piece, Answered, and all of them again.
+
+        Where the document is not remembered unfiltered it is read so first. Raises UsageError where nothing of it was
+        filtered: the answers would be the same.
+        """
+        self._stop.clear()
+        book = self._book()
+        _refuse_unfiltered(book)
+        for side in ((yield from self._without_filter(book)), book):
+            if self._stop.is_set():
+                return
+            yield Side(side.filter)
+            talk = side.talk
+            yield from side.answering(question, should_stop=self._stop.is_set, **self._sampling)  # type: ignore[arg-type]
+            side.talk = talk  # comparing is no part of it
+
+    def reset_talk(self) -> None:
+        """The next question with `keep` starts from the document alone."""
+        if self.document is not None:
+            self.document.reset_talk()
+
+    def forget(self) -> str | None:
+        """Delete what is stored of the current document; its key, or None when nothing was. It stays open.
+
+        Raises UsageError before a document is read, DiskError.
+        """
+        from longmamba_mlx.paths import state_folder
+        from longmamba_mlx.states.store import StateStore
+
+        digest = self._book().key.digest()
+        try:
+            return StateStore(state_folder()).remove(digest).digest
+        except UsageError:  # there is none
+            return None
+
+    def use_model(self, name: str, filter: str | None = None) -> Iterator[Event]:
+        """Go on with another model, or another filter: all open documents are reopened or read with it.
+
+        Until the last of them is, the session keeps what it had: after an error or a stop nothing has changed.
+        """
+        self._stop.clear()
+        before = self._name, self._filter, self._model
+        self._name, self._filter, self._model = name, filter or self._filter, None
+        books = []
+        whole = False
+        try:
+            model = yield from self._load()
+            for book in self._books:
+                if book.source is not None:
+                    books.append((yield from self._open(model, book.source)))
+            whole = True
+        finally:
+            if not whole:
+                self._name, self._filter, self._model = before
+        self._books, self._unfiltered = books, {}
+
+    def stop(self) -> None:
+        """End the reading or answer in progress within a chunk or a token."""
+        self._stop.set()
+
+    def _book(self) -> ReadDocument:
+        if self.document is None:
+            raise UsageError("There is no document yet.", hint="Open one first: --file book.txt")
+        return self.document
+
+    def _without_filter(self, book: ReadDocument) -> Generator[Event, None, ReadDocument]:
+        assert book.source is not None and self._model is not None  # noqa: S101 - a book of the shelf has both
+        digest = book.source.digest
+        if digest not in self._unfiltered:
+            self._unfiltered[digest] = yield from self._open(self._model.with_filter("off"), book.source)
+        return self._unfiltered[digest]
+
+    def _load(self) -> Generator[Event, None, Model]:
+        if self._model is None:
+            yield Loading(self._name)
+            started = time.monotonic()
+            try:
+                from longmamba_mlx.session.api import load
+            except ImportError as error:
+                hint = "Install the package again with pip: it brings the MLX that fits this machine."
+                raise NoMLXError(f"MLX does not load here: {error}", hint=hint) from None
+            self._model = load(self._name, filter=self._filter, attention_window=self._window, offline=self._offline,
+                               report=self.report)  # fmt: skip
+            yield Loaded(self._name, self._model.parameters, time.monotonic() - started)
+        return self._model
+
+    def _document(self, source: Sequence[str] | Document) -> Text:
+        from longmamba_mlx.documents import Document, read_documents
+
+        if isinstance(source, Document):
+            return source
+        if not self._hold_text:
+            from longmamba_mlx.documents.streamed_text import open_large
+
+            if (large := open_large(source, self._stop.is_set)) is not None:
+                return large
+        return read_documents(source, should_stop=self._stop.is_set)
+
+    def _open(self, model: Model, document: Text) -> Generator[Event, None, ReadDocument]:
+        from longmamba_mlx.session.open_document import Opening
+
+        return (yield from Opening(model, self._chunk, self._save, self._stop.is_set).open(document))
+
+
+def _refuse_unfiltered(book: ReadDocument) -> None:
+    if book.filter != "off":
+        return
+    if book.model.filter == "off":
+        why, hint = "was read without a filter", "/filter longmamba reads it with one."
+    else:
+        why = f"is short enough to be kept whole ({book.tokens:,} tokens)"
+        hint = f"The filter is for documents of more than {book.model.training_length:,} tokens."
+    raise UsageError(f"There is nothing to compare: {book.title} {why}.", hint=hint)
+
+
+def _is_same(book: ReadDocument, document: Text) -> bool:
+    """Whether both come from the same files, or have the same text."""
+    if book.source is None:
+        return False
+    named = document.source not in ("text", "stdin")
+    return book.source.digest == document.digest or (named and book.source.source == document.source)

@@ -1,0 +1,1 @@
+"""Read documents on disk: state files, the store, checkpoints of a running prefill."""

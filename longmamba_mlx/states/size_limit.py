@@ -1,0 +1,71 @@
+"""How much the remembered documents may take together, and what goes when it is more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from longmamba_mlx.documents.sanitise import one_line
+from longmamba_mlx.errors import LongMambaError, UsageError
+from longmamba_mlx.paths import private_folder
+from longmamba_mlx.states.state_file import StateKey
+from longmamba_mlx.states.store import StateStore
+from longmamba_mlx.storage.json_config import read_json
+from longmamba_mlx.storage.safeio import write_atomic
+
+DEFAULT_LIMIT = 8_000_000_000  # bytes
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def limit_of(store: StateStore) -> int:
+    """The most bytes that a store may hold, as set by `set_limit`."""
+    try:
+        value = read_json(_file(store)).get("bytes")
+    except LongMambaError:
+        return DEFAULT_LIMIT
+    return value if isinstance(value, int) and value >= 0 else DEFAULT_LIMIT
+
+
+def set_limit(store: StateStore, nbytes: int) -> None:
+    """Remember another limit; nothing is deleted before the next document is stored. Raises DiskError."""
+    private_folder(store.folder)
+    text = json.dumps({"bytes": nbytes}) + "\n"
+    write_atomic(_file(store), lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def parse_size(text: str) -> int:
+    """A size as people write it ("500 MB", "8GB") in bytes. Raises UsageError."""
+    plain = text.strip().lower().replace(" ", "")
+    number = plain.rstrip("kmgtb")
+    unit = plain[len(number) :]
+    try:
+        size = float(number) * _UNITS[unit if not unit or unit.endswith("b") else f"{unit}b"]
+    except (ValueError, KeyError):
+        size = -1.0
+    if not 0 <= size < 1e18:  # NaN is not either
+        raise UsageError(f"{one_line(text, 40)!r} is no size.", hint="For example 500MB or 8GB.")
+    return int(size)
+
+
+def make_room(store: StateStore, *, keep: StateKey) -> Iterator[str]:
+    """Delete what was not used for longest until the rest fits the limit; `keep` stays.
+
+    Yields one line for each document, before it is deleted. Raises DiskError.
+    """
+    entries = store.list()
+    total, limit, kept = sum(entry.nbytes for entry in entries), limit_of(store), keep.digest()
+    for entry in reversed(entries):
+        if total <= limit or entry.digest == kept:
+            continue
+        title = one_line(str((entry.info or {}).get("title", entry.digest[:12])), 60)
+        yield (
+            f"Remembered documents take {total / 1e6:,.0f} MB, over the limit of {limit / 1e6:,.0f} MB: "
+            f"forgetting {title} ({entry.nbytes / 1e6:,.1f} MB), not used for longest."
+        )
+        store.remove(entry.digest)
+        total -= entry.nbytes
+
+
+def _file(store: StateStore) -> Path:
+    return store.folder / "limit.json"

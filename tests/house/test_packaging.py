@@ -1,0 +1,49 @@
+"""A wheel must hold every package and every data file: setuptools leaves out what is not listed, silently."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LINKS = {"tui": "tui", "conversion": "convert", "metal_kernels": "metal_kernels"}
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+
+@pytest.mark.parametrize(("link", "folder"), LINKS.items())
+def test_the_outer_folders_are_packages_of_the_one_package(link: str, folder: str) -> None:
+    assert (ROOT / "longmamba_mlx" / link).resolve() == ROOT / folder
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", minversion="77")
+    copy = tmp_path / "checkout"
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    expected = set()
+    for name in filter(None, names.split("\0")):
+        source, target = ROOT / name, copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        elif source.is_file() and not name.startswith("tests/"):
+            target.write_bytes(source.read_bytes())
+            top, _, rest = name.partition("/")
+            inside = {folder: f"longmamba_mlx/{link}" for link, folder in LINKS.items()} | {"longmamba_mlx": top}
+            if top in inside:
+                expected.add(f"{inside[top]}/{rest}")
+    subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], cwd=copy, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert found == expected
+
+
+def test_version_is_said_once() -> None:
+    import longmamba_mlx
+
+    assert PROJECT["project"]["version"] == longmamba_mlx.__version__

@@ -1,0 +1,1 @@
+"""Conversations: records, storage, export, prompt history."""

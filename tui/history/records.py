@@ -1,0 +1,97 @@
+"""A question and what came of it, as a record: what is shown, exported and kept in a session."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from longmamba_mlx.documents.sanitise import sanitise
+from longmamba_mlx.session.session import Answer, Passage
+from longmamba_mlx.tui.rendering import formatting
+
+
+class Stage(Enum):
+    """Where an exchange stands."""
+
+    WAITING = "waiting"
+    ANSWERING = "answering"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a question is put. `keep`: after the talk so far; `reread`: passages read again before the answer; `as_of`:
+    from what was known at that place; `compare`: with the filter off and on."""
+
+    keep: bool = False
+    reread: int = 0
+    as_of: str = ""
+    compare: bool = False
+
+    @property
+    def label(self) -> str:
+        """For people; "" for an ordinary question."""
+        parts = [
+            "after the talk so far" if self.keep else "",
+            f"{formatting.many(self.reread, 'passage')} read again" if self.reread else "",
+            f"as of {self.as_of}" if self.as_of else "",
+            "filter off and on" if self.compare else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer as far as it has come. `name`: the filter it was read with, "" unless two are compared; `mark`: what
+    one should know of it, "stopped" or an error."""
+
+    name: str = ""
+    text: str = ""
+    mark: str = ""
+    answer: Answer | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A question, and one reply or, when two filters are compared, two. `book`: the digest of the text asked."""
+
+    question: str
+    how: How = field(default_factory=How)
+    book: str = ""
+    stage: Stage = Stage.WAITING
+    replies: list[Reply] = field(default_factory=lambda: [Reply()])
+
+    @property
+    def text(self) -> str:
+        """The last answer that has any text."""
+        return next((reply.text for reply in reversed(self.replies) if reply.text.strip()), "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with nothing in it that steers a terminal."""
+        data = {"question": self.question, "how": asdict(self.how), "book": self.book}
+        clean: dict[str, Any] = _clean(data | {"answers": [asdict(reply) for reply in self.replies]})
+        return clean
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Exchange:
+        """The inverse of `as_json`, done. Raises KeyError, TypeError or ValueError for anything else."""
+        replies = []
+        for reply in _clean(data["answers"]):
+            answer = reply["answer"]
+            if answer is not None:
+                passages = tuple(Passage(**passage) for passage in answer["passages"])
+                missing = tuple(str(code) for code in answer.get("not_in_text", ()))
+                answer = Answer(**(answer | {"passages": passages, "not_in_text": missing}))
+            replies.append(Reply(str(reply["name"]), str(reply["text"]), str(reply["mark"]), answer))
+        return cls(sanitise(str(data["question"])), How(**data["how"]), str(data["book"]), Stage.DONE, replies)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return sanitise(value)
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value

@@ -1,0 +1,87 @@
+"""A conversation as Markdown or JSON, and writing it to a file that is never half there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from longmamba_mlx.documents.sanitise import sanitise
+from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.session.session import Passage
+from longmamba_mlx.tui.history.records import Exchange, Reply
+from longmamba_mlx.tui.rendering.safe_text import one_line
+
+
+def export(path: Path, title: str, exchanges: Sequence[Exchange]) -> None:
+    """Write a new file: JSON when it is called .json, else Markdown. Raises UsageError, DiskError."""
+    form = to_json if path.suffix.lower() == ".json" else to_markdown
+    write_new(path, form(title, exchanges))
+
+
+def to_json(title: str, exchanges: Sequence[Exchange]) -> str:
+    """The whole conversation with every passage's place in the document."""
+    data = {"document": one_line(title), "exchanges": [exchange.as_json() for exchange in exchanges]}
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+
+
+def to_markdown(title: str, exchanges: Sequence[Exchange]) -> str:
+    """The whole conversation, sanitised: questions as headings, passages as quotes."""
+    parts = [f"# {one_line(title) or 'longmamba-mlx'}"]
+    for exchange in exchanges:
+        parts.append(f"## {one_line(exchange.question)}")
+        if exchange.how.label:
+            parts.append(f"*{one_line(exchange.how.label)}*")
+        for reply in exchange.replies:
+            parts.extend(_answer(reply))
+    return "\n\n".join(parts) + "\n"
+
+
+def _answer(reply: Reply) -> list[str]:
+    parts = [f"### filter {one_line(reply.name)}"] if reply.name else []
+    parts.append(sanitise(reply.text).strip() or "(no answer)")
+    if reply.mark:
+        parts.append(f"*{one_line(reply.mark)}*")
+    passages = reply.answer.passages if reply.answer else ()
+    if passages:
+        parts.append("Related passages:")
+    parts.extend(_passage(passage) for passage in passages)
+    return parts
+
+
+def _passage(passage: Passage) -> str:
+    place = ", ".join(part for part in (f"¶ {passage.number}", place_of(passage)) if part)
+    label = f"**{place}**" + (" ✓ quote" if passage.quoted else "")
+    return "\n".join(f"> {line}".rstrip() for line in [label, "", *sanitise(passage.text).split("\n")])
+
+
+def place_of(passage: Passage) -> str:
+    """The page or chapter of a passage, "" when the document has none."""
+    return one_line(passage.place or passage.heading or "")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet, whole or not at all.
+
+    Raises UsageError when the file exists, DiskError when it cannot be written.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists already", hint="Choose another name: nothing is overwritten.")
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise DiskError(f"{path}: {error.strerror or error}", hint="Choose another folder.") from error

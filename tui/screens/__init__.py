@@ -1,0 +1,1 @@
+"""Full-screen dialogs: conversations, models, help, confirmation."""

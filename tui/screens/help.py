@@ -1,0 +1,70 @@
+"""F1: the keys and the commands, from the one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from longmamba_mlx.tui.commands import COMMANDS, Command
+
+_KEYS = (
+    ("Enter", "Ask"),
+    ("Ctrl+J", "New line; Shift+Enter in terminals that know it"),
+    ("Up, Down", "What was asked before; the draft is kept"),
+    ("Page Up, Down", "Scroll; new text is followed from the bottom only"),
+    ("Esc", "Stop; when nothing runs, take back a queued question"),
+    ("Ctrl+C", "Copy what is selected, else stop; twice: leave"),
+    ("Tab", "Complete a command; or go to a passage: Enter shows it in the text, Space all of it here"),
+    ("F2", "The text: Page Up and Down, [ and ] for chapters, / to find, n and N for matches, Esc goes back"),
+    ("F3", "The memory map: left and right walk along it, Enter goes there"),
+    ("F4, Ctrl+R", "Earlier talks; go on with the last one"),
+    ("Ctrl+P", "Menu, with the themes"),
+    ("Ctrl+Q", "Leave"),
+)
+
+_ABOUT = (
+    "The document is read once and kept as a state of constant size. Every question starts from that state, "
+    "so an answer does not know the question before it, unless you ask with /keep. The memory map shows how much of "
+    "each stretch the filter let into the long memory, not what the model knows. A small model can be wrong: "
+    "related passages are "
+    "found by searching the text after the answer. Only where it says ✓ quote does the answer stand in the "
+    "document word for word; numbers and codes that stand nowhere in it are named under the answer."
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """Closes with Esc, F1, Enter or q."""
+
+    CSS_PATH = "help.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,enter,q", "dismiss", "Close", show=False)]
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="help") as box:
+            box.border_title = "Help"
+            box.border_subtitle = "Esc closes"
+            yield Static("Keys", classes="part", markup=False)
+            yield from _table(_KEYS)
+            for part, own in groupby(COMMANDS, key=lambda command: command.part):
+                yield Static(part, classes="part", markup=False)
+                yield from _table((command.usage, _summary(command)) for command in own)
+            yield Static("What the answers are", classes="part", markup=False)
+            yield Static(_ABOUT, markup=False)
+
+
+def _summary(command: Command) -> str:
+    return f"{command.summary} ({command.key})" if command.key else command.summary
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> ComposeResult:
+    with Grid(classes="table"):
+        for left, right in rows:
+            yield Static(Content.styled(left, "bold"), markup=False)
+            yield Static(right, classes="says", markup=False)

@@ -1,0 +1,28 @@
+"""The program ends with its terminal: Textual waits for ever to write to one that was closed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from longmamba_mlx.tui.terminal.tty import has_keyboard
+
+HUNG_UP = 129  # as a shell reports a program that a closed terminal has ended
+_LOOK_SECONDS = 1.0
+
+
+def watch_terminal(end: Callable[[], None]) -> threading.Event:
+    """Call `end` on a thread of its own once the terminal is gone; set the event to end the watch.
+
+    Not by a signal: its handler may find the main thread waiting for the terminal, and some shells send none.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if not has_keyboard():
+                end()
+                return
+
+    threading.Thread(target=look, name="longmamba-terminal", daemon=True).start()
+    return over

@@ -1,0 +1,85 @@
+"""One answer: streaming, then what it rests on."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Label, Static
+
+from longmamba_mlx.session.session import Answer
+from longmamba_mlx.tui.history.records import Exchange, Reply
+from longmamba_mlx.tui.rendering import formatting, safe_text
+from longmamba_mlx.tui.rendering.flat_containers import GroundVertical
+from longmamba_mlx.tui.widgets.answer_text import AnswerText
+from longmamba_mlx.tui.widgets.note import error_text
+from longmamba_mlx.tui.widgets.passage import PassageView
+
+
+class AnswerView(GroundVertical):
+    """Shows a reply of an exchange and keeps its record up to date."""
+
+    def __init__(self, exchange: Exchange, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+        self._exchange = exchange
+
+    def compose(self) -> ComposeResult:
+        if self.reply.name:
+            yield Static(safe_text.literal(f"filter {self.reply.name}"), classes="reply", markup=False)
+        yield AnswerText(self.reply.text, classes="answer")
+        yield Static(self._ending(self.reply.answer), classes="state", markup=False)
+        if self.reply.answer is not None:
+            yield from self._passages(self.reply.answer)
+
+    def begin(self) -> None:
+        """The question has been put to the model."""
+        self.say(Content("answering…"))
+
+    def say(self, content: Content) -> None:
+        """One line under the answer."""
+        self.query_one(".state", Static).update(content)
+
+    def write(self, piece: str) -> None:
+        """More of the answer."""
+        clean = safe_text.markdown(piece)
+        self.reply.text += clean
+        self.query_one(AnswerText).append(clean)
+
+    async def finish(self, answer: Answer) -> None:
+        """The whole answer is there: say how it ended and show what belongs to it."""
+        self.reply.answer = answer
+        if not self.reply.text and answer.text:
+            self.write(answer.text)
+        ends = {"stopped": "stopped", "length": f"cut off after {formatting.count(answer.tokens)} tokens"}
+        end = ends.get(answer.finish_reason, "" if answer.found else "not found in the document")
+        self.reply.mark = " · ".join(part for part in (end, answer.doubt) if part)
+        self.say(self._ending(answer))
+        await self.mount_all(self._passages(answer))
+
+    def close(self, mark: str) -> None:
+        """It ended without a whole answer: stopped, or never asked."""
+        self.reply.mark = mark
+        self.say(Content.styled(mark, "$text-warning"))
+
+    def fail(self, message: str, hint: str | None) -> None:
+        """It went wrong; what had come stays."""
+        self.reply.mark = safe_text.one_line(message)
+        self.say(error_text(message, hint))
+
+    def _ending(self, answer: Answer | None) -> Content:
+        mark = safe_text.one_line(self.reply.mark)
+        if answer is None:
+            return Content.styled(mark, "$text-warning")
+        rate = formatting.rate_of(answer.tokens, answer.seconds)
+        tokens = formatting.many(answer.tokens, "token")
+        detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
+        return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)
+
+    def _passages(self, answer: Answer) -> list[Static]:
+        if not answer.passages:
+            return []
+        heading = Label("related passages", classes="heading", markup=False)
+        # Two answers that are compared have to be seen at once: their passages are one line each.
+        book, short = self._exchange.book, bool(self.reply.name)
+        views = [PassageView(answer, index, book, short=short) for index in range(len(answer.passages))]
+        return [heading, *views]

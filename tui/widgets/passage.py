@@ -1,0 +1,114 @@
+"""A passage of the document that has to do with an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
+
+from longmamba_mlx.tui.history.transcript import place_of
+from longmamba_mlx.tui.rendering import formatting, safe_text
+
+if TYPE_CHECKING:
+    from longmamba_mlx.session.session import Answer, Passage
+
+_EXCERPT = 160
+_QUOTED_STYLE = "bold $text-success"
+
+
+class PassageView(Static, can_focus=True):
+    """Place and excerpt, "✓ quote" where the answer stands in it word for word; Enter or a click goes there.
+
+    `short`: only the place, until somebody asks for all of it.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "choose", "Go to it in the text", show=False),
+        Binding("escape", "screen.back", "Back to the prompt", show=False),
+        Binding("space", "unfold", "Show all of it here", show=False),
+        Binding("down,j", "app.focus_next", show=False),
+        Binding("up,k", "app.focus_previous", show=False),
+    ]
+
+    @dataclass
+    class Chosen(Message):
+        """The passage is wanted in the text; `quote` is the answer's place within it, if it stands there."""
+
+        book: str
+        passage: tuple[int, int]
+        quote: tuple[int, int] | None
+
+    def __init__(self, answer: Answer, index: int, book: str, *, short: bool = False) -> None:
+        super().__init__(markup=False)
+        self._passage = answer.passages[index]
+        self._answer = safe_text.one_line(answer.text).strip(" .!?\"'“”")
+        self._book = book
+        self._short = short
+        self._whole = False
+
+    def on_mount(self) -> None:
+        self._show()
+
+    def on_click(self) -> None:
+        self.action_choose()
+
+    def action_choose(self) -> None:
+        """Ask for it in the text."""
+        passage = self._passage
+        quote = find_words(passage, self._answer) if passage.quoted else None
+        self.post_message(self.Chosen(self._book, (passage.start, passage.end), quote))
+
+    def action_unfold(self) -> None:
+        """Switch between the excerpt and the whole passage."""
+        self._whole = not self._whole
+        self._show()
+
+    def _show(self) -> None:
+        passage = self._passage
+        place = [f"¶ {formatting.count(passage.number)}", place_of(passage)]
+        head = Content.assemble(
+            ("✓ quote  " if passage.quoted else "", _QUOTED_STYLE), (formatting.fit(place, 60), safe_text.DIM)
+        )
+        self.update(head if self._short and not self._whole else Content("\n").join([head, self._body()]))
+
+    def _body(self) -> Content:
+        text = safe_text.one_line(self._passage.text)
+        place = text.find(self._answer) if self._passage.quoted and self._answer else -1
+        if self._whole:
+            start, end = 0, len(text)
+        else:
+            middle = place + len(self._answer) // 2 if place >= 0 else 0
+            start = max(min(middle - _EXCERPT // 2, len(text) - _EXCERPT), 0)
+            start, end = _whole_words(text, start, start + _EXCERPT)
+        if place < start or place + len(self._answer) > end:
+            return safe_text.literal(_ellipses(text, start, end))
+        stop = place + len(self._answer)
+        return Content.assemble(
+            _ellipses(text, start, place, tail=False),
+            (text[place:stop], _QUOTED_STYLE),
+            _ellipses(text, stop, end, head=False),
+        )
+
+
+def find_words(passage: Passage, answer: str) -> tuple[int, int] | None:
+    """Where the words of an answer stand in a passage, in characters of the document; line ends count as blanks."""
+    match = formatting.pattern(answer).search(passage.text) if answer else None
+    return None if match is None else (passage.start + match.start(), passage.start + match.end())
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    if 0 < start < len(text):
+        start = text.find(" ", start, end) + 1 or start
+    if end < len(text):
+        end = max(text.rfind(" ", start, end), start + 1)
+    return start, end
+
+
+def _ellipses(text: str, start: int, end: int, *, head: bool = True, tail: bool = True) -> str:
+    before = "…" if head and start > 0 else ""
+    after = "…" if tail and end < len(text) else ""
+    return before + text[start:end] + after

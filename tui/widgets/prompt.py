@@ -1,0 +1,123 @@
+"""The line one types in: Enter asks, Ctrl+J begins a new line, up and down bring back what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import TextArea
+
+from longmamba_mlx.documents.sanitise import clean
+from longmamba_mlx.tui import commands
+from longmamba_mlx.tui.history.prompt_history import PromptHistory
+from longmamba_mlx.tui.rendering import formatting, safe_text
+
+_NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter")
+_TITLE_WIDTH = 40
+
+
+class Prompt(TextArea):
+    """A text area that grows with its text and posts `Submitted`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pageup", "scroll_log(-1)", "Scroll up", show=False),
+        Binding("pagedown", "scroll_log(1)", "Scroll down", show=False),
+    ]
+
+    @dataclass
+    class Submitted(Message):
+        """Enter was pressed on this text."""
+
+        text: str
+
+    @dataclass
+    class Scrolled(Message):
+        """A page up (-1) or down (1) of the conversation is wanted."""
+
+        pages: int
+
+    class Left(Message):
+        """Tab was pressed: the passages are wanted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            show_line_numbers=False,
+            soft_wrap=True,
+            highlight_cursor_line=False,
+            tab_behavior="focus",
+            compact=True,
+        )
+        self.asked = PromptHistory()
+        self.invite(None)
+
+    def invite(self, title: str | None) -> None:
+        """Say what can be asked about; None when no document is open."""
+        name = formatting.shorten(safe_text.one_line(title), _TITLE_WIDTH) if title else ""
+        self.placeholder = Content(f"Ask about {name}…" if name else "Type a question, or /open FILE")
+
+    def put(self, text: str) -> None:
+        """Replace what is typed and set the cursor behind it."""
+        self.text = text
+        self.move_cursor(self.document.end)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            self.submit()
+        elif event.key in _NEW_LINE:
+            self.insert("\n")
+            self.scroll_cursor_visible()
+        elif event.key == "tab":
+            if not self._complete():
+                self.post_message(self.Left())
+        else:
+            return  # an ordinary key: TextArea's own handler comes next
+        event.stop()
+        event.prevent_default()
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.prevent_default()
+        event.stop()
+        self.insert(clean(event.text))
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        if not select and self._row() == 0:
+            self._recall(self.asked.older(self.text))
+        else:
+            super().action_cursor_up(select)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        if not select and self._row() == self.wrapped_document.height - 1:
+            self._recall(self.asked.newer())
+        else:
+            super().action_cursor_down(select)
+
+    def action_scroll_log(self, pages: int) -> None:
+        """Scroll the conversation without leaving the prompt."""
+        self.post_message(self.Scrolled(pages))
+
+    def submit(self) -> None:
+        """Ask what is typed."""
+        if text := self.text.strip():
+            # A leading space is what tells a question that begins with "/" from a command.
+            leading = " " if self.text.startswith(" ") else ""
+            self.asked.add(self.text)
+            self.text = ""
+            self.post_message(self.Submitted(leading + text))
+
+    def _complete(self) -> bool:
+        found = commands.matching(self.text)
+        if len(found) != 1 or " " in self.text:
+            return bool(found)
+        self.put(f"/{found[0].name}" + (" " if found[0].argument else ""))
+        return True
+
+    def _recall(self, text: str | None) -> None:
+        if text is not None:
+            self.put(text)
+
+    def _row(self) -> int:
+        return self.wrapped_document.location_to_offset(self.cursor_location).y

@@ -1,0 +1,44 @@
+"""The progress of a model's download, from the threads that load it to the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from longmamba_mlx.errors import StoppedError
+from longmamba_mlx.session.session import Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """`done` of `total` bytes of what is downloaded or converted; total 0: not known yet."""
+
+    what: str
+    done: int
+    total: int
+
+
+class FetchReportLike(Protocol):
+    """What a session tells while it gets a model; from any thread."""
+
+    def line(self, text: str) -> None: ...
+
+    def progress(self, what: str, done: int, total: int) -> None: ...
+
+
+class FetchReport:
+    """Hands on what it hears; where the user has asked to stop it ends the work that tells it."""
+
+    def __init__(self, put: Callable[[Fetching | Notice], None], stopped: Callable[[], bool]) -> None:
+        self._put, self._stopped = put, stopped
+
+    def line(self, text: str) -> None:
+        """One notice for a person."""
+        self._put(Notice(text))
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Raises StoppedError once the user wants no more of it; what is downloaded stays with the Hub's client."""
+        if self._stopped():
+            raise StoppedError("The download was stopped.", hint="The same command goes on with it.")
+        self._put(Fetching(what, done, total))

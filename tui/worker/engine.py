@@ -1,0 +1,186 @@
+"""The one thread that owns the model: jobs go in through a queue, events come out through another.
+
+Arrays of MLX that are not evaluated cannot cross threads, so one thread makes the session and iterates it for
+life. Nothing here knows Textual; nothing ever waits for the screen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+from longmamba_mlx.errors import LongMambaError, StoppedError
+from longmamba_mlx.session.session import Event, Failed, Notice, Piece, ReadProgress
+from longmamba_mlx.tui.worker.download import Fetching, FetchReport
+from longmamba_mlx.tui.worker.jobs import Ask, Forget, Job, Open, Switch, UseModel
+from longmamba_mlx.tui.worker.protocol import SessionFactory, SessionLike
+from longmamba_mlx.tui.worker.snapshot import Book
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job is over and nothing more comes from it. `stopped`: it was asked to stop."""
+
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The books that are read, and which of them is questioned."""
+
+    books: tuple[Book, ...]
+    current: int
+
+
+Report: TypeAlias = Event | Ended | Shelf | Fetching
+
+
+class Engine:
+    """Runs one job at a time. All methods but the private ones are for the screen's thread."""
+
+    def __init__(self, factory: SessionFactory) -> None:
+        self._factory = factory
+        self._session: SessionLike | None = None
+        self._books: dict[int, tuple[object, Book]] = {}
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._stop = threading.Event()
+        self._closing = False
+        self.hint = ""
+        """What can be done about the last stop, in the session's words."""
+        self._thread = threading.Thread(target=self._live, name="longmamba-engine", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs: from the first job until `close`."""
+        return self._thread.is_alive()
+
+    def submit(self, job: Job) -> None:
+        """Start a job. The caller waits for `Ended` before it submits another."""
+        if self._closing:
+            return
+        self._stop.clear()
+        self.hint = ""
+        if self._thread.ident is None:
+            self._thread.start()
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Ask the running job to end within a chunk or a token. Returns at once."""
+        self._stop.set()
+        if self._session is not None:
+            self._session.stop()
+
+    def close(self) -> None:
+        """Stop the running job, then let the thread end. Returns at once; `join` waits."""
+        self._closing = True
+        self.stop()
+        self._jobs.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread's end, at most `timeout` seconds; True when it has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self.alive
+
+    def drain(self) -> list[Report]:
+        """All reports that have come in, oldest first."""
+        reports: list[Report] = []
+        try:
+            while True:
+                reports.append(self._reports.get_nowait())
+        except Empty:
+            return reports
+
+    def _live(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            stopped = self._run(job)
+            if not isinstance(job, Ask):
+                self._report_shelf()
+            self._reports.put(Ended(stopped))
+
+    def _run(self, job: Job) -> bool:
+        """Run a job to its end; True when it was asked to stop."""
+        try:
+            session = self._begin()
+            for event in _events(session, job):
+                self._reports.put(event)
+                if self._stop.is_set():
+                    # A stop that came before the session began may have been cleared by it: say it again.
+                    session.stop()
+        except StoppedError as stop:
+            self.hint = stop.hint or ""
+            return True
+        except LongMambaError as error:
+            self._reports.put(Failed(str(error), error.hint, error.exit_code))
+        except Exception as error:
+            self._reports.put(_fault(error))
+        return self._stop.is_set()
+
+    def _begin(self) -> SessionLike:
+        if self._session is None:
+            self._session = self._factory()
+            self._session.report = FetchReport(self._reports.put, self._stop.is_set)
+        return self._session
+
+    def _report_shelf(self) -> None:
+        """Snapshots of the books; of one that is still there no second one is made."""
+        if self._session is None:
+            return
+        known, self._books = self._books, {}
+        for read in self._session.books:
+            kept = known.get(id(read))
+            self._books[id(read)] = kept if kept is not None else (read, Book.of(read))
+        books = tuple(book for _, book in self._books.values())
+        self._reports.put(Shelf(books, self._session.current))
+
+
+def _events(session: SessionLike, job: Job) -> Iterator[Event]:
+    """What a job yields; Session's methods are called when the iteration begins, on the engine's thread."""
+    match job:
+        case Open(paths):
+            yield from session.open(paths)
+        case Ask(question, how) if how.compare:
+            yield from session.compare(question)
+        case Ask(question, how):
+            yield from session.ask(question, keep=how.keep, reread=how.reread, as_of=how.as_of or None)
+        case UseModel(name, filter):
+            yield from session.use_model(name, filter)
+        case Switch(index):
+            session.switch(index)
+        case Forget():
+            key = session.forget()
+            title = session.books[session.current].title
+            forgotten = f"Forgotten: what was remembered of {title} is deleted; it stays open here"
+            yield Notice(forgotten if key else f"Nothing was remembered of {title}")
+        case _:
+            session.reset_talk()
+            yield Notice("The talk begins afresh: the next /keep question starts from the document alone")
+
+
+def merge(reports: list[Report]) -> list[Report]:
+    """What one frame shows: neighbouring pieces as one, of neighbouring progress the last."""
+    merged: list[Report] = []
+    for report in reports:
+        last = merged[-1] if merged else None
+        if isinstance(report, Piece) and isinstance(last, Piece):
+            merged[-1] = Piece(last.text + report.text)
+        elif isinstance(report, ReadProgress | Fetching) and type(report) is type(last):
+            merged[-1] = report
+        else:
+            merged.append(report)
+    return merged
+
+
+def _fault(error: Exception) -> Failed:
+    """An error nobody foresaw: say where it happened, since the chat goes on and shows no traceback."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return Failed(f"{type(error).__name__}: {error}", f"This is a fault of the program ({place}): please report it.", 1)

@@ -1,0 +1,46 @@
+"""What the chat needs of a session: methods on one thread, the events they yield, and a way to stop them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias
+
+from longmamba_mlx.session.session import Event
+from longmamba_mlx.tui.worker.download import FetchReportLike
+from longmamba_mlx.tui.worker.snapshot import ReadDocumentLike
+
+
+class SessionLike(Protocol):
+    """`longmamba_mlx.session.session.Session`, or a stand-in in tests.
+
+    All is called on one thread for life, but for `stop`, which any thread may call.
+    """
+
+    report: FetchReportLike | None
+
+    @property
+    def books(self) -> Sequence[ReadDocumentLike]: ...
+
+    @property
+    def current(self) -> int: ...
+
+    def open(self, source: Sequence[str]) -> Iterator[Event]: ...
+
+    def ask(
+        self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None
+    ) -> Iterator[Event]: ...
+
+    def compare(self, question: str) -> Iterator[Event]: ...
+
+    def switch(self, index: int) -> None: ...
+
+    def reset_talk(self) -> None: ...
+
+    def forget(self) -> str | None: ...
+
+    def use_model(self, name: str, filter: str | None = None) -> Iterator[Event]: ...
+
+    def stop(self) -> None: ...
+
+
+SessionFactory: TypeAlias = Callable[[], SessionLike]

@@ -1,0 +1,87 @@
+"""A book on the shelf as the screen knows it: the text, its places, the map of what was kept."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Protocol
+
+from longmamba_mlx.tui.rendering.safe_text import one_for_one
+from longmamba_mlx.tui.rendering.unwrap import unwrap
+
+if TYPE_CHECKING:
+    from longmamba_mlx.documents import Document, Place
+
+MAP_STRETCHES = 1024
+
+
+class RegionLike(Protocol):
+    """A stretch of the text, in characters; `kept`: how much of it the filter let through, 0 to 1."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+    @property
+    def kept(self) -> float: ...
+    @property
+    def place(self) -> str: ...
+
+
+class ReadDocumentLike(Protocol):
+    """What the chat uses of `longmamba_mlx.session.read_document.ReadDocument`."""
+
+    @property
+    def document(self) -> Document | None: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    def regions(self, count: int) -> tuple[RegionLike, ...]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """A snapshot made on the engine's thread; the screen's thread needs nothing else of a read document."""
+
+    title: str
+    tokens: int
+    document: Document | None
+    text: str = ""
+    """As it is shown: safe, every character where it stands in the document; "" when only a state was opened."""
+    regions: tuple[RegionLike, ...] = ()
+
+    @classmethod
+    def of(cls, read: ReadDocumentLike) -> Book:
+        """What there is to show of a document that has been read."""
+        text = unwrap(one_for_one(read.document.text)) if read.document is not None else ""
+        return cls(read.title, read.tokens, read.document, text, tuple(read.regions(MAP_STRETCHES)))
+
+    @property
+    def digest(self) -> str:
+        """Tells its text from all others: a passage belongs to the text it was found in."""
+        return self.document.digest if self.document is not None else ""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Pages, chapters and files, in the order of the text."""
+        return self.document.places if self.document is not None else ()
+
+    def place_at(self, offset: int) -> str:
+        """The page or chapter of a character, "" when the document has none."""
+        return self.document.place_at(offset) if self.document is not None else ""
+
+    def places_in(self, start: int, end: int) -> Iterator[Place]:
+        """The places that begin in text[start:end]."""
+        first = bisect_right(self.places, start - 1, key=lambda place: place.start)
+        return takewhile(lambda place: place.start < end, self.places[first:])
+
+    def next_place(self, offset: int, step: int) -> int | None:
+        """Where the next (step 1) or the previous (-1) place begins; None when there is none."""
+        if step > 0:
+            index = bisect_right(self.places, offset, key=lambda place: place.start)
+        else:
+            index = bisect_right(self.places, offset - 1, key=lambda place: place.start) - 1
+        return self.places[index].start if 0 <= index < len(self.places) else None
