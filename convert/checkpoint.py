@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from longmamba_mlx.conversion.dialects import config_text, normalised_config
-from longmamba_mlx.conversion.folder import drafted, refuse_occupied, require_space, write_text, write_weights
+from longmamba_mlx.conversion.folder import drafted, refuse_occupied, require_space, write_weights
 from longmamba_mlx.conversion.names import rename, stays_float32
 from longmamba_mlx.conversion.report import Report, Silent
 from longmamba_mlx.conversion.source import Source, find_source, read_config, read_tensors
@@ -22,6 +22,7 @@ from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.quantisation import LayerFormat
 from longmamba_mlx.models.weight_files import check_weights, file_in
+from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.storage.json_config import Reader
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}

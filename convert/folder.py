@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,8 @@ import mlx.core as mx
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import DiskError, ModelError
 from longmamba_mlx.models.weight_files import INDEX
-from longmamba_mlx.storage.safeio import sweep, write_atomic
+from longmamba_mlx.sizes import format_size
+from longmamba_mlx.storage.atomic import draft_folder, sweep, write_atomic, write_text
 
 SHARD_BYTES = 5 << 30
 
@@ -37,19 +37,17 @@ def drafted(target: Path) -> Iterator[Path]:
     sweeps it. Raises DiskError when the disk does not take something.
     """
     drafts = target.parent / f".{target.name}.drafts"
-    draft = drafts / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"  # a name that `sweep` knows
     try:
         drafts.mkdir(parents=True, exist_ok=True)
         sweep(drafts, older_than=0.0)
-        draft.mkdir()
-        yield draft
-        os.replace(draft, target)  # over an empty folder too
+        with draft_folder(drafts, mode=0o777) as draft:
+            yield draft
+            os.replace(draft, target)  # over an empty folder too
     except OSError as error:
         raise DiskError(
             f"cannot write {target}: {error.strerror or error}", hint="check the disk's space and permissions"
         ) from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
         with suppress(OSError):
             drafts.rmdir()
 
@@ -62,15 +60,9 @@ def require_space(target: Path, size: int) -> None:
     free = shutil.disk_usage(there).free
     if free < size:
         raise DiskError(
-            f"converting needs {size / 1e9:.1f} GB at {target}, and the disk has {free / 1e9:.1f} GB left",
+            f"converting needs {format_size(size)} at {target}, and the disk has {format_size(free)} left",
             hint="free some space, or choose a folder on another disk",
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """A small file, written and synced; its folder is made where it is missing. Raises DiskError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def write_weights(folder: Path, weights: dict[str, mx.array], report: Report) -> None:

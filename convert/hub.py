@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from longmamba_mlx.conversion.folder import write_text
 from longmamba_mlx.conversion.interruptible import attended
-from longmamba_mlx.conversion.report import Report, gigabytes
+from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import DiskError, LongMambaError, ModelError, StoppedError
 from longmamba_mlx.models.weight_files import INDEX
-from longmamba_mlx.storage.safeio import sha256_file
+from longmamba_mlx.sizes import format_size
+from longmamba_mlx.storage.atomic import sha256_file, write_text
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -29,7 +29,6 @@ TOKENIZER_FILES = (
 )
 TORCH_INDEX = "pytorch_model.bin.index.json"
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CONFIGS = ("config.json", "generation_config.json", "params.json")
 # In this order: the first kind that is there is taken, and no other.
@@ -76,11 +75,6 @@ class Snapshot:
     revision: str
 
 
-def is_hub_id(text: str) -> bool:
-    """True for "owner/name"."""
-    return _ID.fullmatch(text) is not None
-
-
 def is_offline(wanted: bool) -> bool:
     """Whether the network is not to be touched: asked for, or by the client's own HF_HUB_OFFLINE."""
     from huggingface_hub import constants
@@ -122,7 +116,7 @@ def snapshot(
         return _cached(repository, revision)
     ask = partial(plan_download, repository, revision=revision, choose=choose)
     plan = attended(ask, lambda: report.progress(repository, 0, 0))
-    report.line(f"{repository}, commit {plan.revision[:12]}: {len(plan.files)} files, {gigabytes(plan.size)}")
+    report.line(f"{repository}, commit {plan.revision[:12]}: {len(plan.files)} files, {format_size(plan.size)}")
     return download(plan, report)
 
 
@@ -164,7 +158,9 @@ def download(plan: Plan, report: Report) -> Snapshot:
 def _remember_name(folder: Path, plan: Plan) -> None:
     """Note in the client's cache which commit a branch stood for, so that its name is known offline."""
     if plan.asked != plan.revision and re.fullmatch(r"\w[\w.-]*", plan.asked):
-        write_text(folder.parents[1] / "refs" / plan.asked, plan.revision)
+        refs = folder.parents[1] / "refs"
+        refs.mkdir(exist_ok=True)
+        write_text(refs / plan.asked, plan.revision)
 
 
 def _fetch(plan: Plan, file: RemoteFile, report: Report, before: int) -> Path:
@@ -254,7 +250,7 @@ def _require_space(cache: Path, plan: Plan) -> None:
     free = shutil.disk_usage(there).free
     if free < plan.size + _SPARE and not _holds(cache, plan):
         raise DiskError(
-            f"{plan.repository} is {gigabytes(plan.size)}, and the disk has {gigabytes(free)} left",
+            f"{plan.repository} is {format_size(plan.size)}, and the disk has {format_size(free)} left",
             hint="free some space, or set HF_HOME to a folder on another disk",
         )
 

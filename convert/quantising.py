@@ -11,13 +11,15 @@ from mlx.utils import tree_flatten
 from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.conversion.dialects import config_text
 from longmamba_mlx.conversion.effect import Effect, measure_effect
-from longmamba_mlx.conversion.folder import write_text, write_weights
+from longmamba_mlx.conversion.folder import write_weights
 from longmamba_mlx.conversion.recipe import recipe_for
-from longmamba_mlx.conversion.report import Report, gigabytes
+from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.loading import load_model, make_ready
 from longmamba_mlx.models.quantisation import LayerFormat
+from longmamba_mlx.sizes import format_size
+from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.system import total_bytes
 from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
@@ -44,7 +46,7 @@ def write_quantised(
     quantised = dict(tree_flatten(after.parameters()))
     size_before, size = (sum(array.nbytes for array in arrays.values()) for arrays in (weights, quantised))
     report.line(
-        f"{quantisation.name}: {gigabytes(size)} instead of {gigabytes(size_before)}, "
+        f"{quantisation.name}: {format_size(size)} instead of {format_size(size_before)}, "
         f"{8 * size / sum(array.size for array in weights.values()):.2f} bits a weight"
     )
     if size_before + size > _MEMORY_SHARE * total_bytes():
@@ -56,7 +58,7 @@ def write_quantised(
     write_text(draft / "config.json", config_text(table))
     write_weights(draft, quantised, report)
     if before is None:
-        report.line(f"The effect was not measured: that takes {gigabytes(size_before + size)} of memory.")
+        report.line(f"The effect was not measured: that takes {format_size(size_before + size)} of memory.")
         return
     effect = _effect(draft, before, table)
     if effect is None:

@@ -28,11 +28,3 @@ class Silent:
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Nothing."""
-
-
-def gigabytes(count: int) -> str:
-    """A size as people say it: decimal, as disks and the Hub count."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

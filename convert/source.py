@@ -13,6 +13,7 @@ from longmamba_mlx.conversion import hub
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.conversion.torch_pickle.archive import to_safetensors
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import read_json
 from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, read_weights, weight_files
 
@@ -40,7 +41,7 @@ def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, rep
         return Source(folder)
     if str(hf_path) in BUILT_IN:
         return Source(built_in_model(str(hf_path)))
-    if hub.is_hub_id(str(hf_path)):
+    if is_hub_id(str(hf_path)):
         found = hub.snapshot(str(hf_path), revision=revision, offline=offline, report=report)
         return Source(found.folder, found.repository, found.revision)
     raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")

@@ -10,6 +10,7 @@ from pathlib import Path
 from longmamba_mlx.conversion import hub
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import ModelConfig, read_json
 from longmamba_mlx.models.weight_files import file_in
 from longmamba_mlx.tokenization.tokenizer import Tokenizer
@@ -59,7 +60,7 @@ def _write_chosen(draft: Path, choice: str | Path, *, offline: bool, report: Rep
         _copy(path, draft)
     elif str(choice) == BYTES:
         _write_bytes(draft)
-    elif hub.is_hub_id(str(choice)):
+    elif is_hub_id(str(choice)):
         _fetch(draft, str(choice), offline=offline, report=report)
     else:
         raise ModelError(f"there is no tokenizer {str(choice)[:100]}", hint=f"give {_OPTION}")

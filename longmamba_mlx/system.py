@@ -1,20 +1,19 @@
-"""How much memory this process holds."""
+"""Memory of this machine and its processes, in bytes."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
-from pathlib import Path
+
+import psutil
 
 
-def resident_bytes() -> int:
-    """Resident memory now on Linux; on a Mac, where only the peak can be had without a library, the peak."""
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process (this one by default); 0 when it has ended."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return peak_bytes()
-    return pages * resource.getpagesize()
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def peak_bytes() -> int:
@@ -24,5 +23,5 @@ def peak_bytes() -> int:
 
 
 def total_bytes() -> int:
-    """The machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The machine's physical memory."""
+    return int(psutil.virtual_memory().total)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui import arguments
 from longmamba_mlx.tui.history import transcript
 from longmamba_mlx.tui.history.records import Exchange, How, Stage
@@ -79,7 +80,7 @@ class Actions:
         size = download_size(name)
         if size is None:
             return True
-        about = f"about {formatting.size(size)}" if size else "its size is told when the download begins"
+        about = f"about {format_size(size)}" if size else "its size is told when the download begins"
         return await self._screen.confirm(f"Download {name} and convert it? ({about})", "Download", "Not now")
 
     def filter(self, argument: str) -> None:

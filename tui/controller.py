@@ -19,6 +19,7 @@ from longmamba_mlx.session.session import (
     ReadProgress,
     Side,
 )
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.history.records import Exchange, Stage
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.screens.start_menu import StartMenu
@@ -272,6 +273,6 @@ def _summary(done: ReadDone) -> str:
         again = ": nothing had to be read again"
     else:
         again = f" · {formatting.count(done.before)} of them had been read before" if done.before else ""
-    size = f"the state is {formatting.size(done.state_bytes)}"
+    size = f"the state is {format_size(done.state_bytes)}"
     read = f"{formatting.count(done.tokens)} tokens in {formatting.duration(done.seconds)}"
     return f"{how} {done.title} · {read} · {size}{again}"

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
-from longmamba_mlx.storage.safeio import load_arrays, write_atomic
+from longmamba_mlx.storage.atomic import write_atomic
+from longmamba_mlx.storage.checked_safetensors import load_arrays
 
 Array = NDArray[np.float32]
 

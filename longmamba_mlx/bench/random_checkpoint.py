@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.storage.safeio import save_arrays, write_atomic
+from longmamba_mlx.storage.atomic import write_text
+from longmamba_mlx.storage.checked_safetensors import save_arrays
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -81,7 +82,7 @@ def make(shape: Shape, folder: Path, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_arrays(folder / "model.safetensors", dict(weights(shape, seed)), {"format": "pt"})
     text = json.dumps(shape.config(), indent=1)
-    write_atomic(folder / "config.json", lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(folder / "config.json", text)
     return folder
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from longmamba_mlx.bench.machine import machine, versions
 from longmamba_mlx.evaluation.plots import require_matplotlib
-from longmamba_mlx.storage.safeio import write_atomic
+from longmamba_mlx.storage.atomic import write_atomic, write_text
 
 Rows = Sequence[dict[str, Any]]
 
@@ -31,7 +31,7 @@ def report(rows: Rows, settings: dict[str, object]) -> dict[str, object]:
 def write_json(path: Path, document: dict[str, object]) -> None:
     """Write it atomically. Raises DiskError."""
     text = json.dumps(document, indent=1) + "\n"
-    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def table(rows: Rows, *, markdown: bool = False) -> str:

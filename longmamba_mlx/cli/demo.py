@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from longmamba_mlx.cli.progress import follow, megabytes
+from longmamba_mlx.cli.progress import follow
 from longmamba_mlx.session.session import Answer, Answered, ReadDone, Session
+from longmamba_mlx.sizes import format_size
 
 FILTERS = ("off", "longmamba")
 STRANGER = "Ravensholt"  # nobody of that name in the sample
@@ -53,8 +54,8 @@ def demonstrate(model: str, *, json: bool) -> None:
     _table(questions, sides)
     for name, side in sides.items():
         speed = side.done.tokens / side.done.seconds
-        print(f"filter {name:>9}: {speed:,.0f} tokens/s on this machine, state {megabytes(side.done.state_bytes)}, "
-              f"memory {megabytes(side.memory)}")  # fmt: skip
+        print(f"filter {name:>9}: {speed:,.0f} tokens/s on this machine, state {format_size(side.done.state_bytes)}, "
+              f"memory {format_size(side.memory)}")  # fmt: skip
     print(_NEXT)
 
 

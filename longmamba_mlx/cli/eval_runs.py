@@ -227,10 +227,10 @@ def _digest(texts: list[str]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    from longmamba_mlx.storage.safeio import write_atomic
+    from longmamba_mlx.storage.atomic import write_text
 
     try:
-        write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+        write_text(path, text)
     except DiskError:
         sys.stdout.write(text)
         raise

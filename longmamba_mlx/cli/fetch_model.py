@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.sizes import format_size
 
 
 def chosen(model: str | None, *, offline: bool) -> str | None:
@@ -18,7 +20,7 @@ def chosen(model: str | None, *, offline: bool) -> str | None:
     name = model or resolve.user_default()
     if name is None or resolve.is_here(name):
         return name
-    if resolve.is_hub_id(name):
+    if is_hub_id(name):
         fetch(name, resolve.installed_folder(name), offline=offline)
     elif model is None:
         raise ModelError(f"the default model {name} is gone", hint="choose another one: longmamba-mlx use MODEL")
@@ -54,15 +56,16 @@ def fetch(
 def _agreed(model: str, revision: str | None, *, yes: bool, quantize: bool) -> str:
     """The commit to download, once a person at a terminal has seen the size and agreed."""
     from longmamba_mlx.conversion.hub import plan_download
-    from longmamba_mlx.conversion.report import gigabytes
     from longmamba_mlx.registry.known_models import usable_bytes
 
     plan = plan_download(model, revision=revision)
     if plan.size > usable_bytes() and not quantize:
         advice = f"Get it in 4 bit: longmamba-mlx use {model} -q"
-        print(f"Note: {gigabytes(plan.size)} is more than this machine's memory holds well. {advice}", file=sys.stderr)
+        print(
+            f"Note: {format_size(plan.size)} is more than this machine's memory holds well. {advice}", file=sys.stderr
+        )
     if sys.stdin.isatty() and sys.stderr.isatty() and not yes:
         import typer
 
-        typer.confirm(f"Download {gigabytes(plan.size)} ({len(plan.files)} files of {model})?", abort=True, err=True)
+        typer.confirm(f"Download {format_size(plan.size)} ({len(plan.files)} files of {model})?", abort=True, err=True)
     return plan.revision

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from longmamba_mlx.cli import options as o
+from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.sizes import format_size
 
 if TYPE_CHECKING:
     from longmamba_mlx.registry.known_models import Checkpoint
@@ -87,7 +89,7 @@ def use(
     from longmamba_mlx.registry import resolve
 
     _require_quantise(quantize, q_bits, q_group_size, q_mode)
-    if not resolve.is_hub_id(model) or Path(model).expanduser().is_dir():
+    if not is_hub_id(model) or Path(model).expanduser().is_dir():
         _use_local(model)
         return
     variant = Quantisation(format_for(q_bits, q_group_size, q_mode)).name if quantize else ""
@@ -207,9 +209,7 @@ def _name(row: dict[str, object]) -> str:
 
 
 def _size(row: dict[str, object]) -> str:
-    from longmamba_mlx.conversion.report import gigabytes
-
-    return gigabytes(cast("int", row["download_bytes"]))
+    return format_size(cast("int", row["download_bytes"]))
 
 
 def _weights(row: dict[str, object]) -> str:

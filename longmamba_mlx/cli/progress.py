@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.session.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
+from longmamba_mlx.sizes import format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -34,12 +35,8 @@ def summary(done: ReadDone) -> str:
     speed = "" if done.reopened or done.seconds <= 0 else f", {now / done.seconds:,.0f} tokens/s"
     return (
         f"{how} {one_line(done.title)}: {done.tokens:,} tokens in {done.seconds:.1f} s{speed}, "
-        f"state {megabytes(done.state_bytes)}, filter {done.filter}"
+        f"state {format_size(done.state_bytes)}, filter {done.filter}"
     )
-
-
-def megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.2f} GB"
 
 
 class ReadingBar:
@@ -87,7 +84,7 @@ class ReadingBar:
             place = f"  {one_line(event.place, 30)}" if event.place else ""
             rest = (
                 f"{event.done:,} of {event.total:,} tokens  {event.tokens_per_second:,.0f} tokens/s  "
-                f"{event.seconds_left:.0f} s left  {megabytes(event.memory)}{place}"
+                f"{event.seconds_left:.0f} s left  {format_size(event.memory)}{place}"
             )
             self._bar.update(self._begin("Reading"), completed=event.done, total=event.total, rest=rest)
 

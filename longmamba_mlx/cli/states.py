@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longmamba_mlx.cli import options as o
+from longmamba_mlx.sizes import format_size
 
 if TYPE_CHECKING:
     from longmamba_mlx.states.store import StateEntry, StateStore
@@ -24,7 +25,6 @@ Key = Annotated[str, typer.Argument(help="A key that `states ls` shows, or its f
 @states.command("ls")
 def list_states(json: o.Json = False) -> None:
     """List what is remembered, the newest first, and what it takes in all."""
-    from longmamba_mlx.cli.progress import megabytes
     from longmamba_mlx.states.size_limit import limit_of
 
     store = _store()
@@ -35,8 +35,8 @@ def list_states(json: o.Json = False) -> None:
     for entry in entries:
         print(_line(entry))
     if entries:
-        total = megabytes(sum(entry.nbytes for entry in entries))
-        print(f"{len(entries)} remembered, {total} of at most {megabytes(limit_of(store))}", file=sys.stderr)
+        total = format_size(sum(entry.nbytes for entry in entries))
+        print(f"{len(entries)} remembered, {total} of at most {format_size(limit_of(store))}", file=sys.stderr)
     else:
         print("Nothing is remembered yet.", file=sys.stderr)
     if bad := store.bad():
@@ -92,13 +92,12 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that `states expor
 @states.command("limit")
 def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB, 8GB.")] = None) -> None:
     """Show or set how much may be remembered. Beyond it the document not used for longest is forgotten, with a note."""
-    from longmamba_mlx.cli.progress import megabytes
     from longmamba_mlx.states.size_limit import limit_of, parse_size, set_limit
 
     store = _store()
     if size is not None:
         set_limit(store, parse_size(size))
-    print(megabytes(limit_of(store)))
+    print(format_size(limit_of(store)))
 
 
 def _store() -> StateStore:
@@ -109,14 +108,13 @@ def _store() -> StateStore:
 
 
 def _line(entry: StateEntry) -> str:
-    from longmamba_mlx.cli.progress import megabytes
     from longmamba_mlx.documents import one_line
 
     if entry.info is None or entry.key is None:
-        return f"{entry.digest[:12]}  {megabytes(entry.nbytes):>10}  unusable: {one_line(entry.problem)}"
+        return f"{entry.digest[:12]}  {format_size(entry.nbytes):>10}  unusable: {one_line(entry.problem)}"
     when = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
     model, kind, title = (one_line(str(entry.info.get(name, "")), 60) for name in ("model", "filter", "title"))
-    size = f"{megabytes(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens"
+    size = f"{format_size(entry.nbytes):>10}  {when}  {entry.key.tokens:>9,} tokens"
     part = f"  ({entry.done / max(entry.key.tokens, 1):.0%} read)" if entry.unfinished else ""
     return f"{entry.digest[:12]}  {size}  {model}  {kind}  {title}{part}"
 

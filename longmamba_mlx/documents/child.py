@@ -16,6 +16,7 @@ from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.limits import MEMORY
 from longmamba_mlx.errors import StoppedError
+from longmamba_mlx.system import resident_bytes
 
 _SECONDS = 30.0  # of computing, for any file
 _SECONDS_PER_BYTE = 5 / (1 << 20)  # and five more per megabyte
@@ -23,7 +24,6 @@ _PATIENCE = 4.0  # times as long on the clock: others may be at work on this mac
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _BLOCK = 1 << 20
 _LOOK = 0.05  # seconds between two looks at what the child may still take: somebody waits for it to stop
-_LOOKS = 5  # of them until its memory is looked at, which starts a process
 
 
 def parse(kind: str, file: IO[bytes], should_stop: Callable[[], bool] | None = None) -> Parsed:
@@ -101,21 +101,13 @@ class _Watch:
             self._process.wait()
 
     def _look(self) -> None:
-        looks = 0
         while not self._over.wait(_LOOK):
-            looks += 1
             if self._should_stop is not None and self._should_stop():
                 self.stopped = True
             elif time.monotonic() > self._deadline:
                 self.reason = "time"
-            elif sys.platform == "darwin" and looks % _LOOKS == 0 and resident_bytes(self._process.pid) > MEMORY:
+            elif sys.platform == "darwin" and resident_bytes(self._process.pid) > MEMORY:
                 self.reason = "memory"
             if self.reason or self.stopped:
                 self._process.kill()
                 return
-
-
-def resident_bytes(pid: int) -> int:
-    """Physical memory of a process, asked of `ps`; 0 when it is gone."""
-    asked = subprocess.run(["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=False)
-    return int(asked.stdout.strip() or 0) << 10

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol, cast
@@ -18,14 +18,14 @@ from longmamba_mlx.documents.gathering import Gathered, gather
 from longmamba_mlx.documents.kinds import HEAD, Format, known_format
 from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import DocumentError, DocumentMissingError, StoppedError
+from longmamba_mlx.sizes import format_size
+from longmamba_mlx.steps import Stop
 
 MOST_BYTES = 2 << 30
 MOST_PARSED_BYTES = 512 << 20  # of a PDF, EPUB, DOCX or HTML file
 _BLOCK = 1 << 20
 _SPLIT = "Split it into smaller files and read the part you need."
 _MOST_NOTES = 3  # files of a folder that are told one by one
-
-Stop = Callable[[], bool]
 
 
 class _Readable(Protocol):
@@ -61,7 +61,7 @@ def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = No
             continue
         total += len(documents[-1].text)
         if total > MOST_BYTES:
-            raise DocumentError(f"These files are over {_size(MOST_BYTES)} together.", hint=_SPLIT)
+            raise DocumentError(f"These files are over {format_size(MOST_BYTES)} together.", hint=_SPLIT)
     if passed and not documents:
         more = f", and {len(passed) - 1} more like it" if len(passed) > 1 else ""
         raise DocumentError(f"Nothing there can be read: {str(passed[0]).rstrip('.')}{more}.", hint=passed[0].hint)
@@ -117,7 +117,9 @@ def _parse(file: IO[bytes], known: Format, title: str, source: str, should_stop:
     from longmamba_mlx.documents.refusals import refusal
 
     if file.seek(0, os.SEEK_END) > MOST_PARSED_BYTES:
-        raise DocumentError(f"{title!r} is over the limit of {_size(MOST_PARSED_BYTES)} for {known.name}.", hint=_SPLIT)
+        raise DocumentError(
+            f"{title!r} is over the limit of {format_size(MOST_PARSED_BYTES)} for {known.name}.", hint=_SPLIT
+        )
     try:
         if isinstance(file, io.BytesIO):  # the child wants a file it can move in
             with tempfile.TemporaryFile() as copy:
@@ -195,11 +197,7 @@ def _with_notes(document: Document, passed: list[str]) -> Document:
 
 
 def _too_large(name: str) -> DocumentError:
-    return DocumentError(f"{name!r} is over the limit of {_size(MOST_BYTES)}.", hint=_SPLIT)
-
-
-def _size(count: int) -> str:
-    return f"{count >> 20} MB"
+    return DocumentError(f"{name!r} is over the limit of {format_size(MOST_BYTES)}.", hint=_SPLIT)
 
 
 class _Counted:

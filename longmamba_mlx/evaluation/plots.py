@@ -56,7 +56,7 @@ def draw_calibration(report: CalibrationReport, path: Path, *, title: str) -> No
 
 
 def _save(figure: Any, path: Path) -> None:
-    from longmamba_mlx.storage.safeio import write_atomic
+    from longmamba_mlx.storage.atomic import write_atomic
 
     kind = path.suffix.removeprefix(".") or "png"
     if kind not in figure.canvas.get_supported_filetypes():

@@ -19,8 +19,8 @@ from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.quantisation import parse_quantisation, unpack_layers
 from longmamba_mlx.models.weight_files import check_weights, read_weights, weight_files
+from longmamba_mlx.storage.atomic import sha256_file
 from longmamba_mlx.storage.json_config import Reader
-from longmamba_mlx.storage.safeio import sha256_file
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from longmamba_mlx.errors import ConfigError, ModelError
 from longmamba_mlx.models.config.parse import read_json
-from longmamba_mlx.storage.safeio import SafetensorsError, check_safetensors
+from longmamba_mlx.storage.safetensors_header import SafetensorsError, check_safetensors
 
 INDEX = "model.safetensors.index.json"
 CALIBRATION = "longmamba.safetensors"

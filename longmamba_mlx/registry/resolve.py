@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
 from longmamba_mlx.errors import ConfigError, ModelError
+from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.paths import config_file, model_folder, private_folder
 from longmamba_mlx.storage.json_config import read_json
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from longmamba_mlx.conversion.report import Report
 
 DEFAULT = "demo"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _KEY = "model"
 
 
@@ -42,11 +41,6 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
         target.parent.mkdir(parents=True, exist_ok=True)
         convert(name, target, offline=offline, report=report)
     return target
-
-
-def is_hub_id(name: str) -> bool:
-    """True for "owner/name"."""
-    return _HUB_ID.fullmatch(name) is not None
 
 
 def installed_folder(repository: str, variant: str = "") -> Path:
@@ -81,7 +75,7 @@ def user_default() -> str | None:
 
 def set_user_default(name: str | None) -> None:
     """Make `name` the default model, None for the built-in one. Raises DiskError."""
-    from longmamba_mlx.storage.safeio import write_atomic  # not needed by the chat's start
+    from longmamba_mlx.storage.atomic import write_text  # not needed by the chat's start
 
     path = config_file()
     try:
@@ -91,7 +85,7 @@ def set_user_default(name: str | None) -> None:
     settings = {key: value for key, value in settings.items() if key != _KEY} | ({} if name is None else {_KEY: name})
     private_folder(path.parent)
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(path, text)
 
 
 def _settings() -> dict[str, object]:

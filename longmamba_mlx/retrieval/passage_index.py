@@ -24,7 +24,7 @@ from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import LargeText, Text, length_of
 from longmamba_mlx.errors import DiskError, LongMambaError, StoppedError
 from longmamba_mlx.paths import private_folder
-from longmamba_mlx.storage.safeio import sweep, write_atomic
+from longmamba_mlx.storage.atomic import sweep, write_atomic
 
 VERSION = 1  # counts up whenever the same text gets another index
 _TABLES = """

@@ -22,7 +22,7 @@ from longmamba_mlx.errors import DiskError, StateError
 from longmamba_mlx.paths import private_folder
 from longmamba_mlx.states.state_file import Info, StateKey, StoredState, read_state, write_state
 from longmamba_mlx.states.store import SUFFIX, StateStore
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import atomic
 
 if TYPE_CHECKING:
     from longmamba_mlx.inference.prefill import Ids, Kept
@@ -69,8 +69,8 @@ class Waypoints:
     def begin(self, like: ModelState) -> StoredState | None:
         """The checkpoint to go on from; None when there is none that can be trusted. `like`: the initial state."""
         path = self.store.checkpoint_path(self.key)
-        safeio.sweep(path.parent)
-        safeio.sweep(self.store.places_folder(self.key))
+        atomic.sweep(path.parent)
+        atomic.sweep(self.store.places_folder(self.key))
         found = trusted(path, self.key, like, self.warn) if path.exists() else None
         if found is None or found.ids != self._digest.after(found.state.tokens):
             return None

@@ -9,10 +9,11 @@ from pathlib import Path
 from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import LongMambaError, UsageError
 from longmamba_mlx.paths import private_folder
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.state_file import StateKey
 from longmamba_mlx.states.store import StateStore
+from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.storage.json_config import read_json
-from longmamba_mlx.storage.safeio import write_atomic
 
 DEFAULT_LIMIT = 8_000_000_000  # bytes
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -31,7 +32,7 @@ def set_limit(store: StateStore, nbytes: int) -> None:
     """Remember another limit; nothing is deleted before the next document is stored. Raises DiskError."""
     private_folder(store.folder)
     text = json.dumps({"bytes": nbytes}) + "\n"
-    write_atomic(_file(store), lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_text(_file(store), text)
 
 
 def parse_size(text: str) -> int:
@@ -44,7 +45,7 @@ def parse_size(text: str) -> int:
     except (ValueError, KeyError):
         size = -1.0
     if not 0 <= size < 1e18:  # NaN is not either
-        raise UsageError(f"{one_line(text, 40)!r} is no size.", hint="For example 500MB or 8GB.")
+        raise UsageError(f"Invalid size {one_line(text, 40)!r}.", hint="For example 500MB or 8GB.")
     return int(size)
 
 
@@ -60,8 +61,8 @@ def make_room(store: StateStore, *, keep: StateKey) -> Iterator[str]:
             continue
         title = one_line(str((entry.info or {}).get("title", entry.digest[:12])), 60)
         yield (
-            f"Remembered documents take {total / 1e6:,.0f} MB, over the limit of {limit / 1e6:,.0f} MB: "
-            f"forgetting {title} ({entry.nbytes / 1e6:,.1f} MB), not used for longest."
+            f"Remembered documents take {format_size(total)}, over the limit of {format_size(limit)}: "
+            f"forgetting {title} ({format_size(entry.nbytes)}), not used for longest."
         )
         store.remove(entry.digest)
         total -= entry.nbytes

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from longmamba_mlx.documents.sanitise import sanitise
 from longmamba_mlx.errors import LongMambaError, NumericError, StateError
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import checked_safetensors, safetensors_header
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -116,7 +116,7 @@ def write_state(
         raise NumericError("The document state holds NaN or infinity: not stored.", hint="Read it again.")
     if not 0 <= state.tokens <= key.tokens or len(thresholds) not in (0, len(state.layers)):
         raise ValueError("key, state and thresholds do not belong together")
-    arrays: dict[str, safeio.Array] = dict(state.arrays())
+    arrays: dict[str, checked_safetensors.Array] = dict(state.arrays())
     for index, threshold in enumerate(thresholds):
         if threshold is not None:
             arrays[f"{_THRESHOLD}{index}"] = np.asarray(threshold, np.float32)
@@ -134,7 +134,7 @@ def write_state(
         "info": json.dumps(dict(info), ensure_ascii=True, allow_nan=False),
     }
     parse_table(metadata["info"])
-    safeio.save_arrays(path, arrays, metadata)
+    checked_safetensors.save_arrays(path, arrays, metadata)
 
 
 def read_state(
@@ -150,7 +150,7 @@ def read_state(
 
     try:
         expected = None if like is None else _expected(path, like)
-        arrays, metadata = safeio.load_arrays(path, expected=expected)
+        arrays, metadata = checked_safetensors.load_arrays(path, expected=expected)
         found = StateKey.from_json(metadata["key"])
         _compare(found, key)
         done = int(metadata["done"])
@@ -163,7 +163,7 @@ def read_state(
             raise ValueError("it holds NaN or infinity")
         info, ids = parse_table(metadata["info"]), metadata["ids"]
     except (LongMambaError, ValueError) as error:
-        _refuse(path, str(error), unreadable=isinstance(error, safeio.UnreadableError))
+        _refuse(path, str(error), unreadable=isinstance(error, safetensors_header.UnreadableError))
     except KeyError as error:
         _refuse(path, f"{error} is missing")
     return StoredState(found, state, thresholds, info, kept, text_map, ids)
@@ -172,7 +172,7 @@ def read_state(
 def read_key(path: Path) -> tuple[StateKey, dict[str, Any], int]:
     """A state file's key, info and number of tokens read, from the header alone. Raises StateError."""
     try:
-        metadata = safeio.check_safetensors(path).get("__metadata__", {})
+        metadata = safetensors_header.check_safetensors(path).get("__metadata__", {})
         key, info = StateKey.from_json(metadata["key"]), parse_table(metadata["info"])
         return key, info, int(metadata["done"])
     except (LongMambaError, ValueError) as error:
@@ -206,9 +206,9 @@ def _compare(found: StateKey, wanted: StateKey | None) -> None:
 
 def _expected(path: Path, like: ModelState) -> dict[str, tuple[str, tuple[int, ...]]]:
     """What a state file of this model holds; thresholds are there for some layers only."""
-    header = safeio.check_safetensors(path)
+    header = safetensors_header.check_safetensors(path)
     shapes = like.shapes(int(header["__metadata__"]["done"]))
-    expected = {name: (safeio.dtype_name(array), shapes[name]) for name, array in like.arrays().items()}
+    expected = {name: (checked_safetensors.dtype_name(array), shapes[name]) for name, array in like.arrays().items()}
     for index, layer in enumerate(like.layers):
         name = f"{_THRESHOLD}{index}"
         if name in header and layer.ssm is not None:

@@ -24,7 +24,7 @@ from longmamba_mlx.states.state_file import Info, UnreadableStateError, read_key
 from longmamba_mlx.states.state_file import StateKey as StateKey
 from longmamba_mlx.states.state_file import StoredState as StoredState
 from longmamba_mlx.states.state_file import read_state as read_state
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ class StateStore:
             raise ValueError(f"a state after {state.tokens} tokens is not that of {key.tokens}")
         path = self.path(key)
         private_folder(path.parent)
-        safeio.sweep(path.parent)
+        atomic.sweep(path.parent)
         write_state(path, key, state, thresholds, info, **maps)
         return path
 

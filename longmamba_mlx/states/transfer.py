@@ -9,7 +9,7 @@ from longmamba_mlx.errors import DiskError, StateError, UsageError
 from longmamba_mlx.paths import private_folder
 from longmamba_mlx.states.state_file import read_state
 from longmamba_mlx.states.store import StateEntry, StateStore
-from longmamba_mlx.storage.safeio import write_atomic
+from longmamba_mlx.storage.atomic import write_atomic
 
 
 def export_state(store: StateStore, prefix: str, path: Path) -> StateEntry:

@@ -44,16 +44,6 @@ def server(tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch) ->
         yield running
 
 
-@pytest.mark.parametrize("text", ["state-spaces/mamba-130m-hf", "a/b", "tiiuae/Falcon3-Mamba-7B-Instruct"])
-def test_hub_ids(text: str) -> None:
-    assert hub.is_hub_id(text)
-
-
-@pytest.mark.parametrize("text", ["a", "a/b/c", "./a", "../a", "/a/b", "~/a", "a b/c", "a/", "-a/b", "a/b\n"])
-def test_no_hub_ids(text: str) -> None:
-    assert not hub.is_hub_id(text)
-
-
 @pytest.mark.parametrize(
     ("there", "weights"),
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import ConfigError
+from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.paths import config_file
@@ -193,14 +194,14 @@ def test_the_command_itself_from_download_to_offline(tmp_path: Path) -> None:
 
 
 def size(folder: Path) -> str:
-    from longmamba_mlx.conversion.report import gigabytes
+    from longmamba_mlx.sizes import format_size
 
     names = ("config.json", "model.safetensors", "tokenizer.json")
-    return gigabytes(sum((folder / name).stat().st_size for name in names))
+    return format_size(sum((folder / name).stat().st_size for name in names))
 
 
 def test_configs_and_catalogue_agree_on_what_a_family_is() -> None:
     assert ModelConfig.__dataclass_fields__["model_type"]
     assert {checkpoint.family for checkpoint in CHECKPOINTS} <= FAMILIES.keys()
     assert len({checkpoint.repository for checkpoint in CHECKPOINTS}) == len(CHECKPOINTS)
-    assert all(resolve.is_hub_id(checkpoint.repository) for checkpoint in CHECKPOINTS)
+    assert all(is_hub_id(checkpoint.repository) for checkpoint in CHECKPOINTS)

@@ -240,7 +240,7 @@ def test_not_enough_room(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     usage = shutil.disk_usage(source)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    fails(source, "the disk has 0.0 GB left")
+    fails(source, "the disk has 1.0 kB left")
 
 
 # ---------------------------------------------------------------- tokenizers

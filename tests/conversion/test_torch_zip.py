@@ -24,7 +24,7 @@ from longmamba_mlx.conversion.torch_pickle.machine import PickleError
 from longmamba_mlx.conversion.torch_pickle.tensors import read_tensor_table
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models.loading import load_model
-from longmamba_mlx.storage.safeio import check_safetensors
+from longmamba_mlx.storage.safetensors_header import check_safetensors
 from tests.conversion import torch_files as f
 from tests.conversion.checkpoints import TABLES, original_tensors, tiny_tokenizer
 from tests.models.samples import random_ids, random_model

@@ -239,7 +239,7 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 def test_the_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open(tmp_path / "huge", "wb") as file:
         file.truncate(reader.MOST_BYTES + 1)
-    assert "over the limit of 2048 MB" in str(refusal(tmp_path / "huge"))
+    assert "over the limit of 2.1 GB" in str(refusal(tmp_path / "huge"))
     monkeypatch.setattr(reader, "MOST_BYTES", 100)
     assert len(read_document(put(tmp_path, b"x" * 100)).text) == 100
     refusal(put(tmp_path, b"x" * 101))

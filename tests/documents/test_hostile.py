@@ -331,9 +331,7 @@ def test_a_machine_without_room(monkeypatch: pytest.MonkeyPatch, broken: str) ->
             read_document(SAMPLES / "pandoc.html")
 
 
-@pytest.mark.skipif(not Path("/bin/ps").exists(), reason="asks ps")
 def test_memory_is_watched_where_it_is_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert child.resident_bytes(os.getpid()) > 10 << 20
     monkeypatch.setattr(child.sys, "platform", "darwin")
     monkeypatch.setattr(child, "MEMORY", 80 << 20)
     fake_child(monkeypatch, "x = b'x' * (200 << 20); import time; time.sleep(60)")

@@ -13,7 +13,7 @@ from longmamba_mlx.errors import CalibrationError, DiskError, NumericError
 from longmamba_mlx.filtering import Calibration, FilterSettings, build_plan, calibration_windows, collect
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.filtering.plan import require_layers
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import checked_safetensors
 from tests.filtering.samples import TinyConfig, TinyModel
 
 WINDOWS = np.random.default_rng(0).integers(0, 32, (3, 64)).astype(np.uint32)
@@ -147,7 +147,7 @@ def test_missing_broken_and_foreign_files_are_refused(tmp_path: Path) -> None:
     refused(path)
     path.write_bytes(b"not at all a file of this kind")
     refused(path)
-    safeio.save_arrays(path, {"a": np.zeros(3, np.float32)}, {"some": "thing"})
+    checked_safetensors.save_arrays(path, {"a": np.zeros(3, np.float32)}, {"some": "thing"})
     assert "not a calibration" in str(refused(path))
 
 
@@ -160,8 +160,8 @@ def altered(tmp_path: Path, arrays: dict[str, np.ndarray] | None = None, **metad
     """A calibration file whose content was changed and signed again."""
     path = tmp_path / "c.safetensors"
     calibrated().save(path)
-    stored, texts = safeio.load_numpy(path)
-    safeio.save_arrays(path, {**stored, **(arrays or {})}, {**texts, **metadata})
+    stored, texts = checked_safetensors.load_numpy(path)
+    checked_safetensors.save_arrays(path, {**stored, **(arrays or {})}, {**texts, **metadata})
     return path
 
 

@@ -16,7 +16,7 @@ from longmamba_mlx.errors import NumericError, StateError
 from longmamba_mlx.models.state import LayerState, ModelState
 from longmamba_mlx.states.state_file import write_state
 from longmamba_mlx.states.store import StateKey, StateStore, read_state
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import checked_safetensors
 from tests.states.samples import INFO, KEY, key_for, make_state, make_thresholds, same
 
 
@@ -134,7 +134,7 @@ def test_a_key_from_json() -> None:
 
 
 def test_bit_flips(shelf: Shelf) -> None:
-    """300 single bits anywhere in the file. (Every bit of a file: test_safeio_arrays.)"""
+    """300 single bits anywhere in the file. (Every bit of a file: tests/storage/test_arrays.py.)"""
     dice = random.Random(7)
     for bit in dice.sample(range(len(shelf.content) * 8), 300):
         changed = bytearray(shelf.content)
@@ -164,7 +164,7 @@ def test_cuts_and_swaps(shelf: Shelf) -> None:
 def rewrite(path: Path, arrays: dict[str, mx.array], **metadata: str) -> None:
     """A file that is sound as a file: its digests are right, its content is not."""
     good = {"key": KEY.to_json(), "layers": "0", "info": "{}", "done": "40", "ids": ""}
-    safeio.save_arrays(path, arrays, {k: v for k, v in {**good, **metadata}.items() if v is not None})
+    checked_safetensors.save_arrays(path, arrays, {k: v for k, v in {**good, **metadata}.items() if v is not None})
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,8 @@ import pytest
 from longmamba_mlx import paths
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.states.store import StateStore
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import atomic
 from tests.states.samples import INFO, KEY, make_state, make_thresholds, same
-
-HERE = Path(__file__).parent
 
 
 def keys(count: int):
@@ -116,7 +114,7 @@ def test_remove_may_fail(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> 
 SIZE = 20_000  # units: a state of 1 MB, long enough to be caught while it is written
 SAVER = f"""
     import os, sys, time
-    from store_samples import KEY, make_state
+    from tests.states.samples import KEY, make_state
     from longmamba_mlx.states.store import StateStore
     store = StateStore(sys.argv[1])
     states = [make_state(seed=s, units={SIZE}) for s in (0, 1)]
@@ -129,7 +127,7 @@ SAVER = f"""
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *arguments], stdout=subprocess.PIPE, env=environment
     )
@@ -167,7 +165,7 @@ def check_kills(folder: Path, count: int) -> None:
         assert same(loaded.state, states[turn % 2])
         orphans += sum(path.name.startswith(".tmp-") for path in store.path(KEY).parent.iterdir())
     assert orphans > 0  # some kills did land within a save
-    safeio.sweep(store.path(KEY).parent, older_than=-1)
+    atomic.sweep(store.path(KEY).parent, older_than=-1)
     assert [path.name for path in store.path(KEY).parent.iterdir()] == [store.path(KEY).name]
 
 
@@ -182,7 +180,7 @@ def test_kill_while_saving_many_times(tmp_path: Path) -> None:
 
 CROWD = """
     import random, sys
-    from store_samples import INFO, KEY, make_state, same
+    from tests.states.samples import INFO, KEY, make_state, same
     from longmamba_mlx.states.store import StateStore
     store = StateStore(sys.argv[1], warn=lambda line: sys.exit(line))
     seed = int(sys.argv[2])

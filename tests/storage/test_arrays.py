@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.storage import safeio
-from longmamba_mlx.storage.safeio import SafetensorsError
+from longmamba_mlx.storage import atomic, checked_safetensors, safetensors_header
+from longmamba_mlx.storage.safetensors_header import SafetensorsError
 
 NUMPY = [
     "bool",
@@ -35,7 +35,7 @@ def sample(tmp_path: Path) -> Path:
         "layers.0.ssm": np.linspace(-1, 1, 20, dtype=np.float32).reshape(1, 4, 5),
     }
     path = tmp_path / "sample.safetensors"
-    safeio.save_arrays(path, arrays, {"key": "value", "text": 'ü"\\\n'})
+    checked_safetensors.save_arrays(path, arrays, {"key": "value", "text": 'ü"\\\n'})
     return path
 
 
@@ -43,12 +43,12 @@ def sample(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("shape", [(), (1,), (3, 4), (0, 2), (2, 0)])
 def test_numpy_arrays_come_back_exactly(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
-    safeio.save_arrays(tmp_path / "a", {"a": array}, {})
-    plain, metadata = safeio.load_numpy(tmp_path / "a")
+    checked_safetensors.save_arrays(tmp_path / "a", {"a": array}, {})
+    plain, metadata = checked_safetensors.load_numpy(tmp_path / "a")
     assert metadata == {}
     assert plain["a"].dtype == array.dtype and plain["a"].shape == shape
     assert plain["a"].tobytes() == array.tobytes()
-    arrays, _ = safeio.load_arrays(tmp_path / "a")
+    arrays, _ = checked_safetensors.load_arrays(tmp_path / "a")
     assert str(arrays["a"].dtype) == f"mlx.core.{dtype}"
     assert arrays["a"].shape == shape
 
@@ -57,8 +57,8 @@ def test_numpy_arrays_come_back_exactly(tmp_path: Path, dtype: str, shape: tuple
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3), (0,)])
 def test_mlx_arrays_come_back_exactly(tmp_path: Path, dtype: mx.Dtype, shape: tuple[int, ...]) -> None:
     array = (mx.random.normal(shape, key=mx.random.key(0)) * 10).astype(dtype)
-    safeio.save_arrays(tmp_path / "a", {"a": array}, {})
-    back = safeio.load_arrays(tmp_path / "a")[0]["a"]
+    checked_safetensors.save_arrays(tmp_path / "a", {"a": array}, {})
+    back = checked_safetensors.load_arrays(tmp_path / "a")[0]["a"]
     assert back.dtype == dtype and back.shape == shape
     assert mx.array_equal(back, array).item()
 
@@ -66,15 +66,15 @@ def test_mlx_arrays_come_back_exactly(tmp_path: Path, dtype: mx.Dtype, shape: tu
 def test_strides_and_byte_order_do_not_matter(tmp_path: Path) -> None:
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     arrays = {"t": base.T, "s": base[::2, ::-1], "b": base.astype(">f4"), "m": mx.array(base)[:, ::2]}
-    safeio.save_arrays(tmp_path / "a", arrays, {})
-    back, _ = safeio.load_numpy(tmp_path / "a")
+    checked_safetensors.save_arrays(tmp_path / "a", arrays, {})
+    back, _ = checked_safetensors.load_numpy(tmp_path / "a")
     assert all(np.array_equal(back[name], np.array(array)) for name, array in arrays.items())
 
 
 def test_nan_and_infinity_keep_their_bits(tmp_path: Path) -> None:
     array = np.array([np.nan, np.inf, -np.inf, -0.0, 1e-45], np.float32)
-    safeio.save_arrays(tmp_path / "a", {"a": array}, {})
-    assert safeio.load_numpy(tmp_path / "a")[0]["a"].tobytes() == array.tobytes()
+    checked_safetensors.save_arrays(tmp_path / "a", {"a": array}, {})
+    assert checked_safetensors.load_numpy(tmp_path / "a")[0]["a"].tobytes() == array.tobytes()
 
 
 def test_other_readers_read_it(sample: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_data_digest_is_over_the_data_section(sample: Path) -> None:
 
     content = sample.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
-    digest = safeio.check_safetensors(sample)["__metadata__"]["sha256"]
+    digest = safetensors_header.check_safetensors(sample)["__metadata__"]["sha256"]
     assert digest == hashlib.sha256(content[start:]).hexdigest()
     assert start % 8 == 0
 
@@ -104,18 +104,18 @@ def test_what_cannot_be_stored(tmp_path: Path) -> None:
         ({}, {"a": "x" * (1 << 20)}),
     ]:
         with pytest.raises(TypeError):
-            safeio.save_arrays(tmp_path / "a", arrays, metadata)
+            checked_safetensors.save_arrays(tmp_path / "a", arrays, metadata)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bfloat16_is_not_for_numpy(sample: Path) -> None:
     with pytest.raises(SafetensorsError, match="bfloat16"):
-        safeio.load_numpy(sample)
+        checked_safetensors.load_numpy(sample)
 
 
 def test_expected_arrays(sample: Path) -> None:
     good = {"layers.0.conv": ("BF16", (1, 3, 4)), "layers.0.ssm": ("F32", (1, 4, 5))}
-    assert set(safeio.load_arrays(sample, expected=good)[0]) == set(good)
+    assert set(checked_safetensors.load_arrays(sample, expected=good)[0]) == set(good)
     for bad in (
         {},
         {**good, "layers.1.ssm": ("F32", (1,))},
@@ -124,24 +124,24 @@ def test_expected_arrays(sample: Path) -> None:
         {"layers.0.ssm": ("F32", (1, 4, 5))},
     ):
         with pytest.raises(SafetensorsError):
-            safeio.load_arrays(sample, expected=bad)
+            checked_safetensors.load_arrays(sample, expected=bad)
 
 
 def test_a_size_limit(sample: Path) -> None:
     with pytest.raises(SafetensorsError, match="over the limit"):
-        safeio.load_arrays(sample, max_bytes=103)
+        checked_safetensors.load_arrays(sample, max_bytes=103)
 
 
 def test_a_file_without_digests_is_refused(tmp_path: Path) -> None:
     mx.save_safetensors(str(tmp_path / "a.safetensors"), {"a": mx.zeros(3)})
     with pytest.raises(SafetensorsError, match="digest"):
-        safeio.load_arrays(tmp_path / "a.safetensors")
+        checked_safetensors.load_arrays(tmp_path / "a.safetensors")
 
 
 def refused(path: Path, content: bytes) -> bool:
     path.write_bytes(content)
     try:
-        safeio.load_arrays(path)
+        checked_safetensors.load_arrays(path)
     except SafetensorsError:
         return True
     return False
@@ -180,4 +180,4 @@ def test_other_damage_is_noticed(sample: Path) -> None:
 
 def test_sha256_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
-    assert safeio.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert atomic.sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -14,7 +14,7 @@ import mlx.core as mx
 import pytest
 
 from longmamba_mlx.errors import DiskError
-from longmamba_mlx.storage import safeio
+from longmamba_mlx.storage import atomic, safetensors_header
 
 OLD, NEW = b"old" * 100, b"new" * 5000
 
@@ -27,8 +27,8 @@ def write_in_pieces(draft: Path) -> None:
 
 def test_new_content_under_the_name_and_nothing_beside(tmp_path: Path) -> None:
     target = tmp_path / "state.bin"
-    safeio.write_atomic(target, write_in_pieces)
-    safeio.write_atomic(target, write_in_pieces)
+    atomic.write_atomic(target, write_in_pieces)
+    atomic.write_atomic(target, write_in_pieces)
     assert target.read_bytes() == NEW
     assert os.listdir(tmp_path) == ["state.bin"]
 
@@ -40,22 +40,22 @@ def test_the_draft_keeps_its_suffix_and_is_hidden_from_searches(tmp_path: Path) 
         mx.save_safetensors(str(draft), {"a": mx.zeros(3)})
         seen.extend(tmp_path.glob("*.safetensors"))
 
-    safeio.write_atomic(tmp_path / "a.safetensors", writer)
+    atomic.write_atomic(tmp_path / "a.safetensors", writer)
     assert seen == []
-    assert "a" in safeio.check_safetensors(tmp_path / "a.safetensors")
+    assert "a" in safetensors_header.check_safetensors(tmp_path / "a.safetensors")
 
 
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(OLD)
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    safeio.write_atomic(tmp_path / "link", lambda draft: draft.write_bytes(NEW))
+    atomic.write_atomic(tmp_path / "link", lambda draft: draft.write_bytes(NEW))
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == NEW
 
 
 def test_a_name_of_255_bytes(tmp_path: Path) -> None:
     target = tmp_path / ("ü" * 127)
-    safeio.write_atomic(target, lambda draft: draft.write_bytes(NEW))
+    atomic.write_atomic(target, lambda draft: draft.write_bytes(NEW))
     assert target.read_bytes() == NEW
 
 
@@ -69,7 +69,7 @@ def test_a_writer_that_raises_leaves_the_old_content(tmp_path: Path, trouble: ty
         raise trouble
 
     with pytest.raises(trouble):
-        safeio.write_atomic(target, writer)
+        atomic.write_atomic(target, writer)
     assert target.read_bytes() == OLD
     assert os.listdir(tmp_path) == ["state.bin"]
 
@@ -99,7 +99,7 @@ def test_every_call_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nu
             for name in CALLS:
                 patch.setattr(os, name, failing(getattr(os, name)))
             try:
-                safeio.write_atomic(target, write_in_pieces)
+                atomic.write_atomic(target, write_in_pieces)
             except DiskError as error:
                 assert error.exit_code == 74
                 assert str(tmp_path) in (error.hint or "")
@@ -127,7 +127,7 @@ def test_every_write_may_fail(tmp_path: Path, number: int) -> None:
                     file.write(NEW[:1000])
 
         with pytest.raises(DiskError, match=os.strerror(number)):
-            safeio.write_atomic(target, writer)
+            atomic.write_atomic(target, writer)
         assert target.read_bytes() == OLD
         assert os.listdir(tmp_path) == ["state.bin"]
 
@@ -137,7 +137,7 @@ def test_a_digest_does_not_fill_the_line_that_tells_why(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DiskError, match="No space left") as caught:
-        safeio.write_atomic(tmp_path / f"{'ab' * 32}.safetensors", full)
+        atomic.write_atomic(tmp_path / f"{'ab' * 32}.safetensors", full)
     assert len(str(caught.value)) < 90 and "Free some space" in str(caught.value.hint)
 
 
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatc
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    safeio.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
+    atomic.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
     assert (tmp_path / "a").read_bytes() == NEW
 
 
@@ -161,7 +161,7 @@ def test_full_fsync_is_used_where_it_exists(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", lambda descriptor, command: calls.append(command))
     monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("fsync does not reach the drive on macOS"))
-    safeio.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
+    atomic.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
     assert calls == [51, 51]
 
 
@@ -175,20 +175,20 @@ def test_fsync_takes_over_where_full_fsync_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     monkeypatch.setattr(os, "fsync", calls.append)
-    safeio.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
+    atomic.write_atomic(tmp_path / "a", lambda draft: draft.write_bytes(NEW))
     assert len(calls) == 2
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as caught:
-        safeio.write_atomic(tmp_path / "none" / "a", write_in_pieces)
+        atomic.write_atomic(tmp_path / "none" / "a", write_in_pieces)
     assert str(tmp_path / "none") in (caught.value.hint or "")
 
 
 def test_a_file_as_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(OLD)
     with pytest.raises(DiskError):
-        safeio.write_atomic(tmp_path / "file" / "a", write_in_pieces)
+        atomic.write_atomic(tmp_path / "file" / "a", write_in_pieces)
 
 
 FULL_DISK = """
@@ -196,14 +196,14 @@ FULL_DISK = """
     from pathlib import Path
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     import mlx.core as mx, numpy as np
-    from longmamba_mlx import safeio
+    from longmamba_mlx.storage import atomic, checked_safetensors
     from longmamba_mlx.errors import DiskError
     target = Path(sys.argv[1])
     for limit in (0, 1, 100, 4096, 60000, 100000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         for save in (
-            lambda: safeio.save_arrays(target, {"a": np.ones(50000)}, {}),
-            lambda: safeio.write_atomic(target, lambda d: mx.save_safetensors(str(d), {"a": mx.ones(50000)})),
+            lambda: checked_safetensors.save_arrays(target, {"a": np.ones(50000)}, {}),
+            lambda: atomic.write_atomic(target, lambda d: mx.save_safetensors(str(d), {"a": mx.ones(50000)})),
         ):
             try:
                 save()
@@ -254,12 +254,12 @@ def orphan(folder: Path, process: int, age: float, now: float = 1e9) -> Path:
 def test_sweep_takes_old_orphans_only(tmp_path: Path) -> None:
     gone = gone_process()
     old = orphan(tmp_path, gone, 4000)
-    assert safeio.sweep(tmp_path, now=1e9) == 1
+    assert atomic.sweep(tmp_path, now=1e9) == 1
     assert not old.exists()
     young = orphan(tmp_path, gone, 3000)
     mine = orphan(tmp_path, os.getpid(), 1e6)
     init = orphan(tmp_path, 1, 1e6)
-    assert safeio.sweep(tmp_path, now=1e9) == 0
+    assert atomic.sweep(tmp_path, now=1e9) == 0
     assert young.exists() and mine.exists() and init.exists()
 
 
@@ -274,16 +274,16 @@ def test_sweep_touches_nothing_else(tmp_path: Path) -> None:
     (folder / ".tmp-x-0123456789ab").mkdir()
     (folder / f".tmp-{gone}-0123456789abc").mkdir()
     (folder / f".tmp-{gone}-ba9876543210").write_bytes(b"a file")
-    assert safeio.sweep(folder, older_than=-1) == 0
+    assert atomic.sweep(folder, older_than=-1) == 0
     assert len(os.listdir(folder)) == 4
     assert (elsewhere / "kept").exists()
 
 
 def test_sweep_of_a_missing_folder(tmp_path: Path) -> None:
-    assert safeio.sweep(tmp_path / "none") == 0
+    assert atomic.sweep(tmp_path / "none") == 0
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="POSIX")
 def test_a_huge_process_number_is_nobody(tmp_path: Path) -> None:
     orphan(tmp_path, 9999999999, 1e6)
-    assert safeio.sweep(tmp_path, now=1e9) == 1
+    assert atomic.sweep(tmp_path, now=1e9) == 1

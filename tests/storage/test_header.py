@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.storage import safeio
-from longmamba_mlx.storage.safeio import SafetensorsError, check_safetensors
+from longmamba_mlx.storage import checked_safetensors
+from longmamba_mlx.storage.safetensors_header import SafetensorsError, check_safetensors
 
 
 def put(path: Path, header: object, data: bytes = b"", length: int | None = None) -> Path:
@@ -60,6 +60,7 @@ HOSTILE: dict[str, tuple[object, bytes]] = {
     "entry is a list": ({"a": [1]}, b""),
     "entry is null": ({"a": None}, b""),
     "unknown dtype": ({"a": entry([1], 0, 4, "F33")}, FOUR),
+    "dtype of half a byte": ({"a": entry([2], 0, 1, "F4")}, b"\x00"),
     "small letters dtype": ({"a": entry([1], 0, 4, "f32")}, FOUR),
     "dtype is a list": ({"a": entry([1], 0, 4, ["F32"])}, FOUR),
     "dtype too small": ({"a": entry([1], 0, 4, "F16")}, FOUR),
@@ -70,6 +71,19 @@ HOSTILE: dict[str, tuple[object, bytes]] = {
     "NUL in a name": ({"a\x00": entry([1], 0, 4)}, FOUR),
     "half a character in a name": ({"a\ud800": entry([1], 0, 4)}, FOUR),
     "key twice": (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":1}', FOUR),
+    "tensor twice": (
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        + b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        FOUR,
+    ),
+    "deep data under an unknown key": (
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":' + b"[" * 5000 + b"]" * 5000 + b"}}",
+        FOUR,
+    ),
+    "5,000 digits under an unknown key": (
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":' + b"9" * 5000 + b"}}",
+        FOUR,
+    ),
     "key twice within": (b'{"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}', FOUR),
     "not a number": (b'{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', FOUR),
     "infinity": (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,Infinity]}}', FOUR),
@@ -100,7 +114,7 @@ def test_hostile_headers_are_refused(tmp_path: Path, name: str) -> None:
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
     with pytest.raises(SafetensorsError):
-        safeio.load_arrays(path)
+        checked_safetensors.load_arrays(path)
 
 
 @pytest.mark.parametrize("length", [1, 7, 2**20 + 1, 2**31, 2**63, 2**64 - 1])

@@ -25,21 +25,6 @@ DONE = ReadDone("book", 10, 1.0, 5, False, None, "longmamba")
 
 
 @pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (12_600_000, "12.6 MB"),
-        (167_800_000, "168 MB"),
-        (2 * 10**12, "2.0 TB"),
-    ],
-)
-def test_sizes_are_decimal(number: int, text: str) -> None:
-    assert formatting.size(number) == text
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0.42, "0.4 s"),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from longmamba_mlx.documents.sanitise import sanitise
-from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.session.session import Passage
+from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering.safe_text import one_line
 
@@ -70,18 +68,4 @@ def write_new(path: Path, text: str) -> None:
     """
     if path.exists():
         raise UsageError(f"{path} exists already", hint="Choose another name: nothing is overwritten.")
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise DiskError(f"{path}: {error.strerror or error}", hint="Choose another folder.") from error
+    write_text(path, text, private=True)

@@ -18,16 +18,6 @@ def many(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'s' * (number != 1)}"
 
 
-def size(number: int) -> str:
-    """Bytes, decimal as a Mac shows them: 12_600_000 -> "12.6 MB"."""
-    value = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 def duration(seconds: float) -> str:
     """Seconds: 0.42 -> "0.4 s", 125 -> "2 min 5 s", 3780 -> "1 h 3 min"."""
     if not math.isfinite(seconds) or seconds < 0:

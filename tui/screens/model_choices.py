@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longmamba_mlx import builtin
+from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.registry import resolve
 from longmamba_mlx.registry.known_models import CHECKPOINTS, Checkpoint
-from longmamba_mlx.tui.rendering import formatting
+from longmamba_mlx.sizes import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def model_choices() -> list[ModelChoice]:
 
 def _choice(checkpoint: Checkpoint) -> ModelChoice:
     parts = [
-        formatting.size(checkpoint.download_bytes),
+        format_size(checkpoint.download_bytes),
         f"{checkpoint.parameters:g} B",
         "chat" if checkpoint.chat else "base model: completes text, not tuned to answer",
         checkpoint.licence or "",
@@ -45,6 +46,6 @@ def _choice(checkpoint: Checkpoint) -> ModelChoice:
 
 def download_size(name: str) -> int | None:
     """Bytes to download before a model can be used, 0 when nobody knows; None when nothing has to be."""
-    if resolve.is_here(name) or not resolve.is_hub_id(name):
+    if resolve.is_here(name) or not is_hub_id(name):
         return None
     return next((known.download_bytes for known in CHECKPOINTS if known.repository == name), 0)

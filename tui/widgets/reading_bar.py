@@ -7,6 +7,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import ProgressBar, Static
 
 from longmamba_mlx.session.session import Counted, Loaded, Loading, ReadProgress
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.worker.download import Fetching
 
@@ -41,7 +42,7 @@ class ReadingBar(Vertical):
         """Show one of the events that come before `ReadDone`."""
         match event:
             case Fetching(what, done, total):
-                sizes = f"{formatting.size(done)} of {formatting.size(total)}" if total > 0 else "asking the Hub"
+                sizes = f"{format_size(done)} of {format_size(total)}" if total > 0 else "asking the Hub"
                 parts = [sizes, safe_text.one_line(what)]
                 self._show("Getting", parts, min(done / total, 1.0) if total > 0 else None)
             case Loading(name):
@@ -63,7 +64,7 @@ class ReadingBar(Vertical):
                     f"{formatting.duration(left)} left",
                     formatting.rate(rate),
                     formatting.shorten(safe_text.one_line(place), 40),
-                    f"memory {formatting.size(memory)}",
+                    f"memory {format_size(memory)}",
                 ]
                 self._show("Reading", parts, self.fraction)
 

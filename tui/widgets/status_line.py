@@ -7,6 +7,7 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from longmamba_mlx.session.session import Answer, ReadDone
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
 _KEYS = {False: "F1 help  ^P menu  ^Q quit", True: "Esc stop  F1 help  ^Q quit"}
@@ -74,7 +75,7 @@ class StatusLine(Horizontal):
             return ["questions wait until the document is read" if self._busy else "no document is open"]
         return [
             f"{formatting.count(done.tokens)} tokens read",
-            f"state {formatting.size(done.state_bytes)}",
+            f"state {format_size(done.state_bytes)}",
             self._memory_words(),
             self._rate,
             f"filter {safe_text.one_line(done.filter)}",
@@ -87,7 +88,7 @@ class StatusLine(Horizontal):
             return ""
         late = self._memory[len(self._memory) // 4 :]
         flat = len(self._memory) >= _ENOUGH_LOOKS and max(late) <= 1.05 * min(late)
-        return f"memory {formatting.size(self._memory[-1])}{' flat' if flat else ''}"
+        return f"memory {format_size(self._memory[-1])}{' flat' if flat else ''}"
 
     def _show(self) -> None:
         if not self.is_mounted:

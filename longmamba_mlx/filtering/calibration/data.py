@@ -96,7 +96,7 @@ class Calibration:
 
     def save(self, path: Path) -> None:
         """Writes the calibration (safetensors, never half-written). Raises DiskError."""
-        from longmamba_mlx.storage import safeio
+        from longmamba_mlx.storage import checked_safetensors
 
         arrays: dict[str, NDArray[Any]] = {"ranks": self.ranks.astype(np.int64)}
         for index, layer in enumerate(self.layers):
@@ -118,7 +118,7 @@ class Calibration:
             "text_digest": self.text_digest,
             "facts": json.dumps(facts),
         }
-        safeio.save_arrays(Path(path), arrays, metadata)
+        checked_safetensors.save_arrays(Path(path), arrays, metadata)
 
     @staticmethod
     def load(path: Path, *, fingerprint: str, quantisation: str) -> Calibration:
@@ -127,10 +127,10 @@ class Calibration:
         Raises CalibrationError (with a hint) where the file is missing, broken, of another format version, or
         made for other weights or another quantisation: step sizes differ with either.
         """
-        from longmamba_mlx.storage import safeio
+        from longmamba_mlx.storage import checked_safetensors
 
         try:
-            arrays, metadata = safeio.load_numpy(Path(path))
+            arrays, metadata = checked_safetensors.load_numpy(Path(path))
         except (LongMambaError, OSError, ValueError) as error:
             what = "is missing" if not Path(path).exists() else f"cannot be read ({error})"
             raise CalibrationError(f"the calibration {Path(path).name} {what}", hint=_AGAIN) from error

@@ -1,29 +1,18 @@
-"""Files that are never half-written under their name and never trusted before they are checked.
+"""Save and load arrays as safetensors files that carry the SHA-256 of their header and their data.
 
-Atomic writes, digests, and safetensors files that carry the sha256 of their header and data. The format
-has no checksum of its own: of 2,000 state files with one flipped bit, `mx.load` read 1,997 without a word.
+The format has no checksum of its own: of 2,000 state files with one flipped bit, `mx.load` read 1,997 without an error.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import re
-import secrets
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from longmamba_mlx.errors import DiskError
-from longmamba_mlx.storage.safetensors_header import MAX_HEADER, open_regular, read_header, short
-from longmamba_mlx.storage.safetensors_header import SafetensorsError as SafetensorsError
-from longmamba_mlx.storage.safetensors_header import UnreadableError as UnreadableError
-from longmamba_mlx.storage.safetensors_header import check_safetensors as check_safetensors
+from longmamba_mlx.storage.atomic import write_atomic
+from longmamba_mlx.storage.safetensors_header import MAX_HEADER, SafetensorsError, open_regular, read_header, short
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -33,129 +22,15 @@ if TYPE_CHECKING:
 
 Expected: TypeAlias = Mapping[str, tuple[str, tuple[int, ...]]]  # tensor name -> safetensors dtype, shape
 
-ORPHAN_AGE = 3600.0  # seconds: the process of a younger one may run on another machine that shares the folder
 MAX_DATA = 8 << 30
 DATA_DIGEST = "sha256"
 HEADER_DIGEST = "header_sha256"
 _UNSIGNED = "0" * 64
-_NAME = 40  # characters of a file's name in an error
-_TEMPORARY = re.compile(r"\.tmp-(\d{1,10})-[0-9a-f]{12}")
 _KINDS = (("uint", "U"), ("int", "I"), ("float", "F"))
 _FROM_NUMPY = {"bool": "BOOL", "bfloat16": "BF16"} | {
     f"{kind}{bits}": f"{letter}{bits}" for kind, letter in _KINDS for bits in (8, 16, 32, 64)
 }
 _TO_NUMPY = {name: dtype for dtype, name in _FROM_NUMPY.items() if name != "BF16"}
-
-
-def write_atomic(path: str | Path, writer: Callable[[Path], object]) -> None:
-    """Let `writer` fill a draft, and give it the name `path` only when it is whole and on the disk.
-
-    After a crash at any moment `path` holds the old content or the new one. The draft lies under its final
-    name in a hidden folder beside `path`: writers such as `mx.save_safetensors` append a missing suffix, and
-    no search for `*.safetensors` may find an orphan. A link is written through.
-
-    Raises DiskError when writing fails; whatever else the writer raises passes. Either way the draft is gone.
-    """
-    target = Path(os.path.realpath(path))
-    folder = target.parent / f".tmp-{os.getpid()}-{secrets.token_hex(6)}"
-    try:
-        with _disk_errors(target):
-            os.mkdir(folder, 0o700)
-            draft = folder / target.name
-            writer(draft)
-            _sync(draft)
-            os.replace(draft, target)
-            _sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        _raise_disk_error(target, error.errno, error.strerror or str(error))
-    except RuntimeError as error:
-        # MLX reports a full disk as RuntimeError("[write] Unable to write ...").
-        if re.search(r"\[(write|save_\w+)\]|[Uu]nable to (write|open)", str(error)) is None:
-            raise
-        _raise_disk_error(target, None, "the disk did not take the data")
-
-
-def _raise_disk_error(target: Path, number: int | None, reason: str) -> NoReturn:
-    folder = repr(str(target.parent))
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        hint = f"Free some space on the disk that holds {folder}, or choose another folder."
-    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = f"Make the folder {folder} writable, or choose another one."
-    elif number in (errno.ENOENT, errno.ENOTDIR):
-        hint = f"Create the folder {folder} first, or choose another one."
-    else:
-        hint = f"Check the disk that holds {folder} and the space left on it."
-    name = target.name if len(target.name) <= _NAME else f"{target.name[:_NAME]}…"  # digests say nothing
-    raise DiskError(f"Cannot write {name!r}: {reason}.", hint=hint) from None
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or a folder's list of names, to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _sync_descriptor(descriptor)
-    except OSError as error:
-        # Some file systems cannot sync a folder and have no better way; a file must be synced.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _sync_descriptor(descriptor: int) -> None:
-    """On macOS fsync leaves the data in the drive's cache; F_FULLFSYNC does not, but some volumes lack it."""
-    import fcntl
-
-    command = getattr(fcntl, "F_FULLFSYNC", None)
-    if command is not None:
-        with suppress(OSError):
-            fcntl.fcntl(descriptor, command)
-            return
-    os.fsync(descriptor)
-
-
-def sweep(folder: str | Path, *, older_than: float = ORPHAN_AGE, now: float | None = None) -> int:
-    """Remove what killed writers left in `folder`: drafts over `older_than` seconds old, their process gone.
-
-    Returns how many were removed. Never raises: what cannot be swept is left to the next time.
-    """
-    removed = 0
-    moment = time.time() if now is None else now
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            match = _TEMPORARY.fullmatch(entry.name)
-            if match is None or not entry.is_dir(follow_symlinks=False):
-                continue
-            with suppress(OSError):
-                age = moment - entry.stat(follow_symlinks=False).st_mtime
-                if age > older_than and not _is_alive(int(match[1])):
-                    shutil.rmtree(entry.path)
-                    removed += 1
-    return removed
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # somebody else's, but there
-    return True
-
-
-def sha256_file(path: str | Path) -> str:
-    """The sha256 of a file's bytes, hex. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
@@ -264,7 +139,7 @@ def _load_verified(
 ) -> tuple[dict[str, tuple[str, tuple[int, ...], memoryview]], dict[str, str]]:
     """Header, expectation, digests, in this order, on one open file: what is checked is what is returned."""
     with open_regular(path) as file:
-        header, raw, data_bytes = read_header(file)
+        header, raw, data_bytes = read_header(file, path)
         metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
         _check_expected(header, expected)
         if data_bytes > max_bytes:
