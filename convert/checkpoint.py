@@ -88,7 +88,7 @@ def _read(
     config = _with_head(config, raw, weights)
     family = FAMILIES[config.model_type]
     model = family(family.fitted(config, weights))
-    weights = model.sanitise(weights)
+    weights = model.sanitize(weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     weights = {name: _cast(name, array, request.dtype) for name, array in weights.items()}
     if config.hybrid is not None:

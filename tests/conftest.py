@@ -12,6 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from longmamba_mlx.session.api import Model
 
+ROOT = Path(__file__).resolve().parents[1]
+# Programs that tests start import this checkout too, wherever they run.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Every core has a worker: threads of a BLAS would only wait for each other. Read when NumPy is first imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

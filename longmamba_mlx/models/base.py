@@ -132,7 +132,7 @@ class LanguageModel(nn.Module):
         """The configuration as a checkpoint's tensors mean it, where other programs change them in conversion."""
         return config
 
-    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Checkpoint tensors as this model's parameters: PyTorch's conv layout turned, no tied head."""
         fitted = {}
         for name, array in weights.items():

@@ -66,7 +66,7 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     if config.hybrid is not None:
         config = dataclasses.replace(config, hybrid=config.hybrid.within(attention_window))
     model = family(config)
-    weights = model.sanitise(stored)
+    weights = model.sanitize(stored)
     quantisation = _quantise(model, raw, weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     model.load_weights(list(weights.items()))

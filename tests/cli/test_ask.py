@@ -104,16 +104,16 @@ def test_control_c_while_answering_prints_what_is_there(run: Run, file: str, mon
 
 READ = """
     import os, signal, sys
-    from longmamba_mlx import waypoints
+    from longmamba_mlx.states import checkpoints
     checkpoints.EVERY_TOKENS = 10**9
-    from longmamba_mlx import reading
-    advance, calls = reading._Clock.advance, []
+    from longmamba_mlx.inference import prefill
+    advance, calls = prefill._Clock.advance, []
     def stop(self, tokens):
         calls.append(tokens)
         if len(calls) == 5:
             os.kill(os.getpid(), getattr(signal, sys.argv[2]))
         return advance(self, tokens)
-    reading._Clock.advance = stop
+    prefill._Clock.advance = stop
     from longmamba_mlx.cli import main
     main(["read", "--file", sys.argv[1], "--chunk", "128"])
 """

@@ -6,11 +6,11 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
-import make_samples
 import pytest
 
 from longmamba_mlx.documents import Document, from_bytes, from_stdin, read_document
 from longmamba_mlx.errors import DocumentError
+from tests.documents import make_samples
 
 SAMPLES = Path(__file__).parent / "samples"
 BOOKS = [

@@ -6,9 +6,9 @@ import mlx.core as mx
 import pytest
 
 from tests.emulator.emulator import EmulatedKernel
+from tests.emulator.fixtures import forget_kernels
 from tests.emulator.launches import all_launches, text_of
 from tests.emulator.texts import texts
-from tests.metal.conftest import forget_kernels
 
 pytest.importorskip("clang.cindex", reason="the front-end check needs the libclang package")
 from tests.emulator.front_end import complaints

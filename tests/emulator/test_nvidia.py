@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.emulator import nvrtc
+from tests.emulator.fixtures import forget_kernels
 from tests.emulator.launches import all_launches, text_of
-from tests.metal.conftest import forget_kernels
 
 pytestmark = pytest.mark.skipif(nvrtc.compiler() is None, reason="NVIDIA's run-time compiler (NVRTC) is not installed")
 

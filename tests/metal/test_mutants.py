@@ -16,8 +16,8 @@ from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from tests.emulator.emulator import EmulatorError
+from tests.emulator.fixtures import forget_kernels
 from tests.metal import test_conv_kernel, test_norm_kernel, test_scan_kernel
-from tests.metal.conftest import forget_kernels
 from tests.metal.test_scan_kernel import check, small
 from tests.ops.cases import selective_case
 

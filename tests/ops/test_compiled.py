@@ -11,6 +11,7 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.ops import cpu
 from longmamba_mlx.ops.cpu import bridge, numba_loops, numba_ops, numpy_ops
 from tests.ops import oracles
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
@@ -225,8 +226,8 @@ def test_a_numba_that_does_not_load_is_warned_of_and_not_used(monkeypatch: pytes
     monkeypatch.setattr(bridge, "_compiled", bridge._compiled.__wrapped__)
     monkeypatch.delitem(sys.modules, "longmamba_mlx.ops.cpu.numba_ops")
     monkeypatch.setitem(sys.modules, "longmamba_mlx.ops.cpu.numba_loops", None)
-    for module in ("compiled", "loops"):
-        monkeypatch.delattr(ops, module)
+    for module in ("numba_ops", "numba_loops"):
+        monkeypatch.delattr(cpu, module)
     with pytest.warns(RuntimeWarning, match="numba does not work here"):
         assert bridge.fastest(1536) is numpy_ops
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")

@@ -86,7 +86,7 @@ def test_folders_that_mlx_lm_converted_are_read_right(name: str, tmp_path: Path)
     stored = comparing.fixture(name)
     config = {**stored.config, "rope_theta": 1e11, "head_dim": 8}
     theirs = Model(ModelArgs.from_dict(config))
-    weights = theirs.sanitise({key: mx.array(array) for key, array in stored.weights.items()})
+    weights = theirs.sanitize({key: mx.array(array) for key, array in stored.weights.items()})
     mx.save_safetensors(str(tmp_path / "model.safetensors"), weights)
     (tmp_path / "config.json").write_text(json.dumps(config))
     ids = mx.array(stored.ids[:100])[None]

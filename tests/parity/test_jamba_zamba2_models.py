@@ -163,7 +163,7 @@ def test_sixteen_bit_weights_run_with_float32_states(name: str) -> None:
     config = parse_config(stored.config)
     model = FAMILIES[config.model_type](config)
     weights = {key: mx.array(array) for key, array in stored.weights.items()}
-    model.load_weights(list(model.sanitise(weights).items()))
+    model.load_weights(list(model.sanitize(weights).items()))
     model.set_dtype(mx.bfloat16)
     hidden, state = model(ids_of(name, 30))
     scans = [layer.ssm for layer in state.layers if layer.ssm is not None]

@@ -287,7 +287,7 @@ def test_a_stop_that_cannot_be_written_down_says_so(demo: Model, story: str, mon
 FULL = """
     import resource, signal, sys
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    from longmamba_mlx import waypoints
+    from longmamba_mlx.states import checkpoints
     from longmamba_mlx.session.session import Session, Notice, Answered
     checkpoints.EVERY_TOKENS, checkpoints.MOST_COST = 1, 1e9
     session = Session(chunk=256)
@@ -315,7 +315,7 @@ def test_a_disk_without_room(file: Path, private_home: Path, room: int) -> None:
 
 READ = """
     import sys
-    from longmamba_mlx import waypoints
+    from longmamba_mlx.states import checkpoints
     checkpoints.EVERY_TOKENS, checkpoints.MOST_COST, checkpoints.CLOSEST_PLACES = 512, 1e9, 512
     from longmamba_mlx.session.session import ReadDone, ReadProgress, Session
     print(0, flush=True)

@@ -39,9 +39,9 @@ def given_back(terminal: Terminal) -> bool:
     """The normal screen, a visible cursor, no mouse reports, and the line settings of before."""
     for sequence in (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l"):
         opposite = sequence[:-1] + (b"l" if sequence.endswith(b"h") else b"h")
-        if tty.raw.rfind(sequence) < tty.raw.rfind(opposite):
+        if terminal.raw.rfind(sequence) < terminal.raw.rfind(opposite):
             return False
-    return termios.tcgetattr(tty.slave) == tty.before
+    return termios.tcgetattr(terminal.slave) == terminal.before
 
 
 def test_a_question_is_answered_and_the_terminal_given_back(start: type[Terminal]) -> None:

@@ -96,9 +96,9 @@ class Granite(HybridModel):
     def make_layer(cls, config: ModelConfig, index: int) -> GraniteLayer:
         return GraniteLayer(config, index)
 
-    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         fitted: dict[str, mx.array] = {}
-        for name, array in super().sanitise(weights).items():
+        for name, array in super().sanitize(weights).items():
             fitted |= self._split(name, array)
         return fitted
 

@@ -70,11 +70,11 @@ class Jamba(HybridModel):
     def make_layer(cls, config: ModelConfig, index: int) -> Layer:
         return JambaLayer(config, index)
 
-    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Also the experts of a layer, one by one in a checkpoint, as one array (expert, out, in)."""
         fitted: dict[str, mx.array] = {}
         single: dict[str, dict[int, mx.array]] = defaultdict(dict)
-        for name, array in super().sanitise(weights).items():
+        for name, array in super().sanitize(weights).items():
             if found := _EXPERT.fullmatch(name):
                 single[f"{found[1]}.switch_mlp.{found[3]}"][int(found[2])] = array
             elif (found := _FUSED.fullmatch(name)) and array.ndim == 3:

@@ -83,11 +83,11 @@ class NemotronH(LanguageModel):
     def make_layer(cls, config: ModelConfig, index: int) -> Block:
         return Block(config, make_mixer(config, config.parts.layers[index]))
 
-    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Also: transformers' trunk name, experts joined, and no layers for predicting several tokens ahead."""
         fitted: dict[str, mx.array] = {}
         experts: dict[str, dict[int, mx.array]] = {}
-        for name, array in super().sanitise(weights).items():
+        for name, array in super().sanitize(weights).items():
             name = re.sub(r"^model\.", "backbone.", name)
             found = re.fullmatch(r"(.*\.mixer\.)experts\.(\d{1,4})\.(up|down)_proj\.weight", name)
             if found:

@@ -214,9 +214,9 @@ class Zamba2(LanguageModel):
         kinds = config.parts.layers
         return HybridLayer(config, kinds[:index].count(BOTH)) if kinds[index] == BOTH else MambaLayer(config)
 
-    def sanitise(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Also each shared block under the layers that hold it, whichever of its users the checkpoint has it under."""
-        fitted = super().sanitise(weights)
+        fitted = super().sanitize(weights)
         hybrids = [index for index, layer in enumerate(self.layers) if isinstance(layer, HybridLayer)]
         holders = {index for index in hybrids if "shared_transformer" in self.layers[index]}
         blocks = _shared(self.config).blocks
