@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.filtering import build_plan, calibration_windows, collect, settings_for
+from longmamba_mlx.filtering import build_plan, calibration_windows, collect, policy_for
 from longmamba_mlx.filtering.delta import Float32
 from longmamba_mlx.models import LanguageModel
 
@@ -65,7 +65,7 @@ def measure_effect(
     windows = calibration_windows(ids, length, _WINDOWS)
     known, fresh = windows[::2], windows[1::2]
     calibration = collect(before, known, clamps=())
-    plan = build_plan(calibration, settings_for(before.config, "curve", settings), _LENGTHS * length)
+    plan = build_plan(calibration, policy_for(before.config, "curve", settings), _LENGTHS * length)
     thresholds = [plan.thresholds(layer) for layer in range(before.config.n_layer)]
     parts = [_compare(before, after, window, thresholds) for window in fresh]
     return Effect(

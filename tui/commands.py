@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.filtering import registry
 
 if TYPE_CHECKING:
     from longmamba_mlx.tui.actions import Actions
@@ -48,7 +49,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(_BOOKS, "books", "[NUMBER]", "What is read; go to one without reading again", lambda do, a: do.books(a)),
     Command(_BOOKS, "forget", "", "Delete what is remembered of the open document", lambda do, _: do.forget()),
     Command(_BOOKS, "model", "[NAME]", "Choose another model; what is open is read again", lambda do, a: do.model(a)),
-    Command(_BOOKS, "filter", "NAME", "off, longmamba, paper, curve, document, decimamba", lambda do, a: do.filter(a)),
+    Command(_BOOKS, "filter", "NAME", ", ".join(registry.names()), lambda do, a: do.filter(a)),
     Command(_ASKING, "compare", "[QUESTION]", "Answer with the filter off and on", lambda do, a: do.compare(a)),
     Command(_ASKING, "as-of", "PLACE: QUESTION", "From what was known at that place", lambda do, a: do.as_of(a)),
     Command(_ASKING, "keep", "[QUESTION]", "Go on from the talk so far; alone: always", lambda do, a: do.keep(a)),

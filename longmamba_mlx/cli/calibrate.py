@@ -35,7 +35,7 @@ def report_calibration(
         loaded = load(model, filter=filter)
     if loaded.calibration is None:
         raise RuntimeError("a measured model has its calibration")
-    report = calibration_report(loaded.calibration, loaded.settings, LENGTHS)
+    report = calibration_report(loaded.calibration, loaded.policy, LENGTHS)
     if json:
         print(json_module.dumps({"model": model, **_plain(asdict(report))}))
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-FILTER = "longmamba"
+from longmamba_mlx.filtering.registry import DEFAULT_NAME
+
+FILTER = DEFAULT_NAME
 CHUNK = 512
 CHAT_TOKENS = 256
 TEMPERATURE = 0.0

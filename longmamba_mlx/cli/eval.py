@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from longmamba_mlx.cli import options as o
+from longmamba_mlx.filtering import registry
 
 evaluation = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Measure what a model remembers of long documents."
@@ -20,7 +21,9 @@ Lengths = Annotated[
 Filters = Annotated[
     str,
     typer.Option(
-        "--filter", help="Filters to compare, with commas; `last` reads nothing but the last training length."
+        "--filter",
+        help="Filters to compare, with commas; `last` reads nothing but the last training length.",
+        autocompletion=registry.completions,
     ),
 ]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Questions (ppl: windows) per length and filter.")]

@@ -111,7 +111,7 @@ class Measurement:
             "model": self.model,
             "task": task,
             "training_length": self.loaded.training_length,
-            "filters": {reader.name: reader.model.settings.canonical() for reader in readers},
+            "filters": {reader.name: reader.model.policy.canonical() for reader in readers},
             **{key: value for key, value in facts.items() if key != "task"},
             "rows": [_plain(asdict(row)) for row in rows],
         }

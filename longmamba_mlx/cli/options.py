@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from longmamba_mlx.filtering import registry
+
 File = Annotated[
     list[str] | None,
     typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated."),
@@ -19,7 +21,8 @@ Filter = Annotated[
     str,
     typer.Option(
         "--filter",
-        help="off, longmamba, paper, curve, document or decimamba; options follow colons, as in paper:last=64.",
+        help=registry.help_text(),
+        autocompletion=registry.completions,
     ),
 ]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]

@@ -70,7 +70,7 @@ def take_window(reader: Reader, slot: Slot[Ids], window: Ids) -> list[Sample]:
     model = reader.model
     ids = window[-model.training_length :] if reader.last else window
     plan = model.plan(len(ids), ids)
-    drops = plan is not None and plan.decimation is not None
+    drops = plan is not None and plan.drops_tokens
     scores = _after_decimation(model, ids) if drops else token_nll(model, ids, plan)
     whole = float(scores.mean()) if len(scores) == len(window) - 1 else None
     last = float(scores[-SCORED:].mean())

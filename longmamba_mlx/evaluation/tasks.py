@@ -91,7 +91,7 @@ class Reader:
             weights=model.loaded.fingerprint,
             quantisation=model.loaded.quantisation,
             tokenizer=model.tokenizer.identity,
-            filter=LAST if self.last else model.settings.canonical(),
+            filter=LAST if self.last else model.policy.canonical(),
             calibration="" if calibration is None or model.filter == "off" else calibration.text_digest,
             **facts,
         )

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.filtering.constants import ModelFacts, constants_for
+from longmamba_mlx.filtering.policies.base import Policy
+from longmamba_mlx.filtering.registry import DEFAULT_NAME, policy_class
 
 
-def _layers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split("+"))
-
-
-_OPTIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "theta": ("theta", float),
-    "nats": ("theta", lambda text: math.exp(-float(text))),
-    "clamp": ("clamp", float),
-    "b": ("threshold_factor", float),
-    "r": ("budget_factor", float),
-    "window": ("budget_window", int),
-    "first": ("protect_first", int),
-    "last": ("protect_last", int),
-    "reduction": ("reduction", str),
-    "combine": ("combine", str),
-    "layers": ("layers", _layers),
-    "base": ("base", int),
-    "beta": ("beta", float),
-}
-"""Option -> the field of FilterSettings it sets, and how its text is read."""
-
-
-def parse_filter(text: str) -> tuple[str, dict[str, Any]]:
-    """A filter's mode and the settings its options change. Raises UsageError for an option that is none."""
-    mode, *options = text.split(":")
-    changes: dict[str, Any] = {}
+def parse_filter(text: str) -> tuple[type[Policy], dict[str, Any]]:
+    """A filter's policy and the fields its options set. Raises UsageError for a name or an option that is unknown."""
+    name, *options = text.split(":")
+    policy = policy_class(name)
+    known = {option.key: option for option in policy.options}
+    fields: dict[str, Any] = {"by_default": True} if name == DEFAULT_NAME else {}
     for option in options:
         key, _, value = option.partition("=")
-        if key not in _OPTIONS:
-            raise UsageError(
-                f"unknown filter option {key!r} in {text!r}", hint=f"One of: {', '.join(_OPTIONS)}; as in paper:b=0.8."
-            )
-        name, read = _OPTIONS[key]
+        if key not in known:
+            hint = f"{name} takes: {', '.join(known)}; as in {name}:last=64."
+            raise UsageError(f"unknown filter option {key!r} in {text!r}", hint=hint)
         try:
-            changes[name] = read(value)
+            fields[known[key].field] = known[key].read(value)
         except (ValueError, OverflowError):
-            raise UsageError(f"{value!r} is no value for the filter option {key}") from None
-    return mode, changes
+            raise UsageError(f"Invalid value {value!r} for the filter option {key}", hint=known[key].meaning) from None
+    return policy, fields
+
+
+def policy_for(config: ModelFacts, filter: str = DEFAULT_NAME, block: Mapping[str, object] | None = None) -> Policy:
+    """The policy of a filter's name with the model's own constants where the name gives no others.
+
+    `block`: see `constants_for`. Raises UsageError for a name or an option without a meaning.
+    """
+    policy, fields = parse_filter(filter)
+    return policy.for_model(constants_for(config, block), **fields)

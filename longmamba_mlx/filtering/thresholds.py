@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError
+from longmamba_mlx.filtering.calibration.paper_table import clamp_rank
 from longmamba_mlx.filtering.decay import log_step_mean
-from longmamba_mlx.filtering.delta import Float, Float32, Float64, Limit, delta_of
-from longmamba_mlx.filtering.policies.table import clamp_rank
+from longmamba_mlx.filtering.delta import DtRange, Float, Float32, Float64, delta_of
 
 _UNIT_BLOCK = 16
 
@@ -78,13 +78,13 @@ class MassCurve:
         share = np.divide(mass - low_mass, width, out=np.ones_like(width), where=width > 0)
         return np.asarray(low_rank + np.clip(share, 0.0, 1.0) * (self.ranks[upper] - low_rank))
 
-    def clamped_top(self, clamp: float, limit: Limit) -> tuple[int, Float64, Float64]:
+    def clamped_top(self, clamp: float, dt_range: DtRange) -> tuple[int, Float64, Float64]:
         """(rank, mass of the tokens up to it once clamped, the same before clamping); zeros without a
         clamp."""
         if clamp <= 0:
             return 0, np.zeros(self.raw.shape[1]), np.zeros(self.raw.shape[1])
         rank = clamp_rank(self.tokens, clamp)
-        value = delta_of(self.raw_at(np.full(self.raw.shape[1], float(rank))), limit)
+        value = delta_of(self.raw_at(np.full(self.raw.shape[1], float(rank))), dt_range)
         return rank, rank * value, self.mass_at(rank)
 
 
@@ -95,14 +95,14 @@ def knot_ranks(tokens: int, knots: int) -> NDArray[np.int64]:
     return np.unique(np.rint(np.geomspace(1, tokens, knots)).astype(np.int64))
 
 
-def mass_curve(raw: Float32, ranks: NDArray[np.int64], limit: Limit) -> tuple[Float32, Float64]:
+def mass_curve(raw: Float32, ranks: NDArray[np.int64], dt_range: DtRange) -> tuple[Float32, Float64]:
     """Knots of one block of units: raw (units, tokens) -> (raw, mass) at the ranks, (knots, units) each."""
     descending = np.sort(raw, axis=1)[:, ::-1]
-    mass = np.cumsum(delta_of(descending, limit), axis=1)
+    mass = np.cumsum(delta_of(descending, dt_range), axis=1)
     return descending[:, ranks - 1].T, mass[:, ranks - 1].T
 
 
-def curve_thresholds(curve: MassCurve, fraction: float, clamp: float, limit: Limit) -> Float32:
+def curve_thresholds(curve: MassCurve, fraction: float, clamp: float, dt_range: DtRange) -> Float32:
     """Raw thresholds (units,) above which lies `fraction` (L/S) of the mass; -inf for a fraction of 1 or
     more.
 
@@ -111,10 +111,10 @@ def curve_thresholds(curve: MassCurve, fraction: float, clamp: float, limit: Lim
     """
     if fraction >= 1:
         return np.full(curve.raw.shape[1], -np.inf, np.float32)
-    top, top_clamped, top_mass = curve.clamped_top(clamp, limit)
+    top, top_clamped, top_mass = curve.clamped_top(clamp, dt_range)
     target = fraction * (top_clamped + curve.mass[-1] - top_mass)
     wanted = np.maximum(target - top_clamped + top_mass, 0.0)
-    rank = _whole_groups(curve, curve.rank_of(wanted), wanted, limit)
+    rank = _whole_groups(curve, curve.rank_of(wanted), wanted, dt_range)
     middle = 0.5 * (curve.raw_at(rank).astype(np.float64) + curve.raw_at(rank + 1.0))
     if top:
         value = curve.raw_at(np.full(len(rank), float(top)))
@@ -123,7 +123,7 @@ def curve_thresholds(curve: MassCurve, fraction: float, clamp: float, limit: Lim
     return np.asarray(middle, np.float32)
 
 
-def _whole_groups(curve: MassCurve, rank: Float64, wanted: Float64, limit: Limit) -> Float64:
+def _whole_groups(curve: MassCurve, rank: Float64, wanted: Float64, dt_range: DtRange) -> Float64:
     """Ranks (units,) that fall inside a group of equal values moved to its nearer end by mass, and at least
     1."""
     units = np.arange(len(rank))
@@ -132,7 +132,7 @@ def _whole_groups(curve: MassCurve, rank: Float64, wanted: Float64, limit: Limit
     last = (curve.raw >= value - _noise(value)).sum(axis=0) - 1
     in_group = last > first
     first = np.minimum(first, len(curve.ranks) - 1)
-    before = curve.mass[first, units] - delta_of(value, limit)
+    before = curve.mass[first, units] - delta_of(value, dt_range)
     keep = (first == 0) | (curve.mass[last, units] - wanted <= wanted - before)
     ends = np.where(keep, curve.ranks[last], curve.ranks[first] - 1)
     return np.maximum(np.where(in_group, ends, rank), 1.0)
@@ -142,24 +142,24 @@ def _noise(value: Float32) -> Float32:
     return np.asarray(NOISE * np.maximum(np.abs(value), 1.0), np.float32)
 
 
-def saturation_lengths(curve: MassCurve, training_length: int, clamp: float, limit: Limit) -> Float64:
+def saturation_lengths(curve: MassCurve, training_length: int, clamp: float, dt_range: DtRange) -> Float64:
     """The document length (units,) from which a clamped threshold no longer rises; inf without a clamp."""
-    _, top_clamped, top_mass = curve.clamped_top(clamp, limit)
+    _, top_clamped, top_mass = curve.clamped_top(clamp, dt_range)
     total = top_clamped + curve.mass[-1] - top_mass
     with np.errstate(divide="ignore"):
         return np.asarray(training_length * total / top_clamped)
 
 
-def clamped_window(curve: MassCurve, clamp: float, rates: Float, limit: Limit) -> tuple[Float64, Float64 | None]:
+def clamped_window(curve: MassCurve, clamp: float, rates: Float, dt_range: DtRange) -> tuple[Float64, Float64 | None]:
     """Clamped budget and log step-mean decay, pooled, as sums over all pooled tokens: (units,) each.
 
     The second is summed from the knots with the trapezoidal rule and is None where there is one mode.
     """
-    top, top_clamped, top_mass = curve.clamped_top(clamp, limit)
+    top, top_clamped, top_mass = curve.clamped_top(clamp, dt_range)
     budget = np.asarray(top_clamped + curve.mass[-1] - top_mass)
     if rates.shape[1] == 1:
         return budget, None
-    delta = delta_of(curve.raw, limit)
+    delta = delta_of(curve.raw, dt_range)
     if top:
         delta = np.minimum(delta, top_clamped / top)
     logs = log_step_mean(delta.T[:, :, None], rates)
@@ -168,7 +168,7 @@ def clamped_window(curve: MassCurve, clamp: float, rates: Float, limit: Limit) -
     return budget, logs[:, 0] + between.sum(axis=1)
 
 
-def document_thresholds(raw: Float32, units: NDArray[np.intp], budgets: Float, limit: Limit) -> Float32:
+def document_thresholds(raw: Float32, units: NDArray[np.intp], budgets: Float, dt_range: DtRange) -> Float32:
     """Exact thresholds of one document for some units.
 
     raw (S, all units) float32, units (k,) column numbers, budgets (k,) in Delta -> (k,). Memory beyond the
@@ -178,11 +178,11 @@ def document_thresholds(raw: Float32, units: NDArray[np.intp], budgets: Float, l
     for start in range(0, len(units), _UNIT_BLOCK):
         columns = np.ascontiguousarray(raw[:, units[start : start + _UNIT_BLOCK]].T)
         for offset, column in enumerate(columns):
-            result[start + offset] = document_threshold(column, float(budgets[start + offset]), limit)
+            result[start + offset] = document_threshold(column, float(budgets[start + offset]), dt_range)
     return result
 
 
-def document_threshold(raw: Float32, budget: float, limit: Limit = (0.0, float("inf"))) -> np.float32:
+def document_threshold(raw: Float32, budget: float, dt_range: DtRange = (0.0, float("inf"))) -> np.float32:
     """The threshold that keeps the largest step sizes of raw (S,) so that their sum is nearest to the budget.
 
     The kept sum is within half a token (or half a group of equal tokens) of the budget, but at least one
@@ -194,7 +194,7 @@ def document_threshold(raw: Float32, budget: float, limit: Limit = (0.0, float("
         # Far fewer than S tokens fill a budget: only the top is sorted, more of it where that was not enough.
         top = raw if count == len(raw) else np.partition(raw, len(raw) - count)[len(raw) - count :]
         top = np.sort(top)[::-1]
-        mass = np.cumsum(delta_of(top, limit))
+        mass = np.cumsum(delta_of(top, dt_range))
         if not np.isfinite(mass[-1]):
             raise NumericError("the model's step sizes are not finite", hint="The weights may be broken.")
         crossing = int(np.searchsorted(mass, budget))

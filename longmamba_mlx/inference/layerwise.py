@@ -1,7 +1,7 @@
 """Reading layer by layer: all chunks of a layer, then the next, for filters that look at the whole document first.
 
-The `document` mode needs a layer's step sizes for its thresholds; `decimamba` needs them to choose which tokens the
-layer drops. Holds the document's activations: tokens * d_model * 4 bytes.
+A plan's layer may need its step sizes for its thresholds (`document`), or to choose which tokens it drops
+(`decimamba`). Holds the document's activations: tokens * d_model * 4 bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.filtering.policies.decimamba import decimate
+from longmamba_mlx.inference.decimation import decimate
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState

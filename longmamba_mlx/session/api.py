@@ -33,7 +33,7 @@ def load(
 ) -> Model:
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
-    filter: off | longmamba | paper | curve | document | decimamba, with options as in "paper:last=64". With
+    filter: a name of `filtering.registry`, with options as in "paper:last=64". With
     `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four, and
     reading takes constant memory; None: all of them. `report` hears of a download's progress. Raises ModelError,
     CalibrationError or UsageError with a hint.

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from longmamba_mlx.documents import READER_VERSION, Document, join, read_document
 from longmamba_mlx.documents.streamed_text import Text, pieces_of
-from longmamba_mlx.errors import DocumentError, ModelError, UsageError
+from longmamba_mlx.errors import DocumentError, ModelError
 from longmamba_mlx.filtering import (
     Calibration,
     FilterPlan,
@@ -24,7 +24,7 @@ from longmamba_mlx.filtering import (
     collect,
     collect_steps,
     constants_for,
-    settings_for,
+    policy_for,
 )
 from longmamba_mlx.inference.prefill import Ids, Progress, Reading, Run, read_tokens, reading_steps, run_to_end
 from longmamba_mlx.models.loading import LoadedModel
@@ -53,10 +53,8 @@ class Model:
         self.name = loaded.name
         self.tokenizer = tokenizer
         self.form = form or PromptForm.from_settings(loaded.settings, template_form(loaded.folder))
-        self.settings = settings_for(loaded.config, filter, loaded.settings)
-        if loaded.config.hybrid is not None and self.filter == "decimamba":
-            # Its tokens are dropped for good: attention layers above would miss them, and count positions without.
-            raise UsageError("decimamba is made for pure Mamba models", hint="Use longmamba, or another filter.")
+        self.policy = policy_for(loaded.config, filter, loaded.settings)
+        self.policy.check_model(hybrid=loaded.config.hybrid is not None)
         self.calibration = self._stored_calibration()
         if tokenizer.vocabulary > loaded.config.vocab_size:
             raise ModelError(
@@ -78,8 +76,8 @@ class Model:
 
     @property
     def filter(self) -> str:
-        """The filter's name as a plan uses it: `longmamba` is replaced by the mode it names."""
-        return self.settings.resolved_mode
+        """The filter's name as a plan uses it: `longmamba` is replaced by the policy it names."""
+        return self.policy.name
 
     def with_filter(self, filter: str) -> Model:
         """The same weights with another filter."""
@@ -157,7 +155,7 @@ class Model:
             run_to_end(self.measuring(np.zeros(0, np.uint32) if ids is None else ids))
         if self.calibration is None:
             raise RuntimeError("a measured model has its calibration")
-        plan = build_plan(self.calibration, self.settings, total)
+        plan = build_plan(self.calibration, self.policy, total)
         return None if plan.is_off else plan
 
     @cached_property

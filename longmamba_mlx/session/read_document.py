@@ -298,7 +298,7 @@ def describe(
         "characters": 0 if document is None else length_of(document),
         "model": model.name,
         "filter": "off" if plan is None else model.filter,
-        "settings": "" if plan is None else plan.settings.canonical(),
+        "settings": "" if plan is None else plan.policy.canonical(),
         "seconds": seconds,
         "read": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from longmamba_mlx.filtering import Policy
 from longmamba_mlx.filtering.delta import delta_of
+from longmamba_mlx.filtering.registry import DEFAULT_NAME, policy_class
 
 
 def raw_sample(units: int = 6, windows: int = 3, length: int = 200, seed: int = 0) -> np.ndarray:
@@ -23,6 +25,14 @@ def raw_sample(units: int = 6, windows: int = 3, length: int = 200, seed: int = 
 def kept_mass(raw: np.ndarray, threshold: float) -> float:
     """Sum of Delta of the tokens that a threshold keeps."""
     return float(delta_of(raw[raw > threshold]).sum())
+
+
+def policy(name: str, **options: Any) -> Policy:
+    """A policy by name with those of the options that it has."""
+    kind = policy_class(name)
+    known = {field.name for field in fields(kind)}
+    chosen = {key: value for key, value in options.items() if key in known}
+    return kind(by_default=name == DEFAULT_NAME, **chosen)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.errors import CalibrationError, DiskError, NumericError
-from longmamba_mlx.filtering import Calibration, FilterSettings, build_plan, calibration_windows, collect
+from longmamba_mlx.filtering import Calibration, build_plan, calibration_windows, collect
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.filtering.plan import require_layers
 from longmamba_mlx.storage import checked_safetensors
-from tests.filtering.samples import TinyConfig, TinyModel
+from tests.filtering.samples import TinyConfig, TinyModel, policy
 
 WINDOWS = np.random.default_rng(0).integers(0, 32, (3, 64)).astype(np.uint32)
 ME = {"fingerprint": "f" * 64, "quantisation": "none"}
@@ -110,7 +110,7 @@ def test_round_trip(tmp_path: Path, model_type: str) -> None:
     calibration.save(tmp_path / "longmamba.safetensors")
     again = Calibration.load(tmp_path / "longmamba.safetensors", **ME)
     for mode in ("paper", "curve", "document"):
-        settings = FilterSettings(mode, theta=1e-3, clamp=0.1)
+        settings = policy(mode, theta=1e-3, clamp=0.1)
         assert build_plan(again, settings, 1000).digest() == build_plan(calibration, settings, 1000).digest()
     assert again.text_digest == calibration.text_digest and again.time_step_limit == calibration.time_step_limit
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from longmamba_mlx.filtering.calibration.paper_table import clamped, paper_lengths, table_rows
 from longmamba_mlx.filtering.delta import delta_of, raw_of
-from longmamba_mlx.filtering.policies.table import clamped, paper_lengths, table_rows
 from longmamba_mlx.filtering.thresholds import (
     MassCurve,
     clamped_window,

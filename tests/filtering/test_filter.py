@@ -9,11 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.filtering import FilterPlan, FilterSettings, build_plan, collect, settings_for
+from longmamba_mlx.filtering import FilterPlan, build_plan, collect, policy_for
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig
-from tests.filtering.samples import TinyConfig, TinyModel, run, scan, with_rates
+from tests.filtering.samples import TinyConfig, TinyModel, policy, run, scan, with_rates
 
 PURE = ("falcon_mamba", "mamba", "mamba2")
 
@@ -40,7 +40,7 @@ def layer_by_layer(
 @pytest.mark.parametrize("model_type", ["mamba2", "mamba"])
 def test_short_documents_and_local_models_are_vanilla_to_the_bit(mode: str, model_type: str) -> None:
     model = TinyModel(TinyConfig(model_type=model_type))
-    settings = FilterSettings(mode, clamp=0.1, theta=0.05)
+    settings = policy(mode, clamp=0.1, theta=0.05)
     short = build_plan(collect(model, WINDOWS, clamps=(0.1,)), settings, 64)
     assert np.array_equal(layer_by_layer(model, short, DOCUMENT[:64])[0], run(model, DOCUMENT[:64])[0])
     local = with_rates(model, 1e4)
@@ -53,7 +53,7 @@ def test_short_documents_and_local_models_are_vanilla_to_the_bit(mode: str, mode
 @pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_any_chunking_gives_the_same_state(mode: str, model_type: str, chunk: int) -> None:
     model = TinyModel(TinyConfig(model_type=model_type))
-    settings = FilterSettings(mode, clamp=0.1, theta=0.0)
+    settings = policy(mode, clamp=0.1, theta=0.0)
     plan = build_plan(collect(model, WINDOWS, clamps=(0.1,)), settings, 400)
     hidden, used = layer_by_layer(model, plan, DOCUMENT)
     fixed = plan.resolved(used)
@@ -68,7 +68,7 @@ def test_any_chunking_gives_the_same_state(mode: str, model_type: str, chunk: in
 def test_the_filtered_document_decays_as_one_window_does(model_type: str) -> None:
     model = TinyModel(TinyConfig(model_type=model_type))
     calibration = collect(model, WINDOWS, clamps=())
-    plan = build_plan(calibration, FilterSettings("document", theta=0.0), 400)
+    plan = build_plan(calibration, policy("document", theta=0.0), 400)
     thresholds = layer_by_layer(model, plan, DOCUMENT)[1][0]
     assert thresholds is not None
     raw = model.raw(0, np.array(model.embed(mx.array(DOCUMENT))))
@@ -94,7 +94,7 @@ def group_mass(raw: np.ndarray, threshold: float) -> float:
 def test_an_early_token_is_felt_as_at_the_end_of_one_window() -> None:
     model = with_rates(TinyModel(), 0.05)
     calibration = collect(model, WINDOWS, clamps=())
-    plan = build_plan(calibration, FilterSettings("document", theta=0.0), 400)
+    plan = build_plan(calibration, policy("document", theta=0.0), 400)
     hidden = model.embed(mx.array(DOCUMENT[None]))
     raw = model.raw(0, np.array(hidden)[0])
     thresholds = plan.resolve(0, raw)
@@ -169,7 +169,7 @@ def test_real_models_are_vanilla_where_nothing_is_filtered(model_type: str) -> N
     open_thresholds = [np.full(model.config.units, -np.inf, np.float32)] * 2
     same, same_state = read(model, open_thresholds, 400)
     assert np.array_equal(plain, same) and all(np.array_equal(state[name], same_state[name]) for name in state)
-    off = build_plan(calibration, settings_for(model.config, "off"), 400)
+    off = build_plan(calibration, policy_for(model.config, "off"), 400)
     assert np.array_equal(layer_by_layer(model, off, DOCUMENT)[0], plain)
 
 
@@ -177,7 +177,7 @@ def test_real_models_are_vanilla_where_nothing_is_filtered(model_type: str) -> N
 @pytest.mark.parametrize("mode", MODES)
 def test_real_models_give_one_state_for_every_chunking(model_type: str, mode: str) -> None:
     model = real_model(model_type)
-    plan = build_plan(collect(model, WINDOWS, clamps=(0.1,)), FilterSettings(mode, theta=0.0, clamp=0.1), 400)
+    plan = build_plan(collect(model, WINDOWS, clamps=(0.1,)), policy(mode, theta=0.0, clamp=0.1), 400)
     hidden, used = layer_by_layer(model, plan, DOCUMENT)
     whole, state = read(model, used, 400)
     assert np.allclose(whole, hidden, rtol=1e-4, atol=1e-5)
@@ -215,7 +215,7 @@ def test_the_clip_does_not_bring_a_filtered_token_back(model_type: str) -> None:
 def test_the_real_models_kept_step_sizes_meet_the_budget(model_type: str) -> None:
     model = real_model(model_type)
     calibration = collect(model, WINDOWS, clamps=())
-    plan = build_plan(calibration, FilterSettings("document", theta=0.0), 400)
+    plan = build_plan(calibration, policy("document", theta=0.0), 400)
     raw = np.array(model.raw_step(0, model.embed(mx.array(DOCUMENT[None])), model.initial_state().layers[0])[0])[0]
     thresholds = plan.resolve(0, raw)
     assert thresholds is not None and np.isfinite(thresholds).mean() > 0.9

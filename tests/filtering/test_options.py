@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.filtering import Calibration, FilterSettings, build_plan, collect, settings_for
+from longmamba_mlx.filtering import Calibration, build_plan, collect, policy_for
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.filtering.names import parse_filter
+from longmamba_mlx.filtering.policies.decimamba import DeciMamba
+from longmamba_mlx.filtering.policies.document import Document
+from longmamba_mlx.filtering.policies.paper import Paper
 from longmamba_mlx.inference.prefill import Reading, read_tokens
 from longmamba_mlx.session.api import Model
-from tests.filtering.samples import TinyConfig, TinyModel, raw_sample
+from tests.filtering.samples import TinyConfig, TinyModel, policy, raw_sample
 
 WINDOWS = np.random.default_rng(3).integers(0, 512, (3, 64)).astype(np.uint32)
 
@@ -27,44 +30,35 @@ def calibration() -> Calibration:
 
 
 def test_names_and_their_options() -> None:
-    assert parse_filter("paper") == ("paper", {})
-    assert parse_filter("document:last=64:r=2") == ("document", {"protect_last": 64, "budget_factor": 2.0})
-    assert parse_filter("decimamba:layers=12+20:base=4000") == ("decimamba", {"layers": (12, 20), "base": 4000})
+    assert parse_filter("paper") == (Paper, {})
+    assert parse_filter("document:last=64:r=2") == (Document, {"protect_last": 64, "budget_factor": 2.0})
+    assert parse_filter("decimamba:layers=12+20:base=4000") == (DeciMamba, {"layers": (12, 20), "base": 4000})
     assert parse_filter("curve:nats=3")[1]["theta"] == pytest.approx(math.exp(-3))
     for wrong in ("paper:", "paper:zz=1", "paper:b", "paper:b=x", "curve:window=1.5", "decimamba:layers=a"):
         with pytest.raises(UsageError):
             parse_filter(wrong)
 
 
+@pytest.mark.parametrize("name", ["paper:r=2", "paper:layers=1", "document:b=2", "curve:combine=max", "off:theta=0.1"])
+def test_an_option_of_another_policy_is_refused_with_those_it_takes(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown filter option") as refused:
+        parse_filter(name)
+    assert refused.value.hint is not None and "first, last" in refused.value.hint
+
+
 def test_a_name_changes_only_what_it_names() -> None:
     config = TinyConfig(model_type="mamba2", training_length=2048)
-    plain, changed = settings_for(config, "paper"), settings_for(config, "paper:theta=0.1:last=9")
-    assert (changed.theta, changed.protect_last, changed.clamp) == (0.1, 9, plain.clamp)
-    assert changed.canonical() != plain.canonical() and changed.resolved_mode == "paper"
-    assert settings_for(config, "longmamba:b=0.8").canonical() == settings_for(config, "paper:b=0.8").canonical()
-    assert settings_for(config, "off:last=3").canonical() == settings_for(config, "off").canonical()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"threshold_factor": 0.0},
-        {"beta": math.inf},
-        {"protect_last": -1},
-        {"base": -5},
-        {"mode": "document", "threshold_factor": 2.0},
-        {"mode": "paper", "budget_window": 100},
-    ],
-)
-def test_options_without_meaning_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
-        FilterSettings(**wrong)  # type: ignore[arg-type]
+    plain, changed = policy_for(config, "paper"), policy_for(config, "paper:theta=0.1:last=9")
+    assert changed.record() == {**plain.record(), "theta": 0.1, "protect_last": 9}
+    assert changed.canonical() != plain.canonical() and changed.name == "paper"
+    assert policy_for(config, "longmamba:b=0.8").canonical() == policy_for(config, "paper:b=0.8").canonical()
+    assert policy_for(config, "off:last=3").canonical() == policy_for(config, "off").canonical()
 
 
 @pytest.mark.parametrize("mode", ["paper", "curve"])
 def test_the_factor_multiplies_thresholds_on_delta(calibration: Calibration, mode: str) -> None:
-    base = build_plan(calibration, FilterSettings(mode, theta=0.0), 640)
-    half = build_plan(calibration, FilterSettings(mode, theta=0.0, threshold_factor=0.5), 640)
+    base = build_plan(calibration, policy(mode, theta=0.0), 640)
+    half = build_plan(calibration, policy(mode, theta=0.0, threshold_factor=0.5), 640)
     for index in range(2):
         plain, scaled = base.thresholds(index), half.thresholds(index)
         assert plain is not None and scaled is not None
@@ -73,19 +67,19 @@ def test_the_factor_multiplies_thresholds_on_delta(calibration: Calibration, mod
 
 @pytest.mark.parametrize("mode", ["curve", "document"])
 def test_a_budget_for_twice_the_window_is_twice_the_budget(calibration: Calibration, mode: str) -> None:
-    window = build_plan(calibration, FilterSettings(mode, theta=0.0, budget_window=128), 640)
-    factor = build_plan(calibration, FilterSettings(mode, theta=0.0, budget_factor=2.0), 640)
+    window = build_plan(calibration, policy(mode, theta=0.0, budget_window=128), 640)
+    factor = build_plan(calibration, policy(mode, theta=0.0, budget_factor=2.0), 640)
     for left, right in zip(window.layers, factor.layers, strict=True):
-        for a, b in ((left.thresholds, right.thresholds), (left.budgets, right.budgets)):
-            assert (a is None and b is None) or np.array_equal(a, b)
+        assert (left.thresholds is None) == (mode == "document")
+        if left.thresholds is not None and right.thresholds is not None:
+            assert np.array_equal(left.thresholds, right.thresholds)
+        assert left.identity == right.identity and (left.identity == b"-") == (mode == "curve")
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 40), st.integers(65, 120))
 def test_pieces_never_reach_across_a_protected_edge(first: int, last: int, chunk: int, total: int) -> None:
-    plan = build_plan(
-        _tiny_calibration(), FilterSettings("curve", theta=0.0, protect_first=first, protect_last=last), total
-    )
+    plan = build_plan(_tiny_calibration(), policy("curve", theta=0.0, protect_first=first, protect_last=last), total)
     start = filtered = 0
     while start < total:
         stop = min(start + chunk, plan.next_edge(start))
@@ -108,12 +102,10 @@ def _tiny_calibration() -> Calibration:
 
 def test_the_documents_budget_is_that_of_what_may_be_filtered() -> None:
     raw = raw_sample(units=4, windows=1, length=700)[:, 0].T
-    plan = build_plan(
-        _tiny_calibration(), FilterSettings("document", theta=0.0, protect_first=100, protect_last=50), 700
-    )
-    inside = build_plan(_tiny_calibration(), FilterSettings("document", theta=0.0), 550)
+    plan = build_plan(_tiny_calibration(), policy("document", theta=0.0, protect_first=100, protect_last=50), 700)
+    inside = build_plan(_tiny_calibration(), policy("document", theta=0.0), 550)
     np.testing.assert_array_equal(plan.resolve(0, raw), inside.resolve(0, raw[100:650]))
-    everything = build_plan(_tiny_calibration(), FilterSettings("document", theta=0.0, protect_last=700), 700)
+    everything = build_plan(_tiny_calibration(), policy("document", theta=0.0, protect_last=700), 700)
     assert everything.resolve(0, raw) is None
 
 

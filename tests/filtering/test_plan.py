@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.errors import CalibrationError
-from longmamba_mlx.filtering import Calibration, FilterPlan, FilterSettings, build_plan
+from longmamba_mlx.filtering import Calibration, FilterPlan, build_plan
 from longmamba_mlx.filtering.calibration.collect import summarise
+from longmamba_mlx.filtering.calibration.paper_table import paper_lengths
 from longmamba_mlx.filtering.decay import log_decay
 from longmamba_mlx.filtering.delta import delta_of
-from longmamba_mlx.filtering.policies.table import paper_lengths
 from longmamba_mlx.filtering.thresholds import knot_ranks
-from tests.filtering.samples import kept_mass, raw_sample
+from tests.filtering.samples import kept_mass, policy, raw_sample
 
 FREE = (0.0, math.inf)
 RAW = raw_sample(units=6, windows=3, length=200)
@@ -31,12 +31,12 @@ def calibration(length: int = 200, modes: int = 1, rate: float = 0.0) -> Calibra
     rates = np.full(6, rate) if rate else nats / budgets
     rates = np.asarray(rates[:, None] * np.arange(1, modes + 1), np.float32)
     ranks = knot_ranks(raw.shape[1] * length, 256)
-    layer = summarise(raw, rates, ranks, clamps=(0.0, 0.1), limit=FREE)
+    layer = summarise(raw, rates, ranks, clamps=(0.0, 0.1), dt_range=FREE)
     return Calibration((layer, layer), ranks, length, raw.shape[1], text_digest="t")
 
 
 def fixed(mode: str, total: int, **options: Any) -> FilterPlan:
-    return build_plan(calibration(), FilterSettings(mode, clamp=0.1, **options), total)
+    return build_plan(calibration(), policy(mode, clamp=0.1, **options), total)
 
 
 @pytest.mark.parametrize("mode", ["off", "longmamba", "paper", "curve", "document"])
@@ -65,7 +65,7 @@ def test_only_global_units_are_filtered(mode: str) -> None:
 
 def test_a_model_without_global_units_is_vanilla() -> None:
     for mode in ("paper", "curve", "document"):
-        plan = build_plan(calibration(rate=1e6), FilterSettings(mode, clamp=0.1), 5000)
+        plan = build_plan(calibration(rate=1e6), policy(mode, clamp=0.1), 5000)
         assert plan.is_off and plan.thresholds(0) is None and plan.resolve(0, RAW[:, 0].T) is None
         assert "nothing is filtered" in plan.notices[0] and plan.global_shares == (0.0, 0.0)
 
@@ -93,11 +93,11 @@ def test_the_documents_own_budget() -> None:
 
 @pytest.mark.parametrize("times", [2, 8])
 def test_copies_of_the_window_keep_its_mass(times: int) -> None:
-    layer = summarise(RAW[:, :1], np.ones((6, 1), np.float32), knot_ranks(200, 256), limit=FREE)
+    layer = summarise(RAW[:, :1], np.ones((6, 1), np.float32), knot_ranks(200, 256), dt_range=FREE)
     single = Calibration((layer,), knot_ranks(200, 256), 200, 1, text_digest="t")
     raw = np.tile(RAW[:, 0], times).T
     raw = raw + np.random.default_rng(0).uniform(-1e-4, 1e-4, raw.shape).astype(np.float32)
-    plan = build_plan(single, FilterSettings("document", theta=0.0), 200 * times)
+    plan = build_plan(single, policy("document", theta=0.0), 200 * times)
     thresholds = plan.resolve(0, raw)
     assert thresholds is not None
     for unit in range(6):
@@ -122,7 +122,7 @@ def test_a_sample_of_the_document_has_its_share_of_the_budget() -> None:
 @pytest.mark.parametrize("mode", ["curve", "document"])
 def test_a_smaller_budget_filters_more(mode: str) -> None:
     raw = raw_sample(units=6, windows=1, length=3000, seed=2)[:, 0].T
-    filters = [FilterSettings(mode, clamp=0.0, budget_factor=factor) for factor in (0.5, 1.0, 2.0)]
+    filters = [policy(mode, clamp=0.0, budget_factor=factor) for factor in (0.5, 1.0, 2.0)]
     half, one, double = (build_plan(calibration(), each, 3000).resolve(0, raw) for each in filters)
     assert half is not None and one is not None and double is not None
     assert (half >= one).all() and (one >= double).all() and (half[::2] > double[::2]).any()
@@ -140,7 +140,7 @@ def test_fixed_thresholds_make_a_plan_that_needs_nothing_more() -> None:
     raw = raw_sample(units=6, windows=1, length=1000, seed=4)[:, 0].T
     thresholds = [plan.resolve(0, raw), None]
     done = plan.resolved(thresholds)
-    assert not done.needs_document and done.digest() != plan.digest() and done.settings == plan.settings
+    assert not done.needs_document and done.digest() != plan.digest() and done.policy == plan.policy
     assert np.array_equal(done.thresholds(0), thresholds[0]) and done.thresholds(1) is None
     for wrong in ([None], [np.zeros(5, np.float32), None]):
         with pytest.raises(ValueError):
@@ -172,15 +172,15 @@ def test_beyond_the_published_table_paper_mode_says_so() -> None:
 
 
 def test_the_published_table_ends_at_192k() -> None:
-    plan = build_plan(calibration(2000), FilterSettings("paper", clamp=0.1), 192_001)
+    plan = build_plan(calibration(2000), policy("paper", clamp=0.1), 192_001)
     assert "192,000" in plan.notices[0]
-    assert build_plan(calibration(2000), FilterSettings("paper", clamp=0.1), 2999).is_off
+    assert build_plan(calibration(2000), policy("paper", clamp=0.1), 2999).is_off
 
 
 def test_paper_mode_needs_its_clamp_and_curve_takes_any() -> None:
     with pytest.raises(CalibrationError, match=r"clamp 0\.07"):
-        build_plan(calibration(), FilterSettings("paper", clamp=0.07), 1000)
-    assert not build_plan(calibration(), FilterSettings("curve", clamp=0.07), 1000).is_off
+        build_plan(calibration(), policy("paper", clamp=0.07), 1000)
+    assert not build_plan(calibration(), policy("curve", clamp=0.07), 1000).is_off
 
 
 def test_the_closed_form_is_near_the_table_of_the_same_windows() -> None:
@@ -202,7 +202,7 @@ def test_mamba1_classes_of_the_curve_follow_its_clamp(reduction: str, clamp: flo
     for theta in (1e-6, 1e-3, 0.05, 0.3):
         if np.abs(logs - math.log(theta)).min() < 0.15:
             continue  # pooling clamps the windows together: near the boundary it may differ
-        settings = FilterSettings("curve", theta=theta, clamp=clamp, reduction=reduction)
+        settings = policy("curve", theta=theta, clamp=clamp, reduction=reduction)
         plan = build_plan(whole, settings, 1000)
         assert np.array_equal(plan.layers[0].is_global, logs > math.log(theta))
 
@@ -220,10 +220,10 @@ def test_permuted_units_permute_the_thresholds(mode: str) -> None:
     order = np.array([3, 0, 5, 1, 2, 4])
     whole = calibration()
     rates = whole.layers[0].rates
-    layer = summarise(RAW[order], rates[order], whole.ranks, clamps=(0.1,), limit=FREE)
+    layer = summarise(RAW[order], rates[order], whole.ranks, clamps=(0.1,), dt_range=FREE)
     other = Calibration((layer,), whole.ranks, 200, 3, text_digest="t")
     raw = raw_sample(units=6, windows=1, length=1000, seed=4)[:, 0].T
-    settings = FilterSettings(mode, clamp=0.1)
+    settings = policy(mode, clamp=0.1)
     plain, permuted = (build_plan(c, settings, 1000) for c in (whole, other))
     first, second = plain.resolve(0, raw), permuted.resolve(0, np.ascontiguousarray(raw[:, order]))
     assert first is not None and second is not None and np.array_equal(first[order], second)

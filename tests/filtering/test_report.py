@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.cli import main
-from longmamba_mlx.filtering import Calibration, FilterSettings, collect
+from longmamba_mlx.filtering import Calibration, collect
 from longmamba_mlx.filtering.calibration.report import calibration_report
-from tests.filtering.samples import TinyConfig, TinyModel
+from tests.filtering.samples import TinyConfig, TinyModel, policy
 
 WINDOWS = np.random.default_rng(5).integers(0, 512, (8, 200)).astype(np.uint32)
 LENGTHS = (200, 400, 800, 3200, 12_800)
@@ -25,7 +25,7 @@ def calibration(request: pytest.FixtureRequest) -> Calibration:
 
 @pytest.mark.parametrize("mode", ["curve", "document"])
 def test_without_a_clamp_the_budget_is_met_at_every_length(calibration: Calibration, mode: str) -> None:
-    report = calibration_report(calibration, FilterSettings(mode, theta=0.0, clamp=0.0), LENGTHS)
+    report = calibration_report(calibration, policy(mode, theta=0.0, clamp=0.0), LENGTHS)
     assert [row.length for row in report.lengths] == list(LENGTHS)
     assert report.lengths[0].kept_tokens == 1.0 and report.lengths[0].kept_mass == 1.0
     for row in report.lengths[1:4]:
@@ -37,7 +37,7 @@ def test_without_a_clamp_the_budget_is_met_at_every_length(calibration: Calibrat
 
 @pytest.mark.parametrize("mode", ["paper", "curve"])
 def test_a_saturated_clamp_keeps_a_fixed_share(calibration: Calibration, mode: str) -> None:
-    report = calibration_report(calibration, FilterSettings(mode, theta=0.0, clamp=0.1), LENGTHS)
+    report = calibration_report(calibration, policy(mode, theta=0.0, clamp=0.1), LENGTHS)
     last, before = report.lengths[-1], report.lengths[-2]
     assert last.saturated == before.saturated == 1.0
     assert last.kept_tokens == pytest.approx(before.kept_tokens, rel=0.02)
@@ -45,11 +45,11 @@ def test_a_saturated_clamp_keeps_a_fixed_share(calibration: Calibration, mode: s
 
 
 def test_layers_are_counted_with_their_budgets(calibration: Calibration) -> None:
-    report = calibration_report(calibration, FilterSettings("document", theta=0.0), LENGTHS)
+    report = calibration_report(calibration, policy("document", theta=0.0), LENGTHS)
     assert [layer.global_share for layer in report.layers] == [1.0, 1.0]
     for layer, known in zip(report.layers, calibration.layers, strict=True):
         np.testing.assert_allclose(layer.budgets, known.budgets.astype(float).mean(axis=0), rtol=1e-6)
-    nothing = calibration_report(calibration, FilterSettings("off"), LENGTHS)
+    nothing = calibration_report(calibration, policy("off"), LENGTHS)
     assert all(layer.global_units == 0 for layer in nothing.layers)
     assert nothing.lengths[-1].kept_mass == 64.0 and nothing.lengths[-1].kept_tokens == 1.0
 

@@ -7,49 +7,54 @@ import math
 import pytest
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.filtering import DEFAULT_MODE, FilterSettings, constants_for, settings_for
-from tests.filtering.samples import TinyConfig
+from longmamba_mlx.filtering import constants_for, policy_for
+from longmamba_mlx.filtering.policies.paper import Paper
+from longmamba_mlx.filtering.registry import DEFAULT, DEFAULT_NAME, names, policy_class
+from tests.filtering.samples import TinyConfig, policy
 
 
 def test_longmamba_names_the_default_mode() -> None:
-    settings = FilterSettings()
-    assert settings.mode == "longmamba" and settings.resolved_mode == DEFAULT_MODE == "paper"
-    assert settings.canonical() == FilterSettings(mode=DEFAULT_MODE).canonical()
+    assert DEFAULT == "paper" and policy_class(DEFAULT_NAME) is policy_class(DEFAULT)
+    assert policy(DEFAULT_NAME).canonical() == policy(DEFAULT).canonical()
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("name", "wrong"),
     [
-        {"mode": "magic"},
-        {"theta": 1.0},
-        {"theta": -0.1},
-        {"theta": math.nan},
-        {"clamp": 1.0},
-        {"clamp": -0.01},
-        {"reduction": "mean"},
-        {"combine": "sum"},
-        {"budget_factor": 0.0},
-        {"budget_factor": math.inf},
-        {"mode": "paper", "budget_factor": 0.5},
-        {"mode": "curve", "combine": "max"},
+        ("paper", {"theta": 1.0}),
+        ("curve", {"theta": -0.1}),
+        ("document", {"theta": math.nan}),
+        ("paper", {"clamp": 1.0}),
+        ("curve", {"clamp": -0.01}),
+        ("curve", {"reduction": "mean"}),
+        ("document", {"reduction": "mean"}),
+        ("document", {"combine": "sum"}),
+        ("paper", {"combine": "pooled"}),
+        ("curve", {"budget_factor": 0.0}),
+        ("document", {"budget_factor": math.inf}),
+        ("document", {"budget_window": -1}),
+        ("paper", {"threshold_factor": 0.0}),
+        ("curve", {"threshold_factor": math.nan}),
+        ("decimamba", {"beta": math.inf}),
+        ("decimamba", {"base": -5}),
+        ("off", {"protect_last": -1}),
+        ("document", {"protect_first": -1}),
     ],
 )
-def test_settings_without_meaning_are_refused(wrong: dict[str, object]) -> None:
+def test_options_without_meaning_are_refused(name: str, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        FilterSettings(**wrong)  # type: ignore[arg-type]
+        policy_class(name)(**wrong)  # type: ignore[arg-type]
 
 
-def test_unused_constants_do_not_change_the_canonical_form() -> None:
-    assert FilterSettings("document", clamp=0.2).canonical() == FilterSettings("document", clamp=0).canonical()
-    assert FilterSettings("curve", clamp=0.2).canonical() != FilterSettings("curve", clamp=0).canonical()
-    assert FilterSettings("off", theta=0.5).canonical() == FilterSettings("off").canonical()
-    assert FilterSettings("paper").effective().reduction == "step_mean"
-    assert FilterSettings("paper").effective().combine == "avg"
+def test_an_unknown_name_is_refused_with_all_that_are_known() -> None:
+    with pytest.raises(UsageError, match="unknown filter 'magic'") as refused:
+        policy_for(TinyConfig(), "magic")
+    assert refused.value.hint is not None and all(name in refused.value.hint for name in names())
 
 
 def test_theta_far_below_float32_keeps_its_logarithm() -> None:
-    assert FilterSettings(theta=1e-40).log_theta == pytest.approx(-40 * math.log(10))
-    assert FilterSettings(theta=0.0).log_theta == -math.inf
+    assert Paper(theta=1e-40).log_theta == pytest.approx(-40 * math.log(10))
+    assert Paper(theta=0.0).log_theta == -math.inf
 
 
 def test_published_constants() -> None:
@@ -77,8 +82,7 @@ def test_a_model_folders_own_block_wins() -> None:
 
 def test_theta_fits_the_reduction() -> None:
     config = TinyConfig(model_type="mamba", training_length=2048)
-    assert settings_for(config, "paper").theta == 1e-30
-    assert settings_for(config, "document", reduction="step_mean").theta == 1e-30
-    assert settings_for(config).canonical() == settings_for(config, "paper").canonical()
-    assert settings_for(config, "document").theta == 3e-4
-    assert settings_for(config, "paper").combine == "avg"
+    wanted = {"paper": 1e-30, "document:reduction=step_mean": 1e-30, "document": 3e-4, "curve": 3e-4}
+    for name, theta in wanted.items():
+        assert policy_for(config, name).record()["theta"] == theta
+    assert policy_for(config).canonical() == policy_for(config, "paper").canonical()

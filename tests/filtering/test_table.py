@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.filtering.calibration.collect import summarise
-from longmamba_mlx.filtering.delta import delta_of, raw_of
-from longmamba_mlx.filtering.policies.table import (
+from longmamba_mlx.filtering.calibration.paper_table import (
     THOUSANDS,
     clamped,
     nearest_length,
@@ -15,6 +14,7 @@ from longmamba_mlx.filtering.policies.table import (
     paper_lengths,
     table_rows,
 )
+from longmamba_mlx.filtering.delta import delta_of, raw_of
 from longmamba_mlx.filtering.thresholds import knot_ranks
 from tests.filtering.samples import raw_sample
 
@@ -111,7 +111,7 @@ def test_the_two_transcriptions_agree() -> None:
 
 def test_calibration_tables_hold_mean_and_largest_of_the_windows() -> None:
     raw = raw_sample(units=3, windows=4, length=60)
-    table = summarise(raw, np.ones((3, 1), np.float32), knot_ranks(240, 32), clamps=(0.1,), limit=FREE).table(0.1)
+    table = summarise(raw, np.ones((3, 1), np.float32), knot_ranks(240, 32), clamps=(0.1,), dt_range=FREE).table(0.1)
     for row, length in enumerate(paper_lengths(60)):
         if length <= 60:
             assert (table.mean[row] == -np.inf).all() and (table.maximum[row] == -np.inf).all()

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.errors import CalibrationError, NumericError
 from longmamba_mlx.filtering.calibration.data import Calibration, LayerCalibration, PaperTable
+from longmamba_mlx.filtering.calibration.paper_table import clamped, paper_lengths, table_rows
+from longmamba_mlx.filtering.constants import ModelFacts, constants_for
 from longmamba_mlx.filtering.decay import log_step_mean
-from longmamba_mlx.filtering.delta import Float32, Float64, Limit, delta_of, raw_of
-from longmamba_mlx.filtering.policies.table import clamped, paper_lengths, table_rows
-from longmamba_mlx.filtering.settings import ModelFacts, constants_for
+from longmamba_mlx.filtering.delta import DtRange, Float32, Float64, delta_of, raw_of
 from longmamba_mlx.filtering.thresholds import knot_ranks, mass_curve
 
 _BLOCK = 1 << 20  # float64 values worked on at once: 8 MB an array
@@ -106,7 +106,7 @@ def collect_steps(
         clamps = (constants_for(config).clamp,)
     count, length = windows.shape
     ranks = knot_ranks(count * length, knots or (64 if config.is_mamba1 else 256))
-    limit = (float(config.time_step_limit[0]), float(config.time_step_limit[1]))
+    dt_range = (float(config.time_step_limit[0]), float(config.time_step_limit[1]))
     hidden = [_embedded(model, window, chunk) for window in windows]
     layers = []
     for index in range(config.n_layer):
@@ -116,7 +116,7 @@ def collect_steps(
             raw[:, number] = _run_layer(model, index, hidden[number])
             yield index * count + number + 1, config.n_layer * count
         rates = _rates(model, index, units)
-        layers.append(summarise(raw, rates, ranks, clamps=clamps, limit=limit))
+        layers.append(summarise(raw, rates, ranks, clamps=clamps, dt_range=dt_range))
     digest = text_digest or hashlib.sha256(windows.astype("<u4").tobytes()).hexdigest()
     return Calibration(
         layers=tuple(layers),
@@ -126,7 +126,7 @@ def collect_steps(
         text_digest=digest,
         fingerprint=fingerprint,
         quantisation=quantisation,
-        time_step_limit=limit,
+        time_step_limit=dt_range,
     )
 
 
@@ -165,7 +165,7 @@ def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> Float32
 
 
 def summarise(
-    raw: Float32, rates: Float32, ranks: NDArray[np.int64], *, clamps: Sequence[float] = (), limit: Limit
+    raw: Float32, rates: Float32, ranks: NDArray[np.int64], *, clamps: Sequence[float] = (), dt_range: DtRange
 ) -> LayerCalibration:
     """One layer's calibration from raw (units, windows, L) and rates (units, modes), by blocks of units."""
     units, windows, length = raw.shape
@@ -173,7 +173,7 @@ def summarise(
         return _without_units(len(ranks), windows, length, clamps)
     rows = max(1, _BLOCK // (windows * length))
     blocks = [
-        _summarise_block(raw[start : start + rows], rates[start : start + rows], ranks, clamps, limit)
+        _summarise_block(raw[start : start + rows], rates[start : start + rows], ranks, clamps, dt_range)
         for start in range(0, units, rows)
     ]
     if len(blocks) == 1:
@@ -203,17 +203,17 @@ def _without_units(knots: int, windows: int, length: int, clamps: Sequence[float
 
 
 def _summarise_block(
-    raw: Float32, rates: Float32, ranks: NDArray[np.int64], clamps: Sequence[float], limit: Limit
+    raw: Float32, rates: Float32, ranks: NDArray[np.int64], clamps: Sequence[float], dt_range: DtRange
 ) -> LayerCalibration:
-    delta = delta_of(raw, limit)
-    knot_raw, knot_mass = mass_curve(raw.reshape(len(raw), -1), ranks, limit)
+    delta = delta_of(raw, dt_range)
+    knot_raw, knot_mass = mass_curve(raw.reshape(len(raw), -1), ranks, dt_range)
     return LayerCalibration(
         rates=rates,
         budgets=delta.sum(axis=2).T.astype(np.float32),
         step_mean=_step_mean(delta, rates),
         knot_raw=knot_raw.astype(np.float32),
         knot_mass=knot_mass.astype(np.float32),
-        tables=tuple(_paper_table(delta, rates, clamp, limit) for clamp in clamps),
+        tables=tuple(_paper_table(delta, rates, clamp, dt_range) for clamp in clamps),
     )
 
 
@@ -221,7 +221,7 @@ def _step_mean(delta: Float64, rates: Float32) -> Float32 | None:
     return log_step_mean(delta, rates).T.astype(np.float32) if rates.shape[1] > 1 else None
 
 
-def _paper_table(delta: Float64, rates: Float32, clamp: float, limit: Limit) -> PaperTable:
+def _paper_table(delta: Float64, rates: Float32, clamp: float, dt_range: DtRange) -> PaperTable:
     """The authors' table of a block: delta (units, windows, L)."""
     delta = clamped(delta, clamp)
     units, windows, length = delta.shape
@@ -238,8 +238,8 @@ def _paper_table(delta: Float64, rates: Float32, clamp: float, limit: Limit) -> 
         clamp=float(clamp),
         budgets=budgets.T.astype(np.float32),
         step_mean=_step_mean(delta, rates),
-        mean=raw_of(total / windows, limit),
-        maximum=raw_of(largest, limit),
+        mean=raw_of(total / windows, dt_range),
+        maximum=raw_of(largest, dt_range),
     )
 
 

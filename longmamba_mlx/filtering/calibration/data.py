@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import CalibrationError, LongMambaError
-from longmamba_mlx.filtering.delta import Float32, Limit
-from longmamba_mlx.filtering.policies.table import paper_lengths
+from longmamba_mlx.filtering.calibration.paper_table import paper_lengths
+from longmamba_mlx.filtering.delta import DtRange, Float32
 
 FORMAT = "longmamba-calibration"
 FORMAT_VERSION = 1
@@ -91,7 +91,7 @@ class Calibration:
     text_digest: str
     fingerprint: str = ""
     quantisation: str = "none"
-    time_step_limit: Limit = (0.0, math.inf)
+    time_step_limit: DtRange = (0.0, math.inf)
     format_version: int = FORMAT_VERSION
 
     def save(self, path: Path) -> None:

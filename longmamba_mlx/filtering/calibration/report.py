@@ -15,8 +15,9 @@ import numpy as np
 
 from longmamba_mlx.filtering.calibration.data import Calibration, LayerCalibration
 from longmamba_mlx.filtering.delta import Float64
-from longmamba_mlx.filtering.plan import LayerPlan, build_plan
-from longmamba_mlx.filtering.settings import FilterSettings
+from longmamba_mlx.filtering.layer_plan import LayerPlan
+from longmamba_mlx.filtering.plan import build_plan
+from longmamba_mlx.filtering.policies.base import Policy
 from longmamba_mlx.filtering.thresholds import MassCurve, curve_thresholds, saturation_lengths
 
 
@@ -59,20 +60,20 @@ class CalibrationReport:
     lengths: tuple[LengthReport, ...]
 
 
-def calibration_report(calibration: Calibration, settings: FilterSettings, lengths: Sequence[int]) -> CalibrationReport:
+def calibration_report(calibration: Calibration, policy: Policy, lengths: Sequence[int]) -> CalibrationReport:
     """The report for documents of these lengths (tokens). Raises CalibrationError where the filter needs more."""
-    longest = build_plan(calibration, settings, 1 << 40)
-    clamp = settings.effective().clamp
+    longest = build_plan(calibration, policy, 1 << 40)
+    clamp = getattr(policy, "clamp", 0.0)
     layers = tuple(
         _layer_report(calibration, index, layer, plan, clamp)
         for index, (layer, plan) in enumerate(zip(calibration.layers, longest.layers, strict=True))
     )
     return CalibrationReport(
-        settings.resolved_mode,
+        policy.name,
         calibration.training_length,
         calibration.windows,
         layers,
-        tuple(_length_report(calibration, settings, length, layers) for length in lengths),
+        tuple(_length_report(calibration, policy, length, layers) for length in lengths),
     )
 
 
@@ -90,9 +91,9 @@ def _layer_report(
 
 
 def _length_report(
-    calibration: Calibration, settings: FilterSettings, length: int, layers: Sequence[LayerReport]
+    calibration: Calibration, policy: Policy, length: int, layers: Sequence[LayerReport]
 ) -> LengthReport:
-    plan = build_plan(calibration, settings, length)
+    plan = build_plan(calibration, policy, length)
     tokens: list[Float64] = [np.zeros(0)]
     masses: list[Float64] = [np.zeros(0)]
     saturated: list[Float64] = [np.zeros(0)]
@@ -115,7 +116,7 @@ def _kept(calibration: Calibration, layer: LayerCalibration, plan: LayerPlan, le
     curve = _curve(calibration, layer)
     stretch = length / calibration.training_length
     thresholds = plan.thresholds
-    if plan.budgets is not None:  # met on the document itself: the same cut as without a clamp
+    if plan.find is not None:  # the budget met on the document itself: the same threshold as without a clamp
         thresholds = curve_thresholds(curve, min(1.0, 1 / stretch), 0.0, calibration.time_step_limit)
     if thresholds is None:
         thresholds = np.full(layer.units, -np.inf, np.float32)

@@ -1,1 +1,1 @@
-"""Filter policies: how thresholds are chosen for a document length."""
+"""Filter policies, one class in a file; `filtering.registry` lists them."""

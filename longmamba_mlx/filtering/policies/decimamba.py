@@ -8,17 +8,19 @@ follow undecimated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.filtering.delta import Float32, Limit, delta_of
-
-Step = TypeVar("Step")
+from longmamba_mlx.filtering.calibration.data import Calibration
+from longmamba_mlx.filtering.delta import DtRange, Float32, delta_of
+from longmamba_mlx.filtering.layer_plan import LayerPlan
+from longmamba_mlx.filtering.policies.base import FIRST_RECORD, Option, Policy, not_negative, positive
 
 LEAST = 20
 """Tokens that always stay, where there are as many (the published minimum)."""
@@ -26,6 +28,64 @@ LEAST = 20
 _PUBLISHED_MAMBA1 = {24: (12,), 48: (12,), 64: (22,)}
 _PUBLISHED_MAMBA2 = {48: (6, 20, 22, 32)}
 _PIECE = 1 << 20  # step sizes turned to Delta at once
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    return tuple(int(word) for word in text.split("+"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeciMamba(Policy):
+    """`layers`: those that drop tokens, () for the published ones; `base`: how many tokens stay in the first of them, 0
+    for two training windows; `beta`: what that number is multiplied with from each to the next."""
+
+    name = "decimamba"
+    options: ClassVar[tuple[Option, ...]] = (
+        *Policy.options,
+        Option("layers", "layers", _layers, "the layers that drop tokens, as in 12+20"),
+        Option("base", "base", int, "so many tokens stay in the first of these layers"),
+        Option("beta", "beta", float, "in the s-th of these layers base * beta^s tokens stay"),
+    )
+    recorded = FIRST_RECORD
+
+    layers: tuple[int, ...] = ()
+    base: int = 0
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "beta")
+        not_negative(self, "base")
+
+    def check_model(self, *, hybrid: bool) -> None:
+        if hybrid:  # attention layers above would miss the dropped tokens, and count positions without them
+            raise UsageError("decimamba is made for pure Mamba models", hint="Use longmamba, or another filter.")
+
+    def is_active(self, training_length: int, total_length: int) -> bool:
+        return True  # `base` alone decides
+
+    def plan_layers(self, calibration: Calibration, total_length: int) -> tuple[LayerPlan, ...]:
+        chosen = self.decimation(calibration)
+        idle = tuple(LayerPlan.idle(layer.units) for layer in calibration.layers)
+        if total_length <= min(chosen.counts):  # the first of the layers would keep everything
+            return idle
+        drop = partial(_stay, dt_range=calibration.time_step_limit, first=self.protect_first, last=self.protect_last)
+        counts = [chosen.count(index) for index in range(len(idle))]
+        return tuple(
+            layer if count is None else replace(layer, drop=partial(drop, count=count))
+            for layer, count in zip(idle, counts, strict=True)
+        )
+
+    def identity(self, calibration: Calibration, total_length: int) -> str:
+        chosen = self.decimation(calibration)
+        return f"{chosen.layers} {chosen.counts}"
+
+    def decimation(self, calibration: Calibration) -> Decimation:
+        """The layers of a model that drop tokens. Raises UsageError for one that has no scan."""
+        scans = [index for index, layer in enumerate(calibration.layers) if layer.units]
+        is_mamba1 = any(layer.rates.shape[1] > 1 for layer in calibration.layers)
+        layers = self.layers or default_layers(len(calibration.layers), is_mamba1, scans)
+        return decimation(layers, self.base or 2 * calibration.training_length, self.beta, scans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,73 +118,26 @@ def decimation(layers: tuple[int, ...], base: int, beta: float, scans: Sequence[
     return Decimation(layers, tuple(max(LEAST, int(base * beta**place)) for place in range(len(layers))))
 
 
-def kept_positions(raw: Float32, count: int, limit: Limit, *, first: int = 0, last: int = 0) -> NDArray[np.intp]:
+def kept_positions(raw: Float32, count: int, dt_range: DtRange, *, first: int = 0, last: int = 0) -> NDArray[np.intp]:
     """The tokens that stay, ascending: the `count` largest norms of Delta; of equal ones the earlier.
 
     raw (S, units) float32 is dt + dt_bias. The first `first` and the last `last` tokens stay in addition.
     """
     tokens = len(raw)
     open_from, open_to = min(first, tokens), max(first, tokens - last)
-    norms = _norms(raw[open_from:open_to], limit)
+    norms = _norms(raw[open_from:open_to], dt_range)
     order = np.argsort(-norms, kind="stable")[:count] + open_from
     return np.sort(np.concatenate([np.arange(open_from), order, np.arange(open_to, tokens)]))
 
 
-def _norms(raw: Float32, limit: Limit) -> NDArray[np.float64]:
+def _stay(raw: Float32, *, count: int, dt_range: DtRange, first: int, last: int) -> NDArray[np.intp] | None:
+    """As `kept_positions`; None where all stay."""
+    return None if count >= len(raw) else kept_positions(raw, count, dt_range, first=first, last=last)
+
+
+def _norms(raw: Float32, dt_range: DtRange) -> NDArray[np.float64]:
     rows = max(1, _PIECE // max(1, raw.shape[1]))
     norms = np.empty(len(raw))
     for start in range(0, len(raw), rows):
-        norms[start : start + rows] = np.linalg.norm(delta_of(raw[start : start + rows], limit), axis=1)
+        norms[start : start + rows] = np.linalg.norm(delta_of(raw[start : start + rows], dt_range), axis=1)
     return norms
-
-
-def decimate(
-    model: Any,
-    layer: int,
-    hidden: list[Any],
-    state: Any,
-    keep: NDArray[np.intp],
-    chunk: int,
-    advance: Callable[[int], Step],
-) -> Generator[Step, None, tuple[list[Any], Any]]:
-    """Run a layer on the tokens at `keep` only, with the convolution still over all of them.
-
-    hidden: chunks (1, l, d_model) of the whole document. The convolution's window moves over dropped tokens
-    (`raw_step`) while the scan stands still. `advance` is told of kept tokens that are done; what it answers is
-    yielded. Returns the kept tokens in chunks and the LayerState after all of them.
-    """
-    import mlx.core as mx
-
-    whole = mx.concatenate(hidden, axis=1) if len(hidden) > 1 else hidden[0]
-    reach = max(1, model.config.d_conv - 1)
-    pieces: list[Any] = []
-    done = pending = 0
-    for start, stop in _runs(keep, chunk):
-        state = _passed(model, layer, whole, state, done, start, reach)
-        piece, state = model.layer(layer, whole[:, start:stop], state)
-        pieces.append(piece)
-        done, pending = stop, pending + stop - start
-        if pending >= chunk:
-            mx.eval(pieces, state.conv, state.ssm)
-            yield advance(pending)
-            pending = 0
-    state = _passed(model, layer, whole, state, done, whole.shape[1], reach)
-    kept = mx.concatenate(pieces, axis=1)
-    mx.eval(kept)
-    yield advance(pending)
-    return [kept[:, start : start + chunk] for start in range(0, kept.shape[1], chunk)], state
-
-
-def _passed(model: Any, layer: int, whole: Any, state: Any, start: int, stop: int, reach: int) -> Any:
-    """The state with the dropped tokens from start to stop in its convolution window."""
-    if stop <= start:
-        return state
-    return model.raw_step(layer, whole[:, max(start, stop - reach) : stop], state)[1]
-
-
-def _runs(keep: NDArray[np.intp], longest: int) -> Iterator[tuple[int, int]]:
-    """Neighbouring positions as (start, stop), at most `longest` together."""
-    breaks = np.flatnonzero(np.diff(keep) > 1) + 1
-    for run in np.split(keep, breaks):
-        for start in range(int(run[0]), int(run[-1]) + 1, longest):
-            yield start, min(start + longest, int(run[-1]) + 1)

@@ -55,12 +55,12 @@ def nearest_length(lengths: tuple[int, ...], total_length: int) -> int:
 
 
 def clamp_rank(count: int, clamp: float) -> int:
-    """Rank of the step size that larger ones are cut to: max(1, int(count * clamp))."""
+    """Rank of the step size that larger ones are reduced to: max(1, int(count * clamp))."""
     return max(1, int(count * clamp))
 
 
 def clamped(delta: Float64, clamp: float) -> Float64:
-    """Step sizes (units, L) with the largest ones cut to the clamp_rank-th largest; unchanged for clamp 0."""
+    """Step sizes (units, L) with the largest ones reduced to the clamp_rank-th largest; unchanged for clamp 0."""
     if clamp <= 0:
         return delta
     place = delta.shape[-1] - clamp_rank(delta.shape[-1], clamp)
