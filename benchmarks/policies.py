@@ -19,11 +19,11 @@ import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.documents import Document, read_document
+from longmamba_mlx.evaluation.measure import Exam, PlannedDocument, Question, Reader, answer_nll, measure, run_exam
 from longmamba_mlx.evaluation.needles import Filler
-from longmamba_mlx.evaluation.niah import niah_slots
+from longmamba_mlx.evaluation.niah import niah_documents
 from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import Sample, SampleLog
-from longmamba_mlx.evaluation.tasks import Exam, Question, Reader, Slot, answer_nll, measure, take_exam
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.inference.prefill import Reading, read_tokens
@@ -49,17 +49,17 @@ class Policy(Reader):
         return super().run({**facts, "policy": self.about})
 
 
-def taken(reader: Reader, slot: Slot[Exam], exam: Exam) -> list[Sample]:
+def taken(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list[Sample]:
     """All questions of a document, by the reader's own way of reading or of answering."""
     if not isinstance(reader, Policy) or (reader.take is None and reader.whole is None):
-        return take_exam(reader, slot, exam)
+        return run_exam(reader, planned, exam)
     if reader.whole is not None:
-        return take_exam(_Whole(reader.name, reader.model, read=reader.whole), slot, exam)
+        return run_exam(_Whole(reader.name, reader.model, read=reader.whole), planned, exam)
     samples = []
     for number, question in enumerate(exam.questions):
         answer, found, nll = reader.take(reader, exam, question)
         samples.append(
-            Sample(slot.cell, reader.name, slot.document, number, exam.score(answer, question.answers), nll,
+            Sample(planned.cell, reader.name, planned.document, number, exam.score(answer, question.answers), nll,
                    answer=answer, expected=question.answers, found=found)
         )  # fmt: skip
     return samples
@@ -372,10 +372,10 @@ def main() -> None:
     model = load(options.model, filter="off")
     hay = Filler([read_document(options.filler).text], lambda text: len(model.tokenizer.encode(text)))
     lengths = [int(times) * model.training_length for times in options.times.split(",")]
-    slots = list(niah_slots(hay, lengths, samples=options.samples, split="dev", seed=options.seed))
+    documents = list(niah_documents(hay, lengths, samples=options.samples, split="dev", seed=options.seed))
     facts = {"task": "niah", "facts": 4, "split": "dev", "seed": options.seed, "filler": [options.filler.name]}
     readers = policies(model, [name.strip() for name in options.only.split(",") if name.strip()])
-    samples = list(measure(slots, readers, SampleLog(options.log), facts, taken))
+    samples = list(measure(documents, readers, SampleLog(options.log), facts, taken))
     table = rows(samples)
     for row in table:
         gain = "" if row.gain is None else f"{row.gain.difference:+.3f} [{row.gain.low:+.3f}, {row.gain.high:+.3f}]"

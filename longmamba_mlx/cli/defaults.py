@@ -1,4 +1,4 @@
-"""What commands do where nothing is said, for those that have to know it without the library for command lines."""
+"""Default option values, importable without Typer."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from longmamba_mlx.cli.eval_table import Bar, Table
 from longmamba_mlx.errors import DiskError, DocumentError, UsageError
 
 if TYPE_CHECKING:
+    from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
     from longmamba_mlx.evaluation.needles import Filler
     from longmamba_mlx.evaluation.report import Row
     from longmamba_mlx.evaluation.samples import Sample
-    from longmamba_mlx.evaluation.tasks import Reader, Slot
     from longmamba_mlx.session.api import Model
 
 Content = TypeVar("Content")
@@ -62,28 +62,28 @@ class Measurement:
     def run(
         self,
         task: str,
-        slots: Sequence[Slot[Content]],
+        documents: Sequence[PlannedDocument[Content]],
         facts: Mapping[str, object],
-        take: Callable[[Reader, Slot[Content], Content], list[Sample]],
+        take: Callable[[Reader, PlannedDocument[Content], Content], list[Sample]],
         *,
         text: str,
         likelihood: bool = False,
     ) -> None:
-        """Measure all slots, print each row when it is known, and write what was asked for.
+        """Measure all documents, print each row when it is known, and write what was asked for.
 
         `facts` decide documents, questions and scores; `text` is what a model is measured on that never was.
         """
         from longmamba_mlx.evaluation import plots, report
+        from longmamba_mlx.evaluation.measure import measure, readers_for
         from longmamba_mlx.evaluation.samples import SampleLog
-        from longmamba_mlx.evaluation.tasks import measure, readers_for
 
         if self.plot is not None:
             plots.require_matplotlib()
         readers = readers_for(self.loaded, self.filter.split(","), text)
         table = Table(self.loaded.training_length, likelihood)
-        with Bar(len(slots) * len(readers)) as bar:
+        with Bar(len(documents) * len(readers)) as bar:
             samples: list[Sample] = []
-            for sample in measure(slots, readers, SampleLog(self._log(task)), facts, take, on_document=bar.show):
+            for sample in measure(documents, readers, SampleLog(self._log(task)), facts, take, on_document=bar.show):
                 if samples and sample.cell != samples[-1].cell:
                     table.print(samples[-1].cell, samples, bar)
                 samples.append(sample)
@@ -119,51 +119,53 @@ class Measurement:
 
 def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, filler: list[Path], absent: bool) -> None:
     """Needles, anywhere or on a grid of depths."""
-    from longmamba_mlx.evaluation.niah import niah_slots, parse_depths
-    from longmamba_mlx.evaluation.tasks import take_exam
+    from longmamba_mlx.evaluation.measure import run_exam
+    from longmamba_mlx.evaluation.niah import niah_documents, parse_depths
 
     if split not in ("dev", "test", "train"):
         raise UsageError(f"unknown split {split!r}", hint="One of: dev, test, train.")
     places = parse_depths(depths)
     facts = facts or (1 if places else 4)
     texts, names = _texts(filler)
-    slots = niah_slots(
+    documents = niah_documents(
         _filler(run, texts), run.tokens, samples=run.samples, facts=facts, depths=places, split=split, absent=absent,
         seed=run.seed,
     )  # fmt: skip
     task = "niah-absent" if absent else "niah"
     known = {"task": task, "facts": facts, "split": split, "seed": run.seed, "filler": names, "digest": _digest(texts)}
-    run.run(task, list(slots), known, take_exam, text="\n".join(texts))
+    run.run(task, list(documents), known, run_exam, text="\n".join(texts))
 
 
 def measure_passkey(run: Measurement, *, depths: str) -> None:
     """The pass key, anywhere or on a grid of depths."""
-    from longmamba_mlx.evaluation.niah import parse_depths, passkey_slots
-    from longmamba_mlx.evaluation.tasks import take_exam
+    from longmamba_mlx.evaluation.measure import run_exam
+    from longmamba_mlx.evaluation.niah import parse_depths, passkey_documents
 
-    slots = passkey_slots(run.count, run.tokens, samples=run.samples, depths=parse_depths(depths), seed=run.seed)
-    run.run("passkey", list(slots), {"task": "passkey", "seed": run.seed}, take_exam, text=_texts([])[0][0])
+    documents = passkey_documents(
+        run.count, run.tokens, samples=run.samples, depths=parse_depths(depths), seed=run.seed
+    )
+    run.run("passkey", list(documents), {"task": "passkey", "seed": run.seed}, run_exam, text=_texts([])[0][0])
 
 
 def measure_perplexity(run: Measurement, *, texts: list[Path]) -> None:
     """Windows of books."""
-    from longmamba_mlx.evaluation.perplexity import perplexity_slots, take_window
+    from longmamba_mlx.evaluation.perplexity import perplexity_documents, take_window
 
     paths = _files(texts)
     read, names = _texts(paths)
     books = {name: run.loaded.tokenizer.encode(text) for name, text in zip(names, read, strict=True)}
-    slots, short = perplexity_slots(books, run.tokens, samples=run.samples)
+    documents, short = perplexity_documents(books, run.tokens, samples=run.samples)
     if short:
         print(f"Note: {len(short)} of {len(books)} texts are too short for the longest window.", file=sys.stderr)
     known = {"task": "ppl", "texts": [name for name in names if name not in short], "digest": _digest(read),
              "windows": run.samples, "longest": max(run.tokens)}  # fmt: skip
-    run.run("ppl", slots, known, take_window, text=max(read, key=len), likelihood=True)
+    run.run("ppl", documents, known, take_window, text=max(read, key=len), likelihood=True)
 
 
 def measure_ruler(run: Measurement, *, tasks: str, filler: list[Path], data: Path | None) -> None:
     """RULER's tasks."""
-    from longmamba_mlx.evaluation.ruler import QA_FILES, materials_from, ruler_slots, tasks_for
-    from longmamba_mlx.evaluation.tasks import take_exam
+    from longmamba_mlx.evaluation.measure import run_exam
+    from longmamba_mlx.evaluation.ruler import QA_FILES, materials_from, ruler_documents, tasks_for
 
     chosen = tasks_for(_words(tasks), data)
     left_out = [f"{name} ({file})" for name, file in QA_FILES.items() if name not in chosen and not tasks]
@@ -171,21 +173,21 @@ def measure_ruler(run: Measurement, *, tasks: str, filler: list[Path], data: Pat
         print(f"Note: without its file in --data: {', '.join(left_out)}.", file=sys.stderr)
     texts, names = _texts(filler)
     materials = materials_from(texts, data, chosen)
-    slots = ruler_slots(materials, run.count, run.tokens, chosen, samples=run.samples, seed=run.seed)
+    documents = ruler_documents(materials, run.count, run.tokens, chosen, samples=run.samples, seed=run.seed)
     known = {"task": "ruler", "seed": run.seed, "filler": names, "digest": _digest(texts)}
-    run.run("ruler", list(slots), known, take_exam, text="\n".join(texts))
+    run.run("ruler", list(documents), known, run_exam, text="\n".join(texts))
 
 
 def measure_longbench(run: Measurement, *, tasks: str, data: Path | None, extended: bool, offline: bool) -> None:
     """LongBench's tasks."""
-    from longmamba_mlx.evaluation.longbench import data_folder, longbench_slots
-    from longmamba_mlx.evaluation.tasks import take_exam
+    from longmamba_mlx.evaluation.longbench import data_folder, longbench_documents
+    from longmamba_mlx.evaluation.measure import run_exam
     from longmamba_mlx.paths import evaluation_folder
 
     folder = data_folder(data, evaluation_folder() / "LongBench", offline=offline)
-    slots = list(longbench_slots(folder, _words(tasks), extended=extended, samples=run.samples or None))
+    documents = list(longbench_documents(folder, _words(tasks), extended=extended, samples=run.samples or None))
     task = "longbench-e" if extended else "longbench"
-    run.run(task, slots, {"task": task}, take_exam, text=slots[0].make().document)
+    run.run(task, documents, {"task": task}, run_exam, text=documents[0].make().document)
 
 
 def _plain(value: Any) -> Any:

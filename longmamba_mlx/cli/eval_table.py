@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
     from longmamba_mlx.evaluation.report import Row
     from longmamba_mlx.evaluation.samples import Cell, Sample
-    from longmamba_mlx.evaluation.tasks import Reader, Slot
 
 
 class Table:
@@ -64,9 +64,9 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, slot: Slot[Any], reader: Reader) -> None:
+    def show(self, planned: PlannedDocument[Any], reader: Reader) -> None:
         """A document that is about to be read."""
-        cell = slot.cell
+        cell = planned.cell
         depth = "" if cell.depth is None else f" at {cell.depth:.2f}"
         self._bar.update(self._task, advance=1, description=f"{cell.task} {cell.length:,}{depth} {reader.name}")
 

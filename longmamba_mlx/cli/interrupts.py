@@ -1,4 +1,4 @@
-"""Ctrl-C ends what is going on in order: a reading with a checkpoint, an answer with what is there of it."""
+"""Graceful Ctrl-C: checkpoint a running prefill, keep a partial answer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, shutting do
 
 @dataclass
 class Interrupts:
-    """Whether there was one."""
+    """Whether a signal has arrived."""
 
     hit: bool = False
 
 
 @contextmanager
 def stopping(session: Session) -> Iterator[Interrupts]:
-    """The first signal stops the session, a second one interrupts whatever runs."""
+    """Stop the session at the first signal; raise KeyboardInterrupt at the second."""
     interrupts = Interrupts()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""The usual start, the chat with nothing but files, without the library for command lines.
+"""Start `chat --file F` without loading Typer, which alone would take a quarter of a second.
 
-It takes a quarter of a second to understand these words, as long as Textual takes to load; whoever says more waits.
+Any other option goes through the whole command line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def only_files(words: Sequence[str]) -> list[str] | None:
-    """The files of `chat --file F ...`; None where more is said, which the whole command line understands."""
+    """The files of `chat --file F ...`; None where there is any other word, which Typer must parse."""
     if not words or words[0] != "chat":
         return None
     files, rest = [], list(words[1:])

@@ -16,8 +16,8 @@ from typing import Any
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.evaluation import metrics
 from longmamba_mlx.evaluation.longbench_prompts import LONGEST, PROMPTS
+from longmamba_mlx.evaluation.measure import Exam, PlannedDocument, Question
 from longmamba_mlx.evaluation.samples import Cell
-from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 HUB_DATASET = "THUDM/LongBench"
 _FILES = f"data.zip of the Hub data set {HUB_DATASET}, unpacked: one NAME.jsonl (NAME_e.jsonl for LongBench-E) a task"
@@ -48,9 +48,9 @@ class Item:
     length: int
 
 
-def longbench_slots(
+def longbench_documents(
     folder: Path, names: Sequence[str], *, extended: bool, samples: int | None = None
-) -> Iterator[Slot[Exam]]:
+) -> Iterator[PlannedDocument[Exam]]:
     """All documents of the tasks asked for (LongBench-E's where `extended`), or the first `samples` of each.
 
     Raises UsageError for an unknown task, DocumentError where a file is missing or has another form.
@@ -65,7 +65,7 @@ def longbench_slots(
     for name in there:
         for number, item in enumerate(_items(_path(folder, name, extended), samples)):
             group = _length_group(item.length) if extended else ""
-            yield Slot(Cell(name, 0, None, group), number, 1, _maker(name, item))
+            yield PlannedDocument(Cell(name, 0, None, group), number, 1, _maker(name, item))
 
 
 def _maker(name: str, item: Item) -> Callable[[], Exam]:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.measure import Exam, PlannedDocument, Question
 from longmamba_mlx.evaluation.needles import Filler, Haystack, hide
 from longmamba_mlx.evaluation.samples import Cell
-from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 _NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 _TASK = (
@@ -19,7 +19,7 @@ _TASK = (
 )
 
 
-def niah_slots(
+def niah_documents(
     filler: Filler,
     lengths: Sequence[int],
     *,
@@ -29,7 +29,7 @@ def niah_slots(
     split: str = "test",
     absent: bool = False,
     seed: int = 0,
-) -> Iterator[Slot[Exam]]:
+) -> Iterator[PlannedDocument[Exam]]:
     """`samples` questions a cell.
 
     Without depths every document hides `facts` facts anywhere and all are asked (samples are rounded up to whole
@@ -42,7 +42,7 @@ def niah_slots(
             asked = facts if depth is None else 1
             for number in range(math.ceil(samples / asked)):
                 stack = _stack(filler, length, facts, depth, split, f"{seed} {length} {number}")
-                yield Slot(cell, number, asked, _exam(stack, depth, absent))
+                yield PlannedDocument(cell, number, asked, _exam(stack, depth, absent))
 
 
 def _stack(
@@ -70,9 +70,9 @@ def exact(answer: str, right: Sequence[str]) -> float:
     return float(answer in right)
 
 
-def passkey_slots(
+def passkey_documents(
     count: Callable[[str], int], lengths: Sequence[int], *, samples: int, depths: Sequence[float] = (), seed: int = 0
-) -> Iterator[Slot[Exam]]:
+) -> Iterator[PlannedDocument[Exam]]:
     """The pass key hidden in repeated noise, as Landmark Attention (arXiv 2305.16300) and DeciMamba ask for it.
 
     `count` tells a text's length in tokens; without depths the key lies anywhere. Right is a continuation whose first
@@ -82,7 +82,7 @@ def passkey_slots(
         for depth in depths or (None,):
             for number in range(samples):
                 rng = random.Random(f"{seed} {length} {number}")  # noqa: S311
-                yield Slot(Cell("passkey", length, depth), number, 1, _passkey(count, length, depth, rng))
+                yield PlannedDocument(Cell("passkey", length, depth), number, 1, _passkey(count, length, depth, rng))
 
 
 def _passkey(count: Callable[[str], int], length: int, depth: float | None, rng: random.Random) -> Callable[[], Exam]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
 from longmamba_mlx.evaluation.samples import Cell, Sample
-from longmamba_mlx.evaluation.tasks import Reader, Slot
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.prefill import read_tokens
 from longmamba_mlx.models.state import ModelState
@@ -27,9 +27,9 @@ _CHUNK = 512
 Ids = NDArray[np.uint32]
 
 
-def perplexity_slots(
+def perplexity_documents(
     books: Mapping[str, Ids], lengths: Sequence[int], *, samples: int
-) -> tuple[list[Slot[Ids]], list[str]]:
+) -> tuple[list[PlannedDocument[Ids]], list[str]]:
     """The windows, and the names of books that are too short and left out.
 
     books: name -> token ids. `samples` windows a length, rounded up to as many from every book. Raises UsageError for
@@ -45,13 +45,13 @@ def perplexity_slots(
             f"no text has {longest:,} tokens (the longest has {most:,})", hint="Shorter --lengths, or longer texts."
         )
     each = -(-samples // len(fit))
-    slots = [
-        Slot(Cell("ppl", length), place * each + number, 1, _window(ids, end, length))
+    documents = [
+        PlannedDocument(Cell("ppl", length), place * each + number, 1, _window(ids, end, length))
         for length in lengths
         for place, ids in enumerate(fit.values())
         for number, end in enumerate(window_ends(len(ids), longest, each))
     ]
-    return slots, [name for name in books if name not in fit]
+    return documents, [name for name in books if name not in fit]
 
 
 def window_ends(tokens: int, longest: int, count: int) -> list[int]:
@@ -65,7 +65,7 @@ def _window(ids: Ids, end: int, length: int) -> Callable[[], Ids]:
     return lambda: ids[end - length : end]
 
 
-def take_window(reader: Reader, slot: Slot[Ids], window: Ids) -> list[Sample]:
+def take_window(reader: Reader, planned: PlannedDocument[Ids], window: Ids) -> list[Sample]:
     """The mean likelihood of the last tokens of a window and, where every token was read, of all of them."""
     model = reader.model
     ids = window[-model.training_length :] if reader.last else window
@@ -75,7 +75,9 @@ def take_window(reader: Reader, slot: Slot[Ids], window: Ids) -> list[Sample]:
     whole = float(scores.mean()) if len(scores) == len(window) - 1 else None
     last = float(scores[-SCORED:].mean())
     return [
-        Sample(slot.cell, reader.name, slot.document, 0, score=-last, nll=last, nll_whole=whole, tokens=len(window))
+        Sample(
+            planned.cell, reader.name, planned.document, 0, score=-last, nll=last, nll_whole=whole, tokens=len(window)
+        )
     ]
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from longmamba_mlx.errors import DocumentError, UsageError
+from longmamba_mlx.evaluation.measure import Exam, PlannedDocument, Question
 from longmamba_mlx.evaluation.names import common_words
 from longmamba_mlx.evaluation.ruler_tasks import TASKS, Draft, Draw, Materials, QuestionSet
 from longmamba_mlx.evaluation.samples import Cell
-from longmamba_mlx.evaluation.tasks import Exam, Question, Slot
 
 QA_FILES = {"qa_1": "squad.json", "qa_2": "hotpotqa.json"}
 _QA_SOURCES = "SQuAD 2.0's dev-v2.0.json as squad.json, HotpotQA's hotpot_dev_distractor_v1.json as hotpotqa.json"
@@ -44,7 +44,7 @@ def tasks_for(names: Sequence[str], folder: Path | None) -> tuple[str, ...]:
     )
 
 
-def ruler_slots(
+def ruler_documents(
     materials: Materials,
     count: Callable[[str], int],
     lengths: Sequence[int],
@@ -52,13 +52,15 @@ def ruler_slots(
     *,
     samples: int,
     seed: int = 0,
-) -> Iterator[Slot[Exam]]:
+) -> Iterator[PlannedDocument[Exam]]:
     """`samples` documents with one question each for every task and length. `count` tells a text's length in tokens."""
     fitted = lru_cache(maxsize=None)(lambda name, length: _fitting_size(materials, count, name, length, seed))
     for length in lengths:
         for name in tasks:
             for number in range(samples):
-                yield Slot(Cell(name, length), number, 1, _maker(materials, count, name, length, number, seed, fitted))
+                yield PlannedDocument(
+                    Cell(name, length), number, 1, _maker(materials, count, name, length, number, seed, fitted)
+                )
 
 
 def _maker(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import DocumentError, UsageError
-from longmamba_mlx.evaluation.longbench import ENGLISH_E, NAMES, data_folder, longbench_slots, split_prompt
+from longmamba_mlx.evaluation.longbench import ENGLISH_E, NAMES, data_folder, longbench_documents, split_prompt
 from longmamba_mlx.evaluation.longbench_prompts import LONGEST, PROMPTS
 
 
@@ -42,11 +42,11 @@ def test_scores_are_those_of_the_task(tmp_path: Path) -> None:
     write(tmp_path, "trec", line(answers=["Food"], all_classes=["Food", "Animal"], input="Type:"))
     write(tmp_path, "passage_retrieval_en", line(answers=["Paragraph 3"]))
     write(tmp_path, "lcc", line(answers=["return x"], input=""))
-    slots = list(longbench_slots(tmp_path, [], extended=False))
-    assert [(slot.cell.task, slot.document, slot.cell.group) for slot in slots] == [
+    documents = list(longbench_documents(tmp_path, [], extended=False))
+    assert [(planned.cell.task, planned.document, planned.cell.group) for planned in documents] == [
         ("hotpotqa", 0, ""), ("hotpotqa", 1, ""), ("trec", 0, ""), ("passage_retrieval_en", 0, ""), ("lcc", 0, "")
     ]  # fmt: skip
-    exams = [slot.make() for slot in slots]
+    exams = [planned.make() for planned in documents]
     assert exams[1].score("bob", exams[1].questions[0].answers) == 1.0  # the best of several answers
     assert exams[1].score("a smith", exams[1].questions[0].answers) == pytest.approx(2 / 3)
     assert exams[2].score("\nFood\nAnimal", ["Food"]) == 1.0  # the first line alone counts
@@ -57,24 +57,24 @@ def test_scores_are_those_of_the_task(tmp_path: Path) -> None:
 
 def test_the_extended_files_are_told_apart_by_length(tmp_path: Path) -> None:
     write(tmp_path / "data", "trec_e", line(length=3999), line(length=4000), line(length=8000))
-    groups = [slot.cell.group for slot in longbench_slots(tmp_path, ["trec"], extended=True)]
+    groups = [planned.cell.group for planned in longbench_documents(tmp_path, ["trec"], extended=True)]
     assert groups == ["0-4k", "4-8k", "8k+"]
-    assert len(list(longbench_slots(tmp_path, ["trec"], extended=True, samples=2))) == 2
+    assert len(list(longbench_documents(tmp_path, ["trec"], extended=True, samples=2))) == 2
 
 
 def test_missing_and_broken_files(tmp_path: Path) -> None:
     for names, extended in ((["magic"], False), (["narrativeqa"], True)):
         with pytest.raises(UsageError):
-            list(longbench_slots(tmp_path, names, extended=extended))
+            list(longbench_documents(tmp_path, names, extended=extended))
     with pytest.raises(DocumentError) as missing:
-        list(longbench_slots(tmp_path, [], extended=False))
+        list(longbench_documents(tmp_path, [], extended=False))
     assert missing.value.hint is not None and "data.zip" in missing.value.hint
     with pytest.raises(DocumentError):
-        list(longbench_slots(tmp_path, ["trec"], extended=False))
+        list(longbench_documents(tmp_path, ["trec"], extended=False))
     for broken in ("{", "[]", line(answers="Ann"), line(context=3), '{"input": "x"}'):
         write(tmp_path, "trec", broken)
         with pytest.raises(DocumentError, match=r"trec\.jsonl, line 1"):
-            list(longbench_slots(tmp_path, ["trec"], extended=False))
+            list(longbench_documents(tmp_path, ["trec"], extended=False))
 
 
 def test_the_hubs_archive_is_unpacked_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

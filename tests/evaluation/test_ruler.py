@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import DocumentError, UsageError
-from longmamba_mlx.evaluation.ruler import materials_from, ruler_slots, tasks_for
+from longmamba_mlx.evaluation.ruler import materials_from, ruler_documents, tasks_for
 from longmamba_mlx.evaluation.ruler_tasks import TASKS, Draft, Draw, Materials
 from longmamba_mlx.evaluation.words import ADJECTIVES, EVERY, NOUNS
 
@@ -110,15 +110,15 @@ def test_frequent_codes_follow_the_zeta_law() -> None:
 def test_documents_fill_their_length_and_are_reproducible(name: str) -> None:
     materials = Materials(RUNNING)
     for length in (1500, 6000):
-        slots = list(ruler_slots(materials, count, [length], [name], samples=2, seed=5))
-        made = [slot.make() for slot in slots]
+        documents = list(ruler_documents(materials, count, [length], [name], samples=2, seed=5))
+        made = [planned.make() for planned in documents]
         for one in made:
             asked = one.questions[0]
             used = count(one.document) + count(asked.text + asked.begun) + one.max_tokens
             assert used <= length
             assert used > 0.75 * length, name
         assert made[0].document != made[1].document
-        again = next(iter(ruler_slots(materials, count, [length], [name], samples=1, seed=5))).make()
+        again = next(iter(ruler_documents(materials, count, [length], [name], samples=1, seed=5))).make()
         assert again.document == made[0].document
 
 
@@ -147,4 +147,4 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         tasks_for(["niah_single_9"], None)
     with pytest.raises(UsageError, match="does not fit"):
-        next(iter(ruler_slots(Materials(RUNNING), count, [200], ["niah_single_2"], samples=1))).make()
+        next(iter(ruler_documents(Materials(RUNNING), count, [200], ["niah_single_2"], samples=1))).make()

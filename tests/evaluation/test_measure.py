@@ -13,12 +13,21 @@ import pytest
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, UsageError
-from longmamba_mlx.evaluation import tasks
+from longmamba_mlx.evaluation import measure as measuring
+from longmamba_mlx.evaluation.measure import (
+    Exam,
+    PlannedDocument,
+    Question,
+    Reader,
+    answer_nll,
+    measure,
+    readers_for,
+    run_exam,
+)
 from longmamba_mlx.evaluation.needles import Filler
-from longmamba_mlx.evaluation.niah import exact, first_number, niah_slots, passkey_slots
+from longmamba_mlx.evaluation.niah import exact, first_number, niah_documents, passkey_documents
 from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
-from longmamba_mlx.evaluation.tasks import Exam, Question, Reader, Slot, answer_nll, measure, readers_for, take_exam
 from longmamba_mlx.session.api import Model
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
@@ -44,9 +53,9 @@ def test_answer_nll_is_the_log_likelihood_of_the_answer(demo: Model, story: str)
 
 
 def test_niah_with_baselines(demo: Model, filler: Filler) -> None:
-    slots = list(niah_slots(filler, [512, 1536], samples=7, facts=4))
+    documents = list(niah_documents(filler, [512, 1536], samples=7, facts=4))
     readers = readers_for(demo, ["off", "longmamba", "decimamba", "last"], "")
-    found = rows(measure(slots, readers, SampleLog(), {}, take_exam))
+    found = rows(measure(documents, readers, SampleLog(), {}, run_exam))
     assert [(row.length, row.filter) for row in found] == [
         (length, name) for length in (512, 1536) for name in ("off", "longmamba", "decimamba", "last")
     ]
@@ -58,21 +67,21 @@ def test_niah_with_baselines(demo: Model, filler: Filler) -> None:
 
 
 def test_names_that_are_not_there(demo: Model, filler: Filler) -> None:
-    slots = list(niah_slots(filler, [512], samples=4, absent=True))
-    found = list(measure(slots, readers_for(demo, ["off"], ""), SampleLog(), {}, take_exam))
+    documents = list(niah_documents(filler, [512], samples=4, absent=True))
+    found = list(measure(documents, readers_for(demo, ["off"], ""), SampleLog(), {}, run_exam))
     assert all(sample.score == (not sample.found) and sample.nll is None for sample in found)
 
 
 def test_a_grid_asks_for_the_fact_at_the_depth(filler: Filler) -> None:
-    slots = list(niah_slots(filler, [1500], samples=2, facts=3, depths=[0.0, 1.0]))
-    assert [(slot.cell.depth, slot.document, slot.questions) for slot in slots] == [
+    documents = list(niah_documents(filler, [1500], samples=2, facts=3, depths=[0.0, 1.0]))
+    assert [(planned.cell.depth, planned.document, planned.questions) for planned in documents] == [
         (0.0, 0, 1), (0.0, 1, 1), (1.0, 0, 1), (1.0, 1, 1)
     ]  # fmt: skip
-    for slot in slots:
-        made = slot.make()
+    for planned in documents:
+        made = planned.make()
         assert len(made.questions) == 1
         place = made.document.index(made.questions[0].answers[0]) / len(made.document)
-        assert abs(place - (slot.cell.depth or 0.0)) < 0.06
+        assert abs(place - (planned.cell.depth or 0.0)) < 0.06
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.5, 1.0, None])
@@ -80,8 +89,8 @@ def test_the_pass_key_has_its_length_and_place(demo: Model, depth: float | None)
     def count(text: str) -> int:
         return len(demo.tokenizer.encode(text))
 
-    slot = next(passkey_slots(count, [3000], samples=1, depths=[] if depth is None else [depth]))
-    made = slot.make()
+    planned = next(passkey_documents(count, [3000], samples=1, depths=[] if depth is None else [depth]))
+    made = planned.make()
     key = made.questions[0].answers[0]
     assert made.document.count(key) == 2 and abs(count(made.document) - 3000) < 40
     if depth is not None:
@@ -112,16 +121,22 @@ class Counter:
     def __init__(self, most: int = 10**6) -> None:
         self.taken, self.most = 0, most
 
-    def __call__(self, reader: Reader, slot: Slot[Exam], exam: Exam) -> list[Sample]:
+    def __call__(self, reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list[Sample]:
         if self.taken >= self.most:
             raise KeyboardInterrupt
         self.taken += 1
-        score = random.Random(f"{reader.name} {slot.document}").random()
-        return [Sample(slot.cell, reader.name, slot.document, number, score) for number in range(slot.questions)]
+        score = random.Random(f"{reader.name} {planned.document}").random()
+        return [
+            Sample(planned.cell, reader.name, planned.document, number, score) for number in range(planned.questions)
+        ]
 
 
-def _slots() -> list[Slot[Exam]]:
-    return [Slot(Cell("t", length), number, 2, lambda: Exam("", (), exact)) for length in (1, 2) for number in range(3)]
+def _planned() -> list[PlannedDocument[Exam]]:
+    return [
+        PlannedDocument(Cell("t", length), number, 2, lambda: Exam("", (), exact))
+        for length in (1, 2)
+        for number in range(3)
+    ]
 
 
 def test_an_interrupted_measurement_goes_on(demo: Model, tmp_path: Path) -> None:
@@ -129,27 +144,27 @@ def test_an_interrupted_measurement_goes_on(demo: Model, tmp_path: Path) -> None
     readers = readers_for(demo, ["off", "paper"], "")
     broken, rest, none = Counter(5), Counter(), Counter()
     with pytest.raises(KeyboardInterrupt):
-        list(measure(_slots(), readers, SampleLog(path), {}, broken))
+        list(measure(_planned(), readers, SampleLog(path), {}, broken))
     with path.open("a", encoding="utf-8") as file:
         file.write('{"run": "cut off')
-    found = list(measure(_slots(), readers, SampleLog(path), {}, rest))
+    found = list(measure(_planned(), readers, SampleLog(path), {}, rest))
     assert rest.taken == 12 - 5 and len(found) == 24
-    again = list(measure(_slots(), readers, SampleLog(path), {}, none))
-    assert none.taken == 0 and again == found == list(measure(_slots(), readers, SampleLog(), {}, Counter()))
+    again = list(measure(_planned(), readers, SampleLog(path), {}, none))
+    assert none.taken == 0 and again == found == list(measure(_planned(), readers, SampleLog(), {}, Counter()))
     path.write_text(2 * path.read_text(encoding="utf-8"), encoding="utf-8")  # two logs put together
-    assert list(measure(_slots(), readers, SampleLog(path), {}, Counter(0))) == found
+    assert list(measure(_planned(), readers, SampleLog(path), {}, Counter(0))) == found
 
 
 def test_changed_options_and_filters_never_mix(demo: Model, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    list(measure(_slots(), readers_for(demo, ["paper"], ""), SampleLog(path), {"seed": 1}, Counter()))
+    list(measure(_planned(), readers_for(demo, ["paper"], ""), SampleLog(path), {"seed": 1}, Counter()))
     for readers, facts, taken in (
         (["paper"], {"seed": 2}, 6),
         (["paper:b=0.5"], {"seed": 1}, 6),
         (["off", "paper"], {"seed": 1}, 6),
     ):
         counter = Counter()
-        list(measure(_slots(), readers_for(demo, readers, ""), SampleLog(path), facts, counter))
+        list(measure(_planned(), readers_for(demo, readers, ""), SampleLog(path), facts, counter))
         assert counter.taken == taken
     assert run_digest(a=1, b=2) == run_digest(b=2, a=1) != run_digest(a=1, b=3)
     assert {json.loads(line)["task"] for line in path.read_text(encoding="utf-8").splitlines()} == {"t"}
@@ -174,13 +189,13 @@ def test_a_model_that_was_never_measured_is_measured_once(
     readers = readers_for(demo, ["off", "paper", "curve"], story)
     made = [reader.model.calibration for reader in readers]
     assert made[0] is None and made[1] is made[2] is not None
-    assert tasks.LAST not in [reader.name for reader in readers]
+    assert measuring.LAST not in [reader.name for reader in readers]
 
 
 def test_two_names_of_one_filter_are_measured_once(demo: Model) -> None:
     counter = Counter()
     readers = readers_for(demo, ["longmamba", demo.filter], "")
-    found = list(measure(_slots()[:1], readers, SampleLog(), {}, counter))
+    found = list(measure(_planned()[:1], readers, SampleLog(), {}, counter))
     assert counter.taken == 1 and [sample.filter for sample in found] == ["longmamba"] * 2 + [demo.filter] * 2
 
 

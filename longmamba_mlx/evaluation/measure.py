@@ -1,6 +1,6 @@
-"""Documents with questions, taken with several filters; every filter is asked the same.
+"""Ask questions about documents with several filters; every filter gets the same questions.
 
-A `Slot` is a place in the plan of measurements; its document is made only when some filter still lacks it.
+A `PlannedDocument` names one document of the measurement; its text is made only when some filter still needs it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot(Generic[Content]):
+class PlannedDocument(Generic[Content]):
     """One document to be measured: its cell, its number in it, how many questions it has, and how to make it."""
 
     cell: Cell
@@ -81,7 +81,7 @@ class Reader:
             ids = self.model.tokenizer.encode(text)[-self.model.training_length :]
             text = self.model.tokenizer.decode(ids)
         book = self.model.read(Document("document", text))
-        book.source = None  # nobody looks at related passages here, and finding them takes time
+        book.source = None  # no search for related passages: they are not scored
         return book
 
     def run(self, facts: Mapping[str, object]) -> str:
@@ -113,39 +113,41 @@ def readers_for(model: Model, filters: Sequence[str], text: str) -> list[Reader]
 
 
 def measure(
-    slots: Iterable[Slot[Content]],
+    documents: Iterable[PlannedDocument[Content]],
     readers: Sequence[Reader],
     log: SampleLog,
     facts: Mapping[str, object],
-    take: Callable[[Reader, Slot[Content], Content], list[Sample]],
+    take: Callable[[Reader, PlannedDocument[Content], Content], list[Sample]],
     *,
-    on_document: Callable[[Slot[Content], Reader], object] | None = None,
+    on_document: Callable[[PlannedDocument[Content], Reader], object] | None = None,
 ) -> Iterator[Sample]:
-    """Every slot with every reader, document by document; what the log knows is not measured again, nor what a reader
-    of another name does alike (`longmamba` and the mode it names).
+    """Measure every planned document with every reader, one document at a time.
+
+    Samples that the log holds already are taken from it, and so are those of a reader that does the same under
+    another name (`longmamba` and the policy it stands for).
 
     `facts`: the options that decide documents, questions and scores. `take` measures one document with one reader.
-    `on_document` is told before each reading.
+    `on_document` is called before each reading.
     """
     runs = {reader.name: reader.run(facts) for reader in readers}
-    for slot in slots:
+    for planned in documents:
         content: Content | None = None
         taken: dict[str, list[Sample]] = {}
         for reader in readers:
-            samples = log.known(runs[reader.name], slot.cell, reader.name, slot.document, slot.questions)
+            samples = log.known(runs[reader.name], planned.cell, reader.name, planned.document, planned.questions)
             if samples is None and runs[reader.name] in taken:
                 samples = [replace(sample, filter=reader.name) for sample in taken[runs[reader.name]]]
             elif samples is None:
                 if on_document is not None:
-                    on_document(slot, reader)
-                content = slot.make() if content is None else content
-                samples = take(reader, slot, content)
+                    on_document(planned, reader)
+                content = planned.make() if content is None else content
+                samples = take(reader, planned, content)
                 log.add(runs[reader.name], samples)
             taken[runs[reader.name]] = samples
             yield from samples
 
 
-def take_exam(reader: Reader, slot: Slot[Exam], exam: Exam) -> list[Sample]:
+def run_exam(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list[Sample]:
     """Read the document once and ask every question from that state."""
     book = reader.read(exam.document)
     samples = []
@@ -158,9 +160,9 @@ def take_exam(reader: Reader, slot: Slot[Exam], exam: Exam) -> list[Sample]:
         right = question.answers[0] if exam.likelihood and question.answers else None
         samples.append(
             Sample(
-                cell=slot.cell,
+                cell=planned.cell,
                 filter=reader.name,
-                document=slot.document,
+                document=planned.document,
                 question=number,
                 score=float(not found) if exam.absent else exam.score(answer, question.answers),
                 nll=None if right is None else answer_nll(book, question, right),
