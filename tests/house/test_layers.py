@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -114,6 +115,13 @@ def test_there_are_no_circles() -> None:
 
 def test_every_package_has_its_floor() -> None:
     assert {name.split(".")[0] for name in sources()} <= set(FLOOR)
+
+
+def test_the_figure_in_the_docs_shows_the_same_floors() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    figure = text.partition("<!-- floors -->")[2].partition("<!-- /floors -->")[0]
+    rows = {int(line[:2]): re.split(" {2,}", line[4:])[0] for line in figure.splitlines() if line[:2].strip().isdigit()}
+    assert rows == {floor: " · ".join(name or "__init__" for name in names) for floor, names in enumerate(FLOORS)}
 
 
 def test_few_modules_lie_outside_the_packages() -> None:
