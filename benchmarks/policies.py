@@ -134,7 +134,7 @@ def bounded(factor: float, share: float, least: int) -> Read:
 def soft(tau: float) -> Read:
     def read(model: Model, ids: np.ndarray, plan: FilterPlan) -> Reading:
         def solve(index: int, raw: np.ndarray, hidden: list[mx.array]) -> Any:
-            layer = plan.layers[index]
+            layer, budgets = plan.layers[index], _budgets(model, plan, index)
             logs = np.log(np.maximum(delta_of(raw), 1e-30))
             middle = np.full(raw.shape[1], -np.inf)
             for unit in np.flatnonzero(layer.is_global):
@@ -142,7 +142,7 @@ def soft(tau: float) -> Read:
                 for _ in range(40):
                     guess = 0.5 * (low + high)
                     mass = (np.exp(logs[:, unit]) / (1 + np.exp(np.clip((guess - logs[:, unit]) / tau, -50, 50)))).sum()
-                    low, high = (guess, high) if mass > layer.budgets[unit] else (low, guess)
+                    low, high = (guess, high) if mass > budgets[unit] else (low, guess)
                 middle[unit] = guess
 
             def steps(place: int, raw: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -155,6 +155,11 @@ def soft(tau: float) -> Read:
         return _by_layer(model, ids, plan, solve)
 
     return read
+
+
+def _budgets(model: Model, plan: FilterPlan, index: int) -> np.ndarray:
+    """The budgets (units,) of a plan of the policy `document`."""
+    return plan.policy.budgets(model.calibration, model.calibration.layers[index])
 
 
 def _by_layer(model: Model, ids: np.ndarray, plan: FilterPlan, solve: Any) -> Reading:
@@ -208,6 +213,7 @@ def question_aware(beta: float) -> Any:
 
         def solve(index: int, raw: np.ndarray, hidden: list[mx.array]) -> Any:
             layer, block = plan.layers[index], model.loaded.model.layers[index]
+            budgets = _budgets(model, plan, index)
             _, inputs = _b_and_c(block, np.concatenate([np.array(piece)[0] for piece in hidden])[None], None)
             score = (outputs[index] @ inputs[1].T).max(axis=0)
             score = (score - score.mean()) / (score.std() + 1e-9)
@@ -216,7 +222,7 @@ def question_aware(beta: float) -> Any:
             keep = np.ones(raw.shape, bool)
             for unit in np.flatnonzero(layer.is_global):
                 best = np.argsort(-order[:, unit])
-                fits = np.searchsorted(np.cumsum(delta[best, unit]), layer.budgets[unit])
+                fits = np.searchsorted(np.cumsum(delta[best, unit]), budgets[unit])
                 keep[best[max(1, int(fits)) :], unit] = False
             return lambda place, raw, step: step * keep[place : place + raw.shape[1]]
 

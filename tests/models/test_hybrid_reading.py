@@ -11,7 +11,7 @@ import pytest
 
 import longmamba_mlx as lm
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.filtering import Calibration, build_plan, collect, settings_for
+from longmamba_mlx.filtering import Calibration, build_plan, collect, policy_for
 from longmamba_mlx.filtering.plan import require_layers
 from longmamba_mlx.inference.prefill import Progress, Reading, read_tokens
 from longmamba_mlx.models import LanguageModel
@@ -39,7 +39,7 @@ def test_calibration_has_a_place_for_every_layer(name: str, tmp_path: Path) -> N
     measured.save(tmp_path / "c.safetensors")
     loaded = Calibration.load(tmp_path / "c.safetensors", fingerprint="f", quantisation="none")
     for mode in ("paper", "curve", "document"):
-        plan = build_plan(loaded, settings_for(model.config, mode, {"theta": 1e-9}), 1000)
+        plan = build_plan(loaded, policy_for(model.config, mode, {"theta": 1e-9}), 1000)
         assert not plan.is_off
         assert [share == 0 for share in plan.global_shares] == [count == 0 for count in units]
         for index, count in enumerate(units):

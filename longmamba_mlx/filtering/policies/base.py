@@ -42,8 +42,8 @@ class Policy:
 
     name: ClassVar[str]
     options: ClassVar[tuple[Option, ...]] = (
-        Option("first", "protect_first", int, "so many tokens at the document's beginning are never filtered"),
-        Option("last", "protect_last", int, "so many tokens at the document's end are never filtered"),
+        Option("first", "protect_first", int, "so many tokens at the document's start are never filtered or dropped"),
+        Option("last", "protect_last", int, "so many tokens at the document's end are never filtered or dropped"),
     )
     recorded: ClassVar[Mapping[str, object]] = {}
     """What `canonical` records beside the policy's own fields."""

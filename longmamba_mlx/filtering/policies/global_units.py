@@ -20,7 +20,12 @@ def _from_nats(text: str) -> float:
     return math.exp(-float(text))
 
 
-CLAMP = Option("clamp", "clamp", float, "share of the largest step sizes that are reduced to the value at that share")
+CLAMP = Option(
+    "clamp",
+    "clamp",
+    float,
+    "share of largest step sizes reduced to the value at that share; paper: a calibrated one",
+)
 FACTOR = Option("b", "threshold_factor", float, "multiplies the threshold on dt")
 
 
