@@ -135,10 +135,13 @@ def _tensor(arguments: tuple[object, ...]) -> TensorView:
         tuple(_whole(extent, _MAX_EXTENT) for extent in shape),
         tuple(_whole(stride, _MAX_COUNT) for stride in strides),
     )
-    size, last = 1, view.offset
+    size, extents, last = 1, 1, view.offset
     for extent, stride in zip(view.shape, view.strides, strict=True):
         size *= extent
+        extents *= max(extent, 1)
         last += (extent - 1) * stride
+    if extents > _MAX_COUNT:  # an extent of 0 beside others that NumPy cannot multiply
+        raise PickleError("a tensor in its pickle has an impossible size")
     # Strides of 0 could make a huge tensor of a small storage; no checkpoint is written so.
     if size and (last >= storage.count or size > storage.count):
         raise PickleError("a tensor in its pickle reaches beyond its storage")

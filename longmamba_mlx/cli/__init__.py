@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from longmamba_mlx.cli.memory import require_address_space
 from longmamba_mlx.cli.quick_chat import chat_about_files, only_files
 from longmamba_mlx.errors import LongMambaError, StoppedError
 
@@ -16,6 +17,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code: one line and a hint for a user's error, never a traceback."""
     words = with_default_command(sys.argv[1:] if arguments is None else arguments)
     try:
+        if words and not words[0].startswith("-"):
+            require_address_space()
         files = only_files(words)
         if files is not None and (code := chat_about_files(files)) is not None:
             sys.exit(code)
@@ -28,6 +31,9 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        report(LongMambaError("Not enough memory.", hint="Close other programs, or take a smaller model (or -q)."))
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output has left
         sys.stderr.close()
         sys.exit(1)

@@ -9,12 +9,11 @@ that repeats them, or needs tools) gives no form, and the model is asked in the 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from longmamba_mlx.tokenization import bounded_child
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 _LARGEST = 256 << 10  # bytes of a template
@@ -76,7 +75,8 @@ def _read(path: Path) -> str:
 def _named(value: object) -> str:
     """A template as tokenizer_config.json holds it: a text, or a list of named ones."""
     if isinstance(value, list):
-        value = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}.get("default")
+        named = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
+        value = named[-1].get("template") if named else None
     return value if isinstance(value, str) and len(value) <= _LARGEST else ""
 
 
@@ -86,19 +86,10 @@ def _token(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _render(template: str, talks: Sequence[Sequence[dict[str, str]]], tokens: dict[str, str]) -> list[str]:
-    """The template's text for each talk, from a child process with little time and memory."""
-    task = json.dumps({"template": template, "talks": talks, "tokens": tokens})
-    paths = os.pathsep.join(path for path in map(os.path.abspath, sys.path) if path)
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "longmamba_mlx.tokenization.template_worker"],
-        input=task,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=_SECONDS,
-        check=True,
-        env={name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ} | {"PYTHONPATH": paths},
-        start_new_session=True,  # Ctrl-C is for us
-    )
-    rendered = json.loads(done.stdout)
-    return [str(text) for text in rendered]
+def _render(template: str, talks: Sequence[Sequence[dict[str, str]]], tokens: dict[str, str]) -> tuple[str, str]:
+    """The template's text for each of two talks, from a child process with little time and memory."""
+    task = {"template": template, "talks": talks, "tokens": tokens}
+    rendered = bounded_child.run("longmamba_mlx.tokenization.template_worker", task, seconds=_SECONDS)
+    if not isinstance(rendered, list) or len(rendered) != 2:
+        raise ValueError("a template worker answers with one text for each talk")
+    return str(rendered[0]), str(rendered[1])

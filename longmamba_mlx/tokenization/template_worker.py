@@ -1,30 +1,24 @@
 """The child process in which a chat template runs: JSON in, JSON out.
 
-Started as `python -m longmamba_mlx.tokenization.template_worker`.
-
-The sandbox keeps a template from Python's own objects. It does not keep it from looping for ever or doubling a text a
-hundred times: the limits on this process do.
+Started as `python -m longmamba_mlx.tokenization.template_worker`. The sandbox keeps a template from Python's own
+objects, but not from looping for ever or doubling a text a hundred times; the limits on the process do.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import sys
-from typing import Any
+from typing import Any, cast
+
+from longmamba_mlx.tokenization.bounded_child import serve
 
 _SECONDS = 3
 _MEMORY = 1 << 30
 _LONGEST = 1 << 16  # characters
 
 
-def main() -> None:
-    """Read {template, talks, tokens} from standard input, write the list of rendered texts."""
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    if sys.platform != "darwin":  # there it has no effect, and time is the only limit
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    task = json.load(sys.stdin)
-    json.dump([_render(task["template"], talk, task["tokens"]) for talk in task["talks"]], sys.stdout)
+def answer(task: dict[str, Any]) -> list[str]:
+    """The rendered texts of {template, talks, tokens}, one for each talk."""
+    return [_render(task["template"], talk, task["tokens"]) for talk in task["talks"]]
 
 
 def _render(template: str, messages: list[dict[str, str]], tokens: dict[str, str]) -> str:
@@ -50,4 +44,4 @@ def _to_json(value: Any, indent: int | None = None, **_: object) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    serve(cast("Any", answer), seconds=_SECONDS, memory=_MEMORY)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.documents import sanitise
-from longmamba_mlx.errors import ModelError
-from longmamba_mlx.tokenization.windowed import EncodedPart, encode_parts
+from longmamba_mlx.errors import LongMambaError, ModelError
+from longmamba_mlx.tokenization import bounded_child
+from longmamba_mlx.tokenization.risks import may_run_away, switch_off_changes
+from longmamba_mlx.tokenization.windowed import EncodedPart, Encoding, encode_parts
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding as LibraryEncoding
     from tokenizers import Tokenizer as Backend
+
+_MOST_BYTES = 128 << 20
+_SECONDS = 20.0  # by the clock, for one window of text in the child process
+_OTHER = "Use the tokenizer.json of the model's own publisher: convert --tokenizer OWNER/NAME"
 
 
 class Detokenizer:
@@ -30,8 +39,9 @@ class Detokenizer:
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def push(self, token: int) -> str:
-        """The text that `token` completes; "" while a character is still in parts."""
-        return sanitise(self._stream.step(self._backend, token) or "")
+        """The text that `token` completes; "" while a character is still in parts. Raises ModelError."""
+        with _as_model_error("The tokenizer cannot decode"):
+            return sanitise(self._stream.step(self._backend, token) or "")
 
 
 class Tokenizer:
@@ -44,20 +54,26 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Load `folder`/tokenizer.json. Raises ModelError where it is missing or broken."""
+        """Load `folder`/tokenizer.json, without the truncation, padding and dropout that it may ask for.
+
+        Raises ModelError where it is missing, broken or could run away while it decodes.
+        """
         from tokenizers import Tokenizer as Backend
 
         path = folder / "tokenizer.json"
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ModelError(f"{path.name} of {folder.name} is larger than {_MOST_BYTES:,} bytes", hint=_OTHER)
             data = path.read_bytes()
         except OSError:
             raise ModelError(
                 f"{folder.name} has no tokenizer.json", hint="Copy the checkpoint's tokenizer.json there."
             ) from None
-        try:
+        with _as_model_error(f"{path.name} of {folder.name} is broken"):
             backend = Backend.from_str(data.decode("utf-8"))
-        except Exception as error:  # the library raises plain Exception for anything it does not understand
-            raise ModelError(f"{path.name} of {folder.name} is broken: {error}") from None
+            switch_off_changes(backend)
+            if may_run_away(backend.decoder):
+                raise ModelError(f"{path.name} of {folder.name} decodes by patterns without bounds", hint=_OTHER)
         return cls(backend, hashlib.sha256(data).hexdigest())
 
     @cached_property
@@ -65,11 +81,18 @@ class Tokenizer:
         """How many tokens there are, added ones included."""
         return int(self._backend.get_vocab_size())
 
+    @cached_property
+    def _bounded(self) -> bool:
+        """Whether texts are encoded in a child process with limits."""
+        return may_run_away(self._backend.normalizer) or may_run_away(self._backend.pre_tokenizer)
+
     def encode(self, text: str, *, as_text: bool = False) -> NDArray[np.uint32]:
-        """Token ids (n,) of the text alone: nothing is put before or after it. `as_text`: see `encode_document`."""
-        if as_text:
-            return np.asarray(self._as_text(text).ids, np.uint32)
-        return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, np.uint32)
+        """Token ids (n,) of the text alone: nothing is put before or after it. `as_text`: see `encode_document`.
+
+        Raises ModelError where the tokenizer fails.
+        """
+        encoding = self._as_text(text) if as_text else self._encoded(text, special=True)
+        return np.asarray(encoding.ids, np.uint32)
 
     def encode_document(self, pieces: Iterable[str]) -> Iterator[EncodedPart]:
         """A document's ids, part by part; the same as those of the whole text, which may come in pieces of any size.
@@ -84,20 +107,72 @@ class Tokenizer:
         return added is not None and added.special
 
     def _as_text(self, text: str) -> Encoding:
-        self._backend.encode_special_tokens = True
+        return self._encoded(text, special=False)
+
+    def _encoded(self, text: str, *, special: bool) -> Encoding:
+        """The tokens of the text; special tokens are recognised in it only where `special`."""
+        if self._bounded:
+            return _encode_in_child(self._backend.to_str(), text, special)
+        self._backend.encode_special_tokens = not special
         try:
-            # As a batch of one, which lets other threads run meanwhile: a long text would stop the chat's keys.
-            return self._backend.encode_batch([text], add_special_tokens=False)[0]
+            with _as_model_error("The tokenizer cannot encode this text"):
+                # As a batch of one, which releases the GIL: a long text would block the chat's keys.
+                encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
         finally:
             self._backend.encode_special_tokens = False
+        _check_whole(encoding)
+        return encoding
 
     def decode(self, ids: NDArray[np.uint32] | list[int]) -> str:
-        """The text of whole ids, special tokens left out, free of control characters."""
-        return sanitise(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
+        """The text of whole ids, special tokens left out, free of control characters. Raises ModelError."""
+        with _as_model_error("The tokenizer cannot decode"):
+            return sanitise(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def stream(self) -> Detokenizer:
         """A fresh detokenizer for one answer."""
         return Detokenizer(self._backend)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """The answer of the child process; the same to its users as the library's own `Encoding`."""
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+
+    def token_to_chars(self, token_index: int, /) -> tuple[int, int] | None:
+        """The first character of a token and the one after its last."""
+        begin, end = self.spans[token_index]
+        return begin, end
+
+
+def _encode_in_child(tokenizer: str, text: str, special: bool) -> _Encoded:
+    task = {"tokenizer": tokenizer, "text": text, "special": special}
+    try:
+        answer = bounded_child.run("longmamba_mlx.tokenization.encode_worker", task, seconds=_SECONDS)
+        if not isinstance(answer, dict):
+            raise ValueError("an encode worker answers with a table")
+        return _Encoded(answer["ids"], answer["spans"])
+    except (OSError, ValueError, KeyError, RecursionError, subprocess.SubprocessError):
+        raise ModelError("The tokenizer fails on this text, or never ends.", hint=_OTHER) from None
+
+
+@contextmanager
+def _as_model_error(problem: str) -> Iterator[None]:
+    """Whatever the library raises, in one line. A panic in its Rust code is a BaseException, not an Exception."""
+    try:
+        yield
+    except (LongMambaError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise ModelError(f"{problem}: {reason}", hint=_OTHER) from None
+
+
+def _check_whole(encoding: LibraryEncoding) -> None:
+    """Raise ModelError unless these are the text's tokens, all of them and no others."""
+    if encoding.overflowing or 0 in encoding.attention_mask:
+        raise ModelError("The tokenizer truncates or pads its texts.", hint=_OTHER)
 
 
 class NoTokenizer(Tokenizer):

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 WINDOW = 1 << 16  # characters to a window
 OVERLAP = 1 << 9  # characters that two windows share
 PLACES_APART = 1 << 10  # tokens between two whose characters are told
 AGREED = 16  # tokens in a row that both windows must tell alike; they are joined in the middle of them
+
+
+class Encoding(Protocol):
+    """A text's tokens, as the `tokenizers` library gives them."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    def token_to_chars(self, token_index: int, /) -> tuple[int, int] | None:
+        """The first character of a token and the one after its last."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,8 @@ HOSTILE: dict[str, bytes] = {
     "empty name": f.table(f.text(""), PLAIN),
     "control characters": f.table(f.text("a\x1b[2J"), PLAIN),
     "a name twice": f.table(f.text("a"), PLAIN, f.text("a"), PLAIN),
+    "no extent beside huge ones": f.one(f.tensor((0, 2**31 - 1, 2**31 - 1), (0, 0, 0))),
+    "huge ones before none": f.one(f.tensor((2**31 - 1, 2**31 - 1, 0), (1, 1, 1))),
     "odd items": b"\x80\x02}(" + f.text("a") + b"u.",
     "items into a tensor": b"\x80\x02" + PLAIN + f.text("a") + f.text("b") + b"s.",
     "items into a text": b"\x80\x02" + f.text("q") + f.text("a") + f.text("b") + b"s.",
@@ -364,7 +366,7 @@ def test_files_that_are_no_such_zip(tmp_path: Path) -> None:
         broken(path, match)
     path.unlink()
     path.mkdir()
-    broken(path, "not an ordinary file|opened")
+    broken(path, "not a regular file|opened")
 
 
 def test_other_contents(tmp_path: Path) -> None:
