@@ -11,7 +11,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import Sample, SampleLog
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.filtering.delta import delta_of
-from longmamba_mlx.inference.prefill import Reading, read_tokens
+from longmamba_mlx.inference.prefill import Reading, prefill
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.cpu import numpy_ops
 from longmamba_mlx.retrieval.passages import PassageIndex
-from longmamba_mlx.session.api import Model, load
+from longmamba_mlx.session.api import Model, ReadDocument, load
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 CHUNK = 512
@@ -76,15 +76,13 @@ class _Whole(Reader):
         object.__setattr__(self, "read", self._read)
 
     def _read(self, text: str) -> Any:
-        book = self.model.with_filter("off").read(Document("document", text[:200]))
         ids = self.model.tokenizer.encode(text)
         plan = self.model.plan(len(ids), ids)
         if plan is None:
-            book.reading = read_tokens(self.model.loaded.model, ids, None, logits="none")
+            reading = prefill(self.model.loaded.model, ids, None, logits="none")
         else:
-            book.reading = self._way(self.model, ids, plan)
-        book.document, book.model = None, self.model
-        return book
+            reading = self._way(self.model, ids, plan)
+        return _book(self.model, Document("document", text), reading, plan)
 
 
 # (a) the document's budget, estimated from windows spread over it: one pass over the windows, then chunk by chunk.
@@ -93,7 +91,7 @@ def sampled(share: float, least: int) -> Read:
         length = model.training_length
         count = max(least, round(share * len(ids) / length))
         if count * length >= len(ids):
-            return read_tokens(model.loaded.model, ids, plan, logits="none")
+            return prefill(model.loaded.model, ids, plan, logits="none")
         starts = np.linspace(0, len(ids) - length, count).round().astype(int)
         network = model.loaded.model
         hidden = network.embed(mx.array(np.stack([ids[start : start + length] for start in starts])))
@@ -103,7 +101,7 @@ def sampled(share: float, least: int) -> Read:
             fixed.append(plan.resolve(index, np.array(raw, np.float32).reshape(count * length, -1)))
             limit = None if fixed[-1] is None else mx.array(fixed[-1])
             hidden, _ = network.layer(index, hidden, state.layers[index], limit)
-        return read_tokens(network, ids, plan.resolved(fixed), logits="none")
+        return prefill(network, ids, plan.resolved(fixed), logits="none")
 
     return read
 
@@ -125,7 +123,7 @@ def bounded(factor: float, share: float, least: int) -> Read:
             fixed.append(np.maximum.reduce(both) if both else None)
             limit = None if fixed[-1] is None else mx.array(fixed[-1])
             hidden, _ = network.layer(index, hidden, state.layers[index], limit)
-        return read_tokens(network, ids, plan.resolved(fixed), logits="none")
+        return prefill(network, ids, plan.resolved(fixed), logits="none")
 
     return read
 
@@ -207,7 +205,7 @@ def question_aware(beta: float) -> Any:
         plan = model.plan(len(ids), ids)
         if plan is None:
             return _asked(reader, exam, question, None)
-        plain = read_tokens(model.loaded.model, ids, plan, logits="none")
+        plain = prefill(model.loaded.model, ids, plan, logits="none")
         asked = model.tokenizer.encode(model.form.ask(question.text))
         outputs = _projections(model, plain.state, asked)
 
@@ -252,11 +250,16 @@ def _b_and_c(block: Any, hidden: np.ndarray, conv: np.ndarray | None) -> tuple[n
     return x_b_c[0, :, inner + state : inner + 2 * state], (None, x_b_c[0, :, inner : inner + state])
 
 
+def _book(model: Model, document: Document, reading: Reading, plan: FilterPlan | None) -> ReadDocument:
+    """A read document without its text: its answers come from the state alone."""
+    return ReadDocument(model, None, reading, model.key(document, reading.state.tokens, plan, 512), 0.0)
+
+
 def _asked(reader: Reader, exam: Exam, question: Question, reading: Reading | None) -> tuple[str, bool, float | None]:
-    book = reader.read(exam.document) if reading is None else reader.model.read(Document("d", exam.document[:200]))
-    book.document = None
-    if reading is not None:
-        book.reading = reading
+    if reading is None:
+        book = replace(reader.read(exam.document), source=None)
+    else:
+        book = _book(reader.model, Document("document", exam.document), reading, reading.plan)
     reply = book.ask(question.text, max_tokens=exam.max_tokens)
     return reply.text, reply.found, answer_nll(book, question, question.answers[0])
 

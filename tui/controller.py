@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from longmamba_mlx.session.session import (
+from longmamba_mlx.events import (
     Answered,
     Counted,
     Event,

@@ -39,9 +39,9 @@ class Ours:
         self._model = load_model(folder).model
 
     def prefill(self, ids: Ids) -> Logits:
-        from longmamba_mlx.inference.prefill import read_tokens
+        from longmamba_mlx.inference.prefill import prefill
 
-        reading = read_tokens(self._model, ids, None, chunk=CHUNK, logits="last")
+        reading = prefill(self._model, ids, None, chunk=CHUNK, logits="last")
         self._state = reading.state
         return _known(reading.logits)
 

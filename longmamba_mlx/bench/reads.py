@@ -18,16 +18,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     pin(job["threads"])
     from longmamba_mlx import builtin
     from longmamba_mlx.documents import read_document
-    from longmamba_mlx.inference.prefill import read_tokens
+    from longmamba_mlx.inference.prefill import prefill
     from longmamba_mlx.session.api import load
 
     model = load(job["model"], filter=job["filter"])
     once = model.tokenizer.encode(read_document(builtin.sample_document()).text)
     ids = np.resize(once, job["tokens"])
-    read_tokens(model.loaded.model, ids[:1024], None, logits="none")
+    prefill(model.loaded.model, ids[:1024], None, logits="none")
     plan, loaded = model.plan(len(ids), ids), peak_bytes()
     started = time.perf_counter()
-    read_tokens(model.loaded.model, ids, plan, logits="last")
+    prefill(model.loaded.model, ids, plan, logits="last")
     return {
         "tokens": len(ids),
         "seconds": time.perf_counter() - started,

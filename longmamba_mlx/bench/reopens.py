@@ -17,7 +17,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     pin(job["threads"])
     os.environ["LONGMAMBA_HOME"] = job["home"]
     from longmamba_mlx import builtin
-    from longmamba_mlx.session.session import Loaded, ReadDone, Session
+    from longmamba_mlx.events import Loaded, ReadDone
+    from longmamba_mlx.session.session import Session
 
     started = time.perf_counter()
     session, at, tokens = Session(job["model"]), {}, 0

@@ -12,8 +12,9 @@ from longmamba_mlx.cli.interrupts import stopping
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
 from longmamba_mlx.documents import read_document, sanitise
 from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.events import Answer, Answered, Piece, ReadDone
 from longmamba_mlx.registry.resolve import DEFAULT
-from longmamba_mlx.session.session import Answer, Answered, Piece, ReadDone, Session
+from longmamba_mlx.session.session import Session
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from longmamba_mlx.cli.progress import follow
-from longmamba_mlx.session.session import Answer, Answered, ReadDone, Session
+from longmamba_mlx.events import Answer, Answered, ReadDone
+from longmamba_mlx.session.session import Session
 from longmamba_mlx.sizes import format_size
 
 FILTERS = ("off", "longmamba")

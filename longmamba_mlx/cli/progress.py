@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from longmamba_mlx.documents import one_line
-from longmamba_mlx.session.session import Counted, Event, Loading, Notice, ReadDone, ReadProgress
+from longmamba_mlx.events import Counted, Event, Loading, Notice, ReadDone, ReadProgress
 from longmamba_mlx.sizes import format_size
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
 from longmamba_mlx.evaluation.samples import Cell, Sample
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.inference.prefill import read_tokens
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.model import Model
 
@@ -87,7 +87,7 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
     Never holds more than a chunk's logits. A plan that waits for the document is fixed by a first reading.
     """
     if plan is not None and plan.needs_document:
-        plan = read_tokens(model.loaded.model, ids, plan, logits="none").plan
+        plan = prefill(model.loaded.model, ids, plan, logits="none").plan
     network = model.loaded.model
     limits = None
     if plan is not None:
@@ -107,7 +107,7 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
 def _after_decimation(model: Model, ids: Ids) -> NDArray[np.float32]:
     """The last tokens' scores where the tokens before them were decimated; the scored ones never are."""
     before = ids[: -SCORED - 1]
-    state = read_tokens(model.loaded.model, before, model.plan(len(before), before), logits="none").state
+    state = prefill(model.loaded.model, before, model.plan(len(before), before), logits="none").state
     return _continued(model, ids[-SCORED - 1 :], state)
 
 

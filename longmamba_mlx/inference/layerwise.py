@@ -1,4 +1,4 @@
-"""Reading layer by layer: all chunks of a layer, then the next, for filters that look at the whole document first.
+"""Layerwise prefill: all chunks through one layer, then the next, for filters that need the whole document first.
 
 A plan's layer may need its step sizes for its thresholds (`document`), or to choose which tokens it drops
 (`decimamba`). Holds the document's activations: tokens * d_model * 4 bytes.
@@ -26,15 +26,15 @@ Thresholds = NDArray[np.float32] | None
 
 
 class Clock(Protocol[Step]):
-    """Is told of every piece of work; what it answers is handed on."""
+    """Receives each unit of progress; its return value is yielded to the caller."""
 
     def advance(self, tokens: int) -> Step: ...
 
 
 @dataclass(frozen=True, eq=False)
-class LayerByLayer:
-    """What is left after the last layer: chunks (1, l, d_model), the state, every layer's thresholds, and per token the
-    share of filterable units that kept it (ALL_KEPT: all), None where nothing was filtered."""
+class LayerwiseResult:
+    """The last layer's chunks (1, l, d_model), the state, every layer's thresholds, and per token the share of
+    filterable units that kept it (ALL_KEPT: all), None where nothing was filtered."""
 
     hidden: list[mx.array]
     state: ModelState
@@ -43,14 +43,17 @@ class LayerByLayer:
 
 
 def passes(model: LanguageModel, plan: FilterPlan) -> int:
-    """How often every token is looked at, layers counted one by one."""
+    """How often the document is read, counting each layer: twice by layers whose thresholds depend on it."""
     return sum(1 + (plan.waits(index) or plan.drops(index)) for index in range(model.config.n_layer))
 
 
-def read_by_layer(
+def layerwise_steps(
     model: LanguageModel, hidden: list[mx.array], tokens: int, plan: FilterPlan, chunk: int, clock: Clock[Step]
-) -> Generator[Step, None, LayerByLayer]:
-    """Run embedded chunks (1, l, d_model) of a document of `tokens` tokens through all layers with `plan`."""
+) -> Generator[Step, None, LayerwiseResult]:
+    """Run embedded chunks (1, l, d_model) of a document of `tokens` tokens through all layers with `plan`.
+
+    Yields what `clock` returns for each unit of work, and returns the result. The list `hidden` is overwritten.
+    """
     initial, after, fixed = model.initial_state(), [], []
     total, left = KeptSum(tokens), np.arange(tokens)
     for index in range(model.config.n_layer):
@@ -65,9 +68,9 @@ def read_by_layer(
             hidden, state = yield from decimate(model, index, hidden, state, positions, chunk, clock.advance)
             left = left[positions]
         if len(left) < tokens:
-            yield clock.advance(tokens - len(left))  # what was dropped is done with
+            yield clock.advance(tokens - len(left))  # dropped tokens need no more work
         after.append(state)
-    return LayerByLayer(
+    return LayerwiseResult(
         hidden, ModelState(layers=tuple(after), tokens=tokens), fixed, _share(total, fixed, left, tokens)
     )
 
@@ -75,7 +78,7 @@ def read_by_layer(
 def _raw_steps(
     model: LanguageModel, index: int, hidden: list[mx.array], state: LayerState, clock: Clock[Step]
 ) -> Generator[Step, None, NDArray[np.float32]]:
-    """The raw step sizes of a whole document in one layer, (S, units) float32."""
+    """Compute the raw step sizes of the whole document in one layer, (S, units) float32."""
     pieces = []
     for piece in hidden:
         raw, state = model.raw_step(index, piece, state)
@@ -94,11 +97,11 @@ def _filtered(
     total: KeptSum,
     clock: Clock[Step],
 ) -> Generator[Step, None, LayerState]:
-    """One layer over all chunks: those of `hidden` are replaced, the state after them is returned."""
-    limit, at = None if threshold is None else mx.array(threshold), 0
+    """Run one layer over all chunks: replaces those of `hidden`, returns the state after them."""
+    row, at = None if threshold is None else mx.array(threshold), 0
     for number, piece in enumerate(hidden):
         if threshold is not None and plan.filters(at):
-            hidden[number], state, counts = model.layer(index, piece, state, limit, return_kept=True)
+            hidden[number], state, counts = model.layer(index, piece, state, row, return_kept=True)
             mx.eval(hidden[number], *state.buffers(), counts)
             total.add(np.array(counts)[0], threshold, at)
         else:
@@ -112,7 +115,7 @@ def _filtered(
 
 
 def _share(total: KeptSum, fixed: list[Thresholds], left: NDArray[np.intp], tokens: int) -> NDArray[np.uint8] | None:
-    """The share of filterable units that kept each token; of a decimated document, which tokens are left."""
+    """The share of filterable units that kept each token; for a decimated document, ALL_KEPT for the tokens left."""
     if tokens > MOST_TOKENS:
         return None
     if len(left) < tokens:

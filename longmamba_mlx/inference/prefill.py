@@ -1,12 +1,12 @@
-"""Token ids -> document state, in chunks, with progress; knows no text.
+"""Prefill: read token ids in chunks into a document state, with progress.
 
-Two orders give the same state. Chunk by chunk (all layers of a chunk, then the next chunk) when the plan's thresholds
-are known beforehand; layer by layer (all chunks of a layer, then the next layer) when a layer's thresholds depend on
-the whole document's step sizes, as in the `document` mode: the layer's step sizes are computed first, then its
-thresholds, then the layer itself on inputs that the layers below have already filtered.
+Two orders give the same state. Chunkwise (all layers of a chunk, then the next chunk) when the plan's thresholds are
+known beforehand; layerwise (all chunks of a layer, then the next layer) when a layer's thresholds depend on the whole
+document's step sizes, as in the `document` mode: the layer's step sizes are computed first, then its thresholds, then
+the layer itself, on inputs that the layers below have already filtered.
 
-Chunk by chunk, a reading can go on from the state after any chunk, with the same numbers to the last bit. Layer by
-layer there is no such state before the end, and the whole document's activations are held: it starts again.
+A chunkwise prefill can resume from the state after any chunk, with bitwise the same result. A layerwise one has no such
+state before its end and holds the whole document's activations: it starts again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
-from longmamba_mlx.inference.layerwise import passes, read_by_layer
-from longmamba_mlx.inference.lookahead import ahead
+from longmamba_mlx.inference.layerwise import layerwise_steps, passes
+from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.steps import Stop, run_to_end
 from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
 Wanted = Literal["none", "last", "all"]
 Kept = NDArray[np.uint8]
-Result = TypeVar("Result")
 
 
 class Ids(Protocol):
-    """Token ids (S,) uint32: an array, or a file that gives slices of them."""
+    """Token ids (S,) uint32: an array, or a file that is read in slices."""
 
     def __len__(self) -> int: ...
 
@@ -45,7 +45,7 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` tokens after `seconds`, `before` of them in an earlier run; `memory` in bytes."""
+    """`done` of `total` tokens after `seconds`, `before` of them in an earlier run; resident `memory` in bytes."""
 
     done: int
     total: int
@@ -65,10 +65,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Reading:
-    """What reading gives: the state after the last token, logits as asked for, the plan with its thresholds fixed.
+    """The result of a prefill: the state after the last token, the wanted logits, the plan with its thresholds fixed.
 
     `logits` is (vocab,) for "last", (S, vocab) for "all", float32, None for "none". kept (S,) uint8 is the share of
-    filtered units that kept each token (`textmap.ALL_KEPT`: all); None where nothing was filtered, or S > 16 million.
+    filtered units that kept each token (`offsets.ALL_KEPT`: all); None where nothing was filtered, or S > 16 million.
     """
 
     state: ModelState
@@ -78,23 +78,23 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Run:
-    """How a reading goes: see `read_tokens`."""
+class PrefillOptions:
+    """The options of `prefill`, which describes them."""
 
     chunk: int = 512
-    should_stop: Callable[[], bool] | None = None
+    should_stop: Stop | None = None
     logits: Wanted = "last"
     start: Reading | None = None
-    on_state: Callable[[ModelState, Kept | None], object] | None = None
+    on_chunk: Callable[[ModelState, Kept | None], object] | None = None
 
 
 class _Clock:
-    """Counts work in token-layers and tells it in tokens."""
+    """Counts work in tokens times layers and reports it in tokens."""
 
-    def __init__(self, tokens: int, passes: int, run: Run, before: int = 0) -> None:
+    def __init__(self, tokens: int, passes: int, options: PrefillOptions, before: int = 0) -> None:
         self.tokens, self.passes, self.work, self.before = tokens, passes, before * passes, before
         self.started = time.monotonic()
-        self._should_stop = run.should_stop
+        self._should_stop = options.should_stop
 
     def advance(self, tokens: int) -> Progress:
         self.work += tokens
@@ -105,62 +105,48 @@ class _Clock:
         return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes(), self.before)
 
 
-def read_tokens(
+def prefill(
     model: LanguageModel,
     ids: Ids,
     plan: FilterPlan | None,
     *,
     chunk: int = 512,
     on_progress: Callable[[Progress], object] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop | None = None,
     logits: Wanted = "last",
     start: Reading | None = None,
-    on_state: Callable[[ModelState, Kept | None], object] | None = None,
+    on_chunk: Callable[[ModelState, Kept | None], object] | None = None,
 ) -> Reading:
-    """Read ids (S,) with `plan` (None: nothing filtered), `chunk` tokens to a model call.
+    """Read ids (S,) with `plan` (None: nothing is filtered), `chunk` tokens per model call.
 
-    The state does not depend on `chunk`. `should_stop` is asked after every chunk. `start` is the reading of the first
-    tokens of these ids with the same plan; where it ended after whole chunks, the result is that of one run, bitwise.
-    `on_state` gets the state and the kept counts after every chunk (not when reading layer by layer).
+    The state does not depend on `chunk`. `should_stop` is called after every chunk. `start` is the reading of the first
+    tokens of these ids with the same plan; if it ended after whole chunks, the result is bitwise that of a single run.
+    `on_chunk` receives the state and the kept shares after every chunk (not in a layerwise prefill).
 
     Raises StoppedError, NumericError for a state or logits that are not finite, ValueError for no tokens or a chunk
     below 1.
     """
-    run = Run(chunk, should_stop, logits, start, on_state)
-    return run_to_end(reading_steps(model, ids, plan, run), on_progress)
+    options = PrefillOptions(chunk, should_stop, logits, start, on_chunk)
+    return run_to_end(prefill_steps(model, ids, plan, options), on_progress)
 
 
-def run_to_end(
-    steps: Generator[Progress, None, Result], on_progress: Callable[[Progress], object] | None = None
-) -> Result:
-    """Exhaust a reading generator, hand its Progress on, and return what it returns."""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        if on_progress is not None:
-            on_progress(progress)
-
-
-def reading_steps(
-    model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run
+def prefill_steps(
+    model: LanguageModel, ids: Ids, plan: FilterPlan | None, options: PrefillOptions
 ) -> Generator[Progress, None, Reading]:
-    """`read_tokens` as a generator: yields Progress, returns the Reading."""
-    if not len(ids) or np.ndim(ids[:1]) != 1 or run.chunk < 1:
-        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {run.chunk}")
+    """`prefill` as a generator: yields Progress, returns the Reading."""
+    if not len(ids) or np.ndim(ids[:1]) != 1 or options.chunk < 1:
+        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {options.chunk}")
     if plan is not None and plan.needs_document:
-        reading = yield from _by_layer(model, ids, plan, run)
+        reading = yield from _layerwise(model, ids, plan, options)
     else:
-        reading = yield from _by_chunk(model, ids, plan, run)
+        reading = yield from _chunkwise(model, ids, plan, options)
     if not reading.state.is_finite() or (reading.logits is not None and not np.isfinite(reading.logits).all()):
         raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
     return reading
 
 
 def _chunks(model: LanguageModel, ids: Ids, chunk: int, plan: FilterPlan | None, first: int = 0) -> Iterator[mx.array]:
-    """Chunks (1, l) from token `first` on; none reaches across the edge of a protected part of the document."""
+    """Yield chunks (1, l) from token `first` on; none crosses the edge of a protected part of the document."""
     start = first
     while start < len(ids):
         stop = min(start + chunk, len(ids) if plan is None else plan.next_edge(start))
@@ -171,47 +157,48 @@ def _chunks(model: LanguageModel, ids: Ids, chunk: int, plan: FilterPlan | None,
         yield mx.array(piece[None])
 
 
-def _by_chunk(model: LanguageModel, ids: Ids, plan: FilterPlan | None, run: Run) -> Generator[Progress, None, Reading]:
-    layers = range(model.config.n_layer)
-    thresholds = None if plan is None else [plan.thresholds(index) for index in layers]
-    state = model.initial_state() if run.start is None else run.start.state
+def _chunkwise(
+    model: LanguageModel, ids: Ids, plan: FilterPlan | None, options: PrefillOptions
+) -> Generator[Progress, None, Reading]:
+    thresholds = None if plan is None else [plan.thresholds(index) for index in range(model.config.n_layer)]
+    state = model.initial_state() if options.start is None else options.start.state
     kept = None if thresholds is None or len(ids) > MOST_TOKENS else np.zeros(len(ids), np.uint8)
-    if kept is not None and run.start is not None:
-        if run.start.kept is None:
+    if kept is not None and options.start is not None:
+        if options.start.kept is None:
             kept = None
         else:
-            kept[: state.tokens] = run.start.kept
-    clock = _Clock(len(ids), 1, run, state.tokens)
-    whole, at, end = [], state.tokens, None
-    begun = _begun(model, ids, plan, run.chunk, state, thresholds, counted=kept is not None)
-    # Attention writes keys and values in place, unless somebody still holds the state before: nothing is begun ahead.
-    for chunk in begun if state.nbytes_per_token else ahead(begun):
+            kept[: state.tokens] = options.start.kept
+    clock = _Clock(len(ids), 1, options, state.tokens)
+    all_logits, at, end = [], state.tokens, None
+    chunks = _dispatched(model, ids, plan, options.chunk, state, thresholds, counted=kept is not None)
+    # Attention writes keys and values in place only if nothing else refers to the previous state: no lookahead there.
+    for chunk in chunks if state.nbytes_per_token else one_ahead(chunks):
         first, at = at, chunk.state.tokens
         chunk.state.evaluate(*(counts for _, counts in chunk.counts or ()))
         if kept is not None and thresholds is not None:
             kept[first:at] = ALL_KEPT if chunk.counts is None else _share(chunk, thresholds)
-        if run.logits == "all":
-            whole.append(np.array(model.head(chunk.hidden)[0]))
-        if run.on_state is not None:
-            run.on_state(chunk.state, None if kept is None else kept[:at])
+        if options.logits == "all":
+            all_logits.append(np.array(model.head(chunk.hidden)[0]))
+        if options.on_chunk is not None:
+            options.on_chunk(chunk.state, None if kept is None else kept[:at])
         end = chunk if at == len(ids) else None
         del chunk
         yield clock.advance(at - first)
     hidden, state = (None, state) if end is None else (end.hidden, end.state)
-    return Reading(state, _logits(model, hidden, whole, run.logits), plan, kept)
+    return Reading(state, _logits(model, hidden, all_logits, options.logits), plan, kept)
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
-    """A chunk that need not be computed yet: hidden (1, l, d_model), the state after it, and for each layer that
-    filters how many units kept its tokens, (1, l); None where that is not counted."""
+class _Chunk:
+    """A chunk that is dispatched and perhaps not computed yet: hidden (1, l, d_model), the state after it, and for each
+    filtered layer its index and how many units kept each token, (1, l); None where that is not counted."""
 
     hidden: mx.array
     state: ModelState
     counts: list[tuple[int, mx.array]] | None
 
 
-def _begun(
+def _dispatched(
     model: LanguageModel,
     ids: Ids,
     plan: FilterPlan | None,
@@ -220,37 +207,37 @@ def _begun(
     thresholds: list[NDArray[np.float32] | None] | None,
     *,
     counted: bool,
-) -> Iterator[_Begun]:
-    """The chunks of at most `size` tokens that come after `state`, each begun when it is asked for."""
-    limits = None if thresholds is None else [_array(threshold) for threshold in thresholds]
+) -> Iterator[_Chunk]:
+    """Yield the chunks of at most `size` tokens that follow `state`, each dispatched when it is asked for."""
+    rows = None if thresholds is None else [None if row is None else mx.array(row) for row in thresholds]
     for piece in _chunks(model, ids, size, plan, state.tokens):
         counts = None
         protected = plan is not None and not plan.filters(state.tokens)
-        if limits is None or protected or not counted:
-            hidden, state = model(piece, state, None if protected else limits)
+        if rows is None or protected or not counted:
+            hidden, state = model(piece, state, None if protected else rows)
         else:
-            hidden, state, counts = _counted(model, piece, state, limits)
+            hidden, state, counts = _counted(model, piece, state, rows)
         state.begin(*(count for _, count in counts or ()))
-        yield _Begun(hidden, state, counts)
+        yield _Chunk(hidden, state, counts)
 
 
 def _counted(
-    model: LanguageModel, piece: mx.array, state: ModelState, limits: list[mx.array | None]
+    model: LanguageModel, piece: mx.array, state: ModelState, thresholds: list[mx.array | None]
 ) -> tuple[mx.array, ModelState, list[tuple[int, mx.array]]]:
-    """All layers over one chunk, as `model(...)`, and for each that filters how many units kept its tokens."""
+    """Run all layers over one chunk, as `model(...)` does, and count for each filtered layer the units that kept."""
     hidden, after, counts = model.embed(piece), [], []
-    for index, limit in enumerate(limits):
+    for index, threshold in enumerate(thresholds):
         before = state.layers[index]
-        if limit is None:
+        if threshold is None:
             hidden, layer = model.layer(index, hidden, before)
         else:
-            hidden, layer, kept = model.layer(index, hidden, before, limit, return_kept=True)
+            hidden, layer, kept = model.layer(index, hidden, before, threshold, return_kept=True)
             counts.append((index, kept))
         after.append(layer)
     return hidden, ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1]), counts
 
 
-def _share(chunk: _Begun, thresholds: list[NDArray[np.float32] | None]) -> Kept:
+def _share(chunk: _Chunk, thresholds: list[NDArray[np.float32] | None]) -> Kept:
     """The share of filtered units that kept each token of a chunk."""
     total = KeptSum(chunk.hidden.shape[1])
     for index, kept in chunk.counts or ():
@@ -260,24 +247,22 @@ def _share(chunk: _Begun, thresholds: list[NDArray[np.float32] | None]) -> Kept:
     return total.share()
 
 
-def _by_layer(model: LanguageModel, ids: Ids, plan: FilterPlan, run: Run) -> Generator[Progress, None, Reading]:
-    clock = _Clock(len(ids), passes(model, plan), run)
-    embedded = [model.embed(piece) for piece in _chunks(model, ids, run.chunk, plan)]
-    end = yield from read_by_layer(model, embedded, len(ids), plan, run.chunk, clock)
-    whole = [np.array(model.head(piece)[0]) for piece in end.hidden] if run.logits == "all" else []
-    logits = _logits(model, end.hidden[-1], whole, run.logits)
+def _layerwise(
+    model: LanguageModel, ids: Ids, plan: FilterPlan, options: PrefillOptions
+) -> Generator[Progress, None, Reading]:
+    clock = _Clock(len(ids), passes(model, plan), options)
+    embedded = [model.embed(piece) for piece in _chunks(model, ids, options.chunk, plan)]
+    end = yield from layerwise_steps(model, embedded, len(ids), plan, options.chunk, clock)
+    all_logits = [np.array(model.head(piece)[0]) for piece in end.hidden] if options.logits == "all" else []
+    logits = _logits(model, end.hidden[-1], all_logits, options.logits)
     return Reading(end.state, logits, plan.resolved(end.thresholds), end.kept)
 
 
-def _array(thresholds: NDArray[np.float32] | None) -> mx.array | None:
-    return None if thresholds is None else mx.array(thresholds)
-
-
 def _logits(
-    model: LanguageModel, hidden: mx.array | None, whole: list[NDArray[np.float32]], wanted: Wanted
+    model: LanguageModel, hidden: mx.array | None, all_logits: list[NDArray[np.float32]], wanted: Wanted
 ) -> NDArray[np.float32] | None:
     if wanted == "all":
-        return np.concatenate(whole)
+        return np.concatenate(all_logits)
     if wanted == "none" or hidden is None:
         return None
     return np.array(model.head(hidden[:, -1:])[0, 0])

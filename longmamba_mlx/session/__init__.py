@@ -1,1 +1,1 @@
-"""The one façade of command line, chat and Python API: models, read documents, answers."""
+"""The façade of the command line, the chat and the Python API: models, read documents, answers."""

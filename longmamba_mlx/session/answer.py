@@ -1,9 +1,8 @@
-"""One answer as it is made: ids become text, which ends where the model's form says."""
+"""Generate one answer: ids become text until a stop of the prompt form, the token limit, or a request to stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +10,15 @@ from numpy.typing import NDArray
 from longmamba_mlx.events import Piece
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.models.state import ModelState
-
-if TYPE_CHECKING:
-    from longmamba_mlx.session.model import Model
+from longmamba_mlx.session.text_model import TextModel
+from longmamba_mlx.steps import Stop
 
 
 class Reply:
-    """Its text, its ids without what ended it, and why it ended: "stop", "length" or "stopped"."""
+    """An answer's `text`, its `ids` without the one that ended it, and `reason`: "stop", "length" or "stopped"."""
 
-    def __init__(self, model: Model, max_tokens: int) -> None:
-        self._model, self._most = model, max_tokens
+    def __init__(self, model: TextModel, max_tokens: int) -> None:
+        self._model, self._max_tokens = model, max_tokens
         self.ids: list[int] = []
         self.text, self.reason = "", "length"
 
@@ -30,15 +28,15 @@ class Reply:
         prompt: NDArray[np.uint32],
         temperature: float,
         seed: int,
-        should_stop: Callable[[], bool] | None,
+        should_stop: Stop | None,
     ) -> Iterator[Piece]:
-        """Answer prompt (n,) on top of `state`; the pieces make up `text`, but for white space around it."""
+        """Answer prompt (n,) on top of `state`; the pieces together are `text` and white space around it."""
         form, decoder, raw, shown, ended = self._model.form, self._model.tokenizer.stream(), "", "", False
         for token in generate(
             self._model.loaded.model,
             state,
             prompt,
-            max_tokens=self._most,
+            max_tokens=self._max_tokens,
             temperature=temperature,
             seed=seed,
             stop_ids=self._model.stop_ids,
@@ -54,9 +52,9 @@ class Reply:
                 break
         else:
             stopped = should_stop is not None and should_stop()
-            self.reason = "length" if len(self.ids) >= self._most else "stopped" if stopped else "stop"
+            self.reason = "length" if len(self.ids) >= self._max_tokens else "stopped" if stopped else "stop"
             self.text = shown.strip()
             return
-        if ended:  # the last token brought the stop: the talk goes on without it
+        if ended:  # the last token brought the stop: the conversation goes on without it
             self.ids.pop()
         self.reason, self.text = "stop", shown.strip()

@@ -13,8 +13,9 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import Calibration
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.registry import resolve
-from longmamba_mlx.session.model import CALIBRATION, Model
+from longmamba_mlx.session.model import Model
 from longmamba_mlx.session.read_document import ReadDocument
+from longmamba_mlx.session.text_model import CALIBRATION
 from longmamba_mlx.tokenization.tokenizer import NoTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def load(
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
     filter: a name of `filtering.registry`, with options as in "paper:last=64". With
-    `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four, and
-    reading takes constant memory; None: all of them. `report` hears of a download's progress. Raises ModelError,
+    `attention_window` the attention layers of a hybrid see only that many of the latest tokens and the first four, and
+    reading takes constant memory; None: all tokens. `report` receives a download's progress. Raises ModelError,
     CalibrationError or UsageError with a hint.
     """
     if attention_window is not None and attention_window < 1:
@@ -43,8 +44,8 @@ def load(
     name = str(name)
     folder = resolve.resolve(name, offline=offline, report=report)
     loaded = load_model(folder, attention_window=attention_window)
-    there = (loaded.folder / "tokenizer.json").exists()
-    tokenizer = Tokenizer.from_folder(loaded.folder) if there else NoTokenizer(loaded.folder)
+    has_tokenizer = (loaded.folder / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(loaded.folder) if has_tokenizer else NoTokenizer(loaded.folder)
     return Model(replace(loaded, name=name), tokenizer, filter)
 
 

@@ -1,4 +1,4 @@
-"""The one façade that the command line, the chat and the Python API share: documents in, events out."""
+"""A session: one model, its open documents and the questions to them, as events for the command line and the chat."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import NoMLXError, UsageError
-from longmamba_mlx.events import Answer as Answer
-from longmamba_mlx.events import Answered as Answered
-from longmamba_mlx.events import Counted as Counted
-from longmamba_mlx.events import Event as Event
-from longmamba_mlx.events import Failed as Failed
-from longmamba_mlx.events import Loaded as Loaded
-from longmamba_mlx.events import Loading as Loading
-from longmamba_mlx.events import Notice as Notice
-from longmamba_mlx.events import Passage as Passage
-from longmamba_mlx.events import Piece as Piece
-from longmamba_mlx.events import ReadDone as ReadDone
-from longmamba_mlx.events import ReadProgress as ReadProgress
-from longmamba_mlx.events import Region as Region
-from longmamba_mlx.events import Side as Side
+from longmamba_mlx.events import Event, Loaded, Loading, Side
 
 if TYPE_CHECKING:
     from longmamba_mlx.conversion.report import Report
@@ -31,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One model, a shelf of read documents, any number of questions. Iterate it on one thread; `stop` is for any.
+    """One model, its open documents, any number of questions. Iterate its events on one thread; `stop` is for any.
 
-    Creating it does no work: the model is loaded by the first `open`. Questions go to the current document. Without
+    Creating it does no work: the first `open` loads the model. Questions go to the current document. Without
     `hold_text` a large text file is not held in memory.
     """
 
@@ -57,7 +44,7 @@ class Session:
         self._chunk, self._save, self._hold_text = chunk, save, hold_text
         self._sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         self.report: Report | None = None
-        """Hears of a download's progress while a model is loaded."""
+        """Receives a download's progress while a model is loaded."""
         self._stop = threading.Event()
         self._model: Model | None = None
         self._books: list[ReadDocument] = []
@@ -85,13 +72,13 @@ class Session:
         return self._name
 
     def open(self, source: Sequence[str] | Document) -> Iterator[Event]:
-        """Load the model if needed, then read the documents as one, or reopen what is remembered of them.
+        """Load the model if needed, then read the documents as one, or restore their stored state.
 
-        The result takes the place of an open document of the same source, or joins the others, and becomes the current
-        one. Raises LongMambaError; StoppedError when `stop` ended the reading.
+        The result replaces an open document of the same source, or is added to the others, and becomes the current one.
+        Raises LongMambaError; StoppedError when `stop` ended the reading.
         """
         self._stop.clear()
-        document = self._document(source)  # a missing file is told before a model is loaded
+        document = self._document(source)  # reports a missing file before a model is loaded
         model = yield from self._load()
         book = yield from self._open(model, document)
         same = [index for index, other in enumerate(self._books) if _is_same(other, document)]
@@ -103,13 +90,13 @@ class Session:
             self._current = len(self._books) - 1
 
     def switch(self, index: int) -> None:
-        """Make another open document the current one. Raises UsageError for a number that none has."""
+        """Make another open document the current one. Raises UsageError for an unknown number."""
         if not 0 <= index < len(self._books):
             raise UsageError(f"There is no document {index + 1}; {len(self._books)} are open.")
         self._current = index
 
     def ask(self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None) -> Iterator[Event]:
-        """Piece after Piece, then Answered; before them ReadProgress where `as_of` has to read a stretch.
+        """Yield the answer's Pieces, then Answered; before them ReadProgress where `as_of` has to read a stretch.
 
         keep, reread, as_of: as in `ReadDocument.answering`. Raises UsageError before a document is read.
         """
@@ -124,9 +111,9 @@ class Session:
         )
 
     def compare(self, question: str) -> Iterator[Event]:
-        """The same question with the filter off and on: Side, Piece after Piece, Answered, and all of them again.
+        """Answer a question with the filter off, then on: Side, Pieces, Answered, twice.
 
-        Where the document is not remembered unfiltered it is read so first. Raises UsageError where nothing of it was
+        A document without a stored unfiltered state is read unfiltered first. Raises UsageError where nothing was
         filtered: the answers would be the same.
         """
         self._stop.clear()
@@ -136,17 +123,17 @@ class Session:
             if self._stop.is_set():
                 return
             yield Side(side.filter)
-            talk = side.talk
+            before = side.conversation
             yield from side.answering(question, should_stop=self._stop.is_set, **self._sampling)  # type: ignore[arg-type]
-            side.talk = talk  # comparing is no part of it
+            side.conversation = before  # a comparison is no part of it
 
     def reset_talk(self) -> None:
-        """The next question with `keep` starts from the document alone."""
+        """Let the next question with `keep` start from the document alone."""
         if self.document is not None:
             self.document.reset_talk()
 
     def forget(self) -> str | None:
-        """Delete what is stored of the current document; its key, or None when nothing was. It stays open.
+        """Delete the stored state of the current document -> its key, None when none was stored. It stays open.
 
         Raises UsageError before a document is read, DiskError.
         """
@@ -160,23 +147,23 @@ class Session:
             return None
 
     def use_model(self, name: str, filter: str | None = None) -> Iterator[Event]:
-        """Go on with another model, or another filter: all open documents are reopened or read with it.
+        """Change the model, or its filter: all open documents are restored or read with it.
 
-        Until the last of them is, the session keeps what it had: after an error or a stop nothing has changed.
+        The session changes only when all of them are: after an error or a stop it is as before.
         """
         self._stop.clear()
         before = self._name, self._filter, self._model
         self._name, self._filter, self._model = name, filter or self._filter, None
         books = []
-        whole = False
+        complete = False
         try:
             model = yield from self._load()
             for book in self._books:
                 if book.source is not None:
                     books.append((yield from self._open(model, book.source)))
-            whole = True
+            complete = True
         finally:
-            if not whole:
+            if not complete:
                 self._name, self._filter, self._model = before
         self._books, self._unfiltered = books, {}
 
@@ -190,7 +177,7 @@ class Session:
         return self.document
 
     def _without_filter(self, book: ReadDocument) -> Generator[Event, None, ReadDocument]:
-        assert book.source is not None and self._model is not None  # noqa: S101 - a book of the shelf has both
+        assert book.source is not None and self._model is not None  # noqa: S101 - an open document has both
         digest = book.source.digest
         if digest not in self._unfiltered:
             self._unfiltered[digest] = yield from self._open(self._model.with_filter("off"), book.source)
@@ -223,9 +210,11 @@ class Session:
         return read_documents(source, should_stop=self._stop.is_set)
 
     def _open(self, model: Model, document: Text) -> Generator[Event, None, ReadDocument]:
-        from longmamba_mlx.session.open_document import Opening
+        from longmamba_mlx.session.open_document import open_document
 
-        return (yield from Opening(model, self._chunk, self._save, self._stop.is_set).open(document))
+        return (
+            yield from open_document(model, document, chunk=self._chunk, save=self._save, should_stop=self._stop.is_set)
+        )
 
 
 def _refuse_unfiltered(book: ReadDocument) -> None:

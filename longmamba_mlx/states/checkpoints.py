@@ -1,9 +1,9 @@
-"""States from inside a document, on disk: to go on after a crash, and to answer as of a place.
+"""Checkpoints: states from inside a document, to resume its prefill and to answer as of a place.
 
-While a document is read one checkpoint is kept and overwritten; it goes when the reading is stored. Besides, a few
-states at places inside the document stay, as many as MOST_PLACES and PLACE_BYTES allow: from the nearest of them a
-question "as of chapter 12" needs to read only what is between, and a document that has grown only what is new. All of
-them are taken after whole chunks, so that reading on from them gives the same numbers to the last bit.
+During a prefill one checkpoint is kept and overwritten; it is deleted once the final state is stored. Besides, up to
+MOST_PLACES states (PLACE_BYTES in all) are stored at places inside the document: a question "as of chapter 12" reads on
+from the nearest of them, a document that has grown from the last. All are taken after whole chunks, so that reading on
+from them gives bitwise the same result.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 EVERY_TOKENS = 32_768
 EVERY_SECONDS = 10.0
-MOST_COST = 0.01  # of the reading's time, for writing checkpoints
-LONGEST_WAIT = 60.0  # seconds without a checkpoint, unless writing one takes more than 3 of them
+MOST_COST = 0.01  # share of the prefill's time that writing checkpoints may take
+LONGEST_WAIT = 60.0  # seconds without a checkpoint, unless writing one takes more than 3 seconds
 MOST_PLACES = 16
 PLACE_BYTES = 64 << 20  # of all places of a document together, unless one state alone is larger
-CLOSEST_PLACES = 8_192  # tokens between two of them
+CLOSEST_PLACES = 8_192  # tokens between two places
 _HASHED = 1 << 20  # ids hashed at once
 
 
 @dataclass
-class Waypoints:
-    """The checkpoint and the places of one reading. `follow` is called after every chunk.
+class CheckpointWriter:
+    """Writes the checkpoint and the places of one prefill; pass `on_chunk` to it.
 
-    `warn` gets one line when the disk takes no more: the reading goes on without. `state_bytes` is the size of a state
-    (before the first token: that of a hybrid grows).
+    `warn` receives one line when the disk is full; the prefill continues without checkpoints. `state_bytes` is the size
+    of the initial state (that of a hybrid grows with the tokens).
     """
 
     store: StateStore
@@ -66,19 +66,19 @@ class Waypoints:
         self._digest = _IdDigest(self.ids)
         self._wanted = frozenset(places_of(len(self.ids), self.key.chunk, self.state_bytes))
 
-    def begin(self, like: ModelState) -> StoredState | None:
-        """The checkpoint to go on from; None when there is none that can be trusted. `like`: the initial state."""
+    def load(self, like: ModelState) -> StoredState | None:
+        """The checkpoint to resume from; None without a valid one. `like` is the initial state."""
         path = self.store.checkpoint_path(self.key)
         atomic.sweep(path.parent)
         atomic.sweep(self.store.places_folder(self.key))
-        found = trusted(path, self.key, like, self.warn) if path.exists() else None
+        found = _load_valid(path, self.key, like, self.warn) if path.exists() else None
         if found is None or found.ids != self._digest.after(found.state.tokens):
             return None
-        self.begin_at(found.state.tokens)
+        self.resume_from(found.state.tokens)
         return found
 
-    def begin_at(self, tokens: int) -> None:
-        """The reading begins after so many tokens."""
+    def resume_from(self, tokens: int) -> None:
+        """Note that the prefill resumes after `tokens` tokens."""
         self._saved_tokens = tokens
         with suppress(OSError):
             places = self.store.places_folder(self.key).glob(f"*{SUFFIX}")
@@ -86,11 +86,11 @@ class Waypoints:
 
     @property
     def saved(self) -> int:
-        """How many tokens the next run need not read."""
+        """How many tokens the next run can skip."""
         return self._saved_tokens
 
-    def follow(self, state: ModelState, kept: Kept | None) -> None:
-        """A chunk is read: write what is due."""
+    def on_chunk(self, state: ModelState, kept: Kept | None) -> None:
+        """Take the state after a chunk, and write what is due."""
         self._latest = state, kept
         if self._broken:
             return
@@ -101,7 +101,7 @@ class Waypoints:
             self.write()
 
     def write(self) -> None:
-        """Write the latest state now, for the next run to go on from."""
+        """Write the latest state now, for the next run to resume from."""
         if self._latest is None or self._broken or not self._saved_tokens < self._latest[0].tokens < len(self.ids):
             return
         started = self.clock()
@@ -129,12 +129,12 @@ class Waypoints:
             self._waiting.pop(0)
 
     def finish(self) -> None:
-        """The reading is stored: its checkpoint is not needed any more."""
+        """Delete the checkpoint: the final state is stored."""
         with suppress(OSError):
             self.store.checkpoint_path(self.key).unlink(missing_ok=True)
 
     def digest(self) -> str:
-        """The sha256 of all ids."""
+        """The SHA-256 of all ids, in hex."""
         return self._digest.after(len(self.ids))
 
     def _due(self, tokens: int) -> bool:
@@ -144,7 +144,7 @@ class Waypoints:
 
 
 def places_of(total: int, chunk: int, state_bytes: int = 0) -> tuple[int, ...]:
-    """The token counts at which states stay: evenly spread, and the last whole chunk, all multiples of `chunk`."""
+    """The token counts after which states are kept: evenly spread, and the last whole chunk; multiples of `chunk`."""
     if total < 2 * CLOSEST_PLACES:
         return ()
     most = max(1, min(MOST_PLACES, PLACE_BYTES // max(state_bytes, 1)))
@@ -157,35 +157,36 @@ def places_of(total: int, chunk: int, state_bytes: int = 0) -> tuple[int, ...]:
 def nearest_place(
     folder: Path, key: StateKey, ids: Ids, like: ModelState, warn: Callable[[str], object]
 ) -> StoredState | None:
-    """The last state stored in `folder` for `key` that comes from a beginning of `ids`; None when there is none."""
+    """The last state stored in `folder` for `key` whose tokens are a beginning of `ids`; None when there is none."""
     digest = _IdDigest(ids)
     tokens = sorted((int(path.stem) for path in folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()), reverse=True)
     for count in tokens:
         if 0 < count <= len(ids):
-            found = trusted(folder / f"{count:012}{SUFFIX}", key, like, warn)
+            found = _load_valid(folder / f"{count:012}{SUFFIX}", key, like, warn)
             if found is not None and found.ids == digest.after(found.state.tokens):
                 return found
     return None
 
 
-def trusted(path: Path, key: StateKey, like: ModelState, warn: Callable[[str], object]) -> StoredState | None:
-    """A checkpoint that passes every check. One that does not is deleted: all it could do is save time."""
+def _load_valid(path: Path, key: StateKey, like: ModelState, warn: Callable[[str], object]) -> StoredState | None:
+    """A checkpoint that passes every check. One that does not is deleted: it can only save time."""
     try:
         return read_state(path, key=key, like=like, whole=False)
     except StateError as error:
-        warn(f"{error} What it was to save is read again.")
+        warn(f"{error} Its part of the document is read again.")
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return None
 
 
 class _IdDigest:
-    """sha256 over the first ids, taken further as the reading goes on."""
+    """The SHA-256 of the first ids, extended as the prefill proceeds."""
 
     def __init__(self, ids: Ids) -> None:
         self._ids, self._hash, self._done = ids, hashlib.sha256(), 0
 
     def after(self, tokens: int) -> str:
+        """The digest (hex) of the first `tokens` ids."""
         if tokens < self._done:
             self._hash, self._done = hashlib.sha256(), 0
         for start in range(self._done, tokens, _HASHED):

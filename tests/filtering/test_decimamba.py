@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering.policies.decimamba import LEAST, decimation, default_layers, kept_positions
-from longmamba_mlx.inference.prefill import read_tokens
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.ops import implementation
 from longmamba_mlx.ops.cpu import numpy_ops
 from longmamba_mlx.session.api import Model, load
@@ -67,7 +67,7 @@ def test_dropping_equals_a_step_of_zero_in_every_unit(
     give the state that zero steps give, and the layers above must see the kept tokens' outputs only."""
     ids = model.tokenizer.encode(story)[:1100]
     network = model.loaded.model
-    reading = read_tokens(network, ids, model.plan(len(ids), ids))
+    reading = prefill(network, ids, model.plan(len(ids), ids))
     assert reading.kept is not None
     kept = np.flatnonzero(reading.kept == 255)
     assert len(kept) == 300 and set(reading.kept) == {0, 255}
@@ -102,9 +102,9 @@ def test_dropping_equals_a_step_of_zero_in_every_unit(
 def test_any_chunking_gives_the_same_state(model: Model, story: str) -> None:
     ids = model.tokenizer.encode(story)[:900]
     plan = model.plan(len(ids), ids)
-    whole = read_tokens(model.loaded.model, ids, plan, chunk=900)
+    whole = prefill(model.loaded.model, ids, plan, chunk=900)
     for chunk in (7, 256):
-        pieces = read_tokens(model.loaded.model, ids, plan, chunk=chunk)
+        pieces = prefill(model.loaded.model, ids, plan, chunk=chunk)
         np.testing.assert_allclose(pieces.logits, whole.logits, rtol=1e-3, atol=1e-3)
 
 
@@ -119,7 +119,7 @@ def test_protected_tokens_and_progress(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)[:1100]
     reader = demo.with_filter("decimamba:base=100:first=20:last=30")
     seen: list[int] = []
-    reading = read_tokens(
+    reading = prefill(
         reader.loaded.model, ids, reader.plan(len(ids), ids), on_progress=lambda step: seen.append(step.done)
     )
     assert reading.kept is not None and (reading.kept[:20] == 255).all() and (reading.kept[-30:] == 255).all()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import DiskError
+from longmamba_mlx.events import Counted, ReadProgress
 from longmamba_mlx.session.api import Model, load
-from longmamba_mlx.session.session import Counted, ReadProgress, Session
+from longmamba_mlx.session.session import Session
 
 MEASURING = "measuring the model, once"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.inference.decode import generate
-from longmamba_mlx.inference.prefill import read_tokens
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.api import Model, load
 
@@ -56,7 +56,7 @@ def test_a_chunked_scan_is_token_after_token(model: Model, limits: list[mx.array
 
 def test_answers_are_unfiltered_steps_from_the_filtered_state(model: Model, story: str) -> None:
     ids, network = model.tokenizer.encode(story)[:1400], model.loaded.model
-    before = read_tokens(network, ids, model.plan(len(ids), ids)).state
+    before = prefill(network, ids, model.plan(len(ids), ids)).state
     prompt = model.tokenizer.encode(model.form.ask("What is the access code of Zorvath?"))
     kept = states(before)
     written = list(generate(network, before, prompt, max_tokens=5))

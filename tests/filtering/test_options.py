@@ -17,7 +17,7 @@ from longmamba_mlx.filtering.names import parse_filter
 from longmamba_mlx.filtering.policies.decimamba import DeciMamba
 from longmamba_mlx.filtering.policies.document import Document
 from longmamba_mlx.filtering.policies.paper import Paper
-from longmamba_mlx.inference.prefill import Reading, read_tokens
+from longmamba_mlx.inference.prefill import Reading, prefill
 from longmamba_mlx.session.api import Model
 from tests.filtering.samples import TinyConfig, TinyModel, policy, raw_sample
 
@@ -111,7 +111,7 @@ def test_the_documents_budget_is_that_of_what_may_be_filtered() -> None:
 
 def _read(model: Model, name: str, ids: np.ndarray, chunk: int = 512) -> Reading:
     model = model.with_filter(name)
-    return read_tokens(model.loaded.model, ids, model.plan(len(ids), ids), chunk=chunk)
+    return prefill(model.loaded.model, ids, model.plan(len(ids), ids), chunk=chunk)
 
 
 @pytest.mark.parametrize("mode", ["paper", "document"])

@@ -12,7 +12,7 @@ import pytest
 import longmamba_mlx as lm
 from longmamba_mlx.errors import StateError, UsageError
 from longmamba_mlx.events import Notice
-from longmamba_mlx.inference.prefill import read_tokens
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.config.hybrid import AttentionConfig, RopeConfig
 from longmamba_mlx.models.state import FIRST, ModelState
@@ -83,12 +83,12 @@ def test_a_window_that_holds_everything_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_any_chunk_gives_the_same_state_of_constant_size(name: str) -> None:
     model, ids = windowed(name, WINDOW), np.array(random_ids(60))[0].astype(np.uint32)
-    whole = read_tokens(model, ids, None, chunk=60)
-    sizes = {read_tokens(model, ids[:length], None, chunk=7).state.nbytes for length in (20, 41, 60)}
+    whole = prefill(model, ids, None, chunk=60)
+    sizes = {prefill(model, ids[:length], None, chunk=7).state.nbytes for length in (20, 41, 60)}
     assert sizes == {whole.state.nbytes}
     assert model.initial_state().window == WINDOW
     for chunk in (1, 7, 32):
-        pieces = read_tokens(model, ids, None, chunk=chunk)
+        pieces = prefill(model, ids, None, chunk=chunk)
         assert relative(pieces.logits, whole.logits) < 1e-4
         for part, array in whole.state.arrays().items():
             assert relative(np.array(pieces.state.arrays()[part]), np.array(array)) < 1e-4
@@ -123,7 +123,7 @@ def test_a_book_read_with_a_window_is_remembered_as_that(folder: Path, tmp_path:
         return [text for text in told if "attention" in text], events[-1].reopened
 
     told, reopened = read(None)
-    assert len(told) == 1 and "kB a token" in told[0] and "--attention-window" in told[0] and not reopened
+    assert len(told) == 1 and "64 B a token" in told[0] and "--attention-window" in told[0] and not reopened
     assert read(12) == ([], False)
     assert read(12) == ([], True)
     assert read(13) == ([], False)

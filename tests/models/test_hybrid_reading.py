@@ -13,7 +13,7 @@ import longmamba_mlx as lm
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import Calibration, build_plan, collect, policy_for
 from longmamba_mlx.filtering.plan import require_layers
-from longmamba_mlx.inference.prefill import Progress, Reading, read_tokens
+from longmamba_mlx.inference.prefill import Progress, Reading, prefill
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.states.state_file import StateKey, read_state, write_state
@@ -74,12 +74,12 @@ def test_a_reading_goes_on_from_a_stored_state(name: str, tmp_path: Path) -> Non
     """To the last bit, although keys and values come back from the file without their spare room."""
     model = hybrid(name)
     ids = np.random.default_rng(0).integers(0, 40, 150).astype(np.uint32)
-    whole = read_tokens(model, ids, None, chunk=32)
-    part = read_tokens(model, ids[:96], None, chunk=32)
+    whole = prefill(model, ids, None, chunk=32)
+    part = prefill(model, ids[:96], None, chunk=32)
     key = StateKey("d", 1, 150, "t", "m", "", "none", "off", "", 150, 32, "k", "float32")
     write_state(tmp_path / "s.safetensors", key, part.state, (), {})
     stored = read_state(tmp_path / "s.safetensors", key=key, like=model.initial_state(), whole=False)
-    rest = read_tokens(model, ids, None, chunk=32, start=Reading(stored.state, None, None))
+    rest = prefill(model, ids, None, chunk=32, start=Reading(stored.state, None, None))
     assert whole.logits is not None and rest.logits is not None
     assert np.array_equal(rest.logits, whole.logits)
     for part_name, array in whole.state.arrays().items():
@@ -97,7 +97,7 @@ def test_nothing_is_begun_ahead_where_keys_and_values_are_written_in_place(monke
         told.append(progress.done)
         assert len(begun) == len(told)
 
-    read_tokens(model, np.arange(100, dtype=np.uint32) % 40, None, chunk=32, on_progress=tell)
+    prefill(model, np.arange(100, dtype=np.uint32) % 40, None, chunk=32, on_progress=tell)
     assert told == [32, 64, 96, 100]
 
 

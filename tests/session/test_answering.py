@@ -101,13 +101,13 @@ def test_stop_and_length(book: ReadDocument) -> None:
 
 def test_a_long_question_stops_within_a_chunk_and_leaves_the_talk(book: ReadDocument) -> None:
     book.ask(QUESTION)
-    talk, asked = book.talk, []
+    talk, asked = book.conversation, []
     for keep in (False, True):
         asked.clear()
         answer = book.ask("who? " * 5000, keep=keep, should_stop=lambda: asked.append(1) or len(asked) > 3)
         assert (answer.finish_reason, answer.tokens) == ("stopped", 0)
         assert len(asked) < 8, "it was read on after the stop"
-    assert book.talk is talk and book.ask(QUESTION, keep=True).text == "48213"
+    assert book.conversation is talk and book.ask(QUESTION, keep=True).text == "48213"
 
 
 def test_prompt_forms() -> None:

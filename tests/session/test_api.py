@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +79,13 @@ def test_convert_and_calibrate_are_there() -> None:
 
 def test_the_example_runs() -> None:
     done = subprocess.run(
-        [sys.executable, "examples/api.py"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "examples/api.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

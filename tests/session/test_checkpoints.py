@@ -16,11 +16,12 @@ import pytest
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, StoppedError
+from longmamba_mlx.events import Notice, ReadDone, ReadProgress
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.session.api import Model
-from longmamba_mlx.session.open_document import Opening
+from longmamba_mlx.session.open_document import open_document
 from longmamba_mlx.session.read_document import ReadDocument
-from longmamba_mlx.session.session import Notice, ReadDone, ReadProgress, Session
+from longmamba_mlx.session.session import Session
 from longmamba_mlx.states import checkpoints
 from longmamba_mlx.states.state_file import read_state
 from longmamba_mlx.states.store import StateStore
@@ -70,7 +71,7 @@ def stop_after(model: Model, document: Document, chunks: int, **options: object)
 
     lines = []
     with pytest.raises(StoppedError) as stopped:
-        for event in Opening(model, should_stop=should_stop, **options).open(document):  # type: ignore[arg-type]
+        for event in open_document(model, document, should_stop=should_stop, **options):  # type: ignore[arg-type]
             lines += [event.text] if isinstance(event, Notice) else []
     return [*lines, stopped.value.hint or ""]
 
@@ -82,7 +83,7 @@ def test_a_stopped_reading_goes_on_to_the_same_bits(demo: Model, story: str, mod
     whole = model.read(document, chunk=256)
     hint = stop_after(model, document, chunks, chunk=256)[-1]
     assert f"goes on from token {(chunks + 1) * 256:,}" in hint
-    events, book = run(Opening(model, 256).open(document))
+    events, book = run(open_document(model, document, chunk=256))
     notices = [event.text for event in events if isinstance(event, Notice)]
     progress = [event for event in events if isinstance(event, ReadProgress)]
     assert any("Going on from token" in text for text in notices)
@@ -96,24 +97,24 @@ def test_document_mode_says_that_it_begins_again(demo: Model, story: str) -> Non
     model, document = demo.with_filter("document"), Document("story", story)
     assert "from the beginning" in stop_after(model, document, 3, chunk=256)[-1]
     assert not list(state_folder().rglob("*.reading"))
-    assert same(run(Opening(model, 256).open(document))[1], model.read(document, chunk=256))
+    assert same(run(open_document(model, document, chunk=256))[1], model.read(document, chunk=256))
 
 
 def test_stopping_again_and_again(demo: Model, story: str, often: None) -> None:
     document, whole = Document("story", story), demo.read(Document("story", story), chunk=128)
     for _ in range(4):
         stop_after(demo, document, 3, chunk=128)
-    assert same(run(Opening(demo, 128).open(document))[1], whole)
+    assert same(run(open_document(demo, document, chunk=128))[1], whole)
 
 
 def test_a_listener_that_leaves_costs_nothing(demo: Model, story: str) -> None:
     """The chat closes the generator, a program breaks out of its loop: the checkpoint is there."""
-    opened = Opening(demo, 128).open(Document("story", story))
+    opened = open_document(demo, Document("story", story), chunk=128)
     for event in opened:
         if isinstance(event, ReadProgress) and event.done > 1000:
             break
     opened.close()
-    events, _ = run(Opening(demo, 128).open(Document("story", story)))
+    events, _ = run(open_document(demo, Document("story", story), chunk=128))
     assert any(isinstance(event, Notice) and "Going on from token 1,024" in event.text for event in events)
 
 
@@ -135,7 +136,7 @@ def test_when_a_checkpoint_is_due(demo: Model, tmp_path: Path) -> None:
     clock, writes = Clock(), []
     ids = np.zeros(200_000, np.uint32)
     key = demo.key(Document("a", "b"), len(ids), None, 512)
-    points = checkpoints.Waypoints(StateStore(tmp_path), key, ids, {}, writes.append, clock=clock)
+    points = checkpoints.CheckpointWriter(StateStore(tmp_path), key, ids, {}, writes.append, clock=clock)
     points.write = lambda: writes.append((clock.now, tokens))  # type: ignore[method-assign, assignment, func-returns-value]
     state = demo.loaded.model.initial_state()
     from longmamba_mlx.models.state import ModelState
@@ -144,7 +145,7 @@ def test_when_a_checkpoint_is_due(demo: Model, tmp_path: Path) -> None:
         nonlocal tokens
         tokens = count
         before = len(writes)
-        points.follow(ModelState(state.layers, count), None)
+        points.on_chunk(ModelState(state.layers, count), None)
         if len(writes) > before:
             points._saved_tokens, points._saved_at = count, clock.now
         return len(writes) > before
@@ -185,7 +186,7 @@ def test_places_are_few_and_after_whole_chunks() -> None:
 
 def test_as_of_reads_from_the_nearest_place(demo: Model, story: str, often: None) -> None:
     document = Document("story", story)
-    _, book = run(Opening(demo, 128).open(document))
+    _, book = run(open_document(demo, document, chunk=128))
     places = list(state_folder().rglob("*.places/*.safetensors"))
     assert len(places) >= 3
     fresh = demo.read(document, chunk=128)
@@ -197,19 +198,19 @@ def test_as_of_reads_from_the_nearest_place(demo: Model, story: str, often: None
         for name, array in book._as_of[1].arrays().items():
             np.testing.assert_array_equal(np.array(array), np.array(fresh._as_of[1].arrays()[name]))
     list(book.answering(QUESTION, as_of="60%"))
-    again = run(Opening(demo, 128).open(document))[1]
+    again = run(open_document(demo, document, chunk=128))[1]
     assert len([e for e in again.answering(QUESTION, as_of="97%") if isinstance(e, ReadProgress)]) < 5
 
 
 def test_a_broken_place_is_only_slower(demo: Model, story: str, often: None) -> None:
     document = Document("story", story)
-    _, book = run(Opening(demo, 128).open(document))
+    _, book = run(open_document(demo, document, chunk=128))
     expected = book.ask(QUESTION, as_of="97%").text
     for path in state_folder().rglob("*.places/*.safetensors"):
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 4
         path.write_bytes(bytes(data))
-    again = run(Opening(demo, 128).open(document))[1]
+    again = run(open_document(demo, document, chunk=128))[1]
     assert again.ask(QUESTION, as_of="97%").text == expected
 
 
@@ -253,7 +254,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_found(demo: Model, story: str) -> None
         data = bytearray(path.read_bytes())
         data[choose.randrange(len(data))] ^= 1 << choose.randrange(8)
         path.write_bytes(bytes(data))
-        events, book = run(Opening(demo, 256).open(document))
+        events, book = run(open_document(demo, document, chunk=256))
         assert any(isinstance(event, Notice) and "cannot be used" in event.text for event in events)
         assert same(book, whole)
         StateStore(state_folder()).remove(book.key.digest())
@@ -270,7 +271,7 @@ def test_a_full_disk_costs_the_checkpoint_not_the_reading(
         raise DiskError("No space left on device.")
 
     monkeypatch.setattr(checkpoints, "write_state", full)
-    events, book = run(Opening(demo, 128).open(Document("story", story)))
+    events, book = run(open_document(demo, Document("story", story), chunk=128))
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert calls >= 1 and sum("No checkpoint can be written" in text for text in notices) == 1
     assert same(book, demo.read(Document("story", story), chunk=128)) and book.ask(QUESTION).text == "48213"
@@ -288,7 +289,8 @@ FULL = """
     import resource, signal, sys
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     from longmamba_mlx.states import checkpoints
-    from longmamba_mlx.session.session import Session, Notice, Answered
+    from longmamba_mlx.events import Notice, Answered
+    from longmamba_mlx.session.session import Session
     checkpoints.EVERY_TOKENS, checkpoints.MOST_COST = 1, 1e9
     session = Session(chunk=256)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -317,7 +319,8 @@ READ = """
     import sys
     from longmamba_mlx.states import checkpoints
     checkpoints.EVERY_TOKENS, checkpoints.MOST_COST, checkpoints.CLOSEST_PLACES = 512, 1e9, 512
-    from longmamba_mlx.session.session import ReadDone, ReadProgress, Session
+    from longmamba_mlx.events import ReadDone, ReadProgress
+    from longmamba_mlx.session.session import Session
     print(0, flush=True)
     for event in Session(chunk=128).open([sys.argv[1]]):
         if isinstance(event, ReadProgress):
@@ -363,10 +366,10 @@ def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int) -
         for entry in store.list():
             if not entry.unfinished:
                 finished += 1
-                assert same(run(Opening(demo, 128).open(Document("story", story)))[1], whole)
+                assert same(run(open_document(demo, Document("story", story), chunk=128))[1], whole)
                 store.remove(entry.digest)
     assert hits
-    assert same(run(Opening(demo, 128).open(Document("story", story)))[1], whole)
+    assert same(run(open_document(demo, Document("story", story), chunk=128))[1], whole)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -390,7 +393,7 @@ def test_two_processes_read_one_document(file: Path, demo: Model, story: str) ->
         out, err = child.communicate(timeout=120)
         assert child.returncode == 0, err
         assert b"stored " in out and b"None" not in out
-    events, book = run(Opening(demo, 128).open(Document("story", story)))
+    events, book = run(open_document(demo, Document("story", story), chunk=128))
     assert isinstance(events[-1], ReadDone) and events[-1].reopened
     assert same(book, demo.read(Document("story", story), chunk=128))
     assert not list(state_folder().rglob("*.bad"))  # nobody found anything wrong
@@ -409,11 +412,11 @@ def test_a_hybrid_goes_on_with_its_keys_and_values(
     whole = model.read(document, chunk=64)
     for chunks in (2, 7):
         stop_after(model, document, chunks, chunk=64)
-    events, book = run(Opening(model, 64).open(document))
+    events, book = run(open_document(model, document, chunk=64))
     assert any(isinstance(event, Notice) and "Going on from token" in event.text for event in events)
     assert same(book, whole)
     answers = [list(one.answering("Who?", as_of="60%", max_tokens=3)) for one in (book, whole)]
     assert len(answers[0]) < len(answers[1]) and book._as_of is not None and whole._as_of is not None
     for key, array in book._as_of[1].arrays().items():
         np.testing.assert_array_equal(np.array(array), np.array(whole._as_of[1].arrays()[key]))
-    assert same(run(Opening(model, 64).open(document))[1], whole)
+    assert same(run(open_document(model, document, chunk=64))[1], whole)

@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 READ = """
     import os, sys
     from collections import deque
-    from longmamba_mlx import largetext, spool
+    from longmamba_mlx.documents import streamed_text
+    from longmamba_mlx.tokenization import spool
     streamed_text.LARGE, spool.MOST_IN_MEMORY = int(sys.argv[3]), 1 << 18
     from longmamba_mlx.system import peak_bytes
     from longmamba_mlx.session.session import Session

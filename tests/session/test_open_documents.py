@@ -10,19 +10,9 @@ import pytest
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DocumentMissingError, ModelError, StoppedError, UsageError
+from longmamba_mlx.events import Answer, Answered, Event, Loaded, Loading, Piece, ReadDone, ReadProgress, Side
 from longmamba_mlx.session.api import Model
-from longmamba_mlx.session.session import (
-    Answer,
-    Answered,
-    Event,
-    Loaded,
-    Loading,
-    Piece,
-    ReadDone,
-    ReadProgress,
-    Session,
-    Side,
-)
+from longmamba_mlx.session.session import Session
 
 QUESTION = "What is the access code of Zorvath?"
 
@@ -119,9 +109,9 @@ def test_compare_reads_without_filter_once(files: list[str]) -> None:
         assert answer(events).text == "48213"
     assert len(session.books) == 1
     list(session.ask(QUESTION))
-    talk = session.books[0].talk
+    talk = session.books[0].conversation
     list(session.compare(QUESTION))
-    assert session.books[0].talk is talk is not None, "comparing is no part of the talk"
+    assert session.books[0].conversation is talk is not None, "comparing is no part of the talk"
     remembered = [event for event in Session(filter="off").open([files[0]]) if isinstance(event, ReadDone)]
     assert remembered[0].reopened, "what comparing read is remembered too"
 
@@ -228,13 +218,13 @@ def test_passages_as_of_a_place_come_from_before_it(demo: Model) -> None:
 
 
 def test_as_of_equals_reading_that_far(demo: Model, story: str) -> None:
-    from longmamba_mlx.inference.prefill import read_tokens
+    from longmamba_mlx.inference.prefill import prefill
 
     whole = demo.read(Document("story", story))
     end = whole.document.find_place("50%")  # type: ignore[union-attr]
     assert end is not None
     list(whole.answering(QUESTION, as_of="50%"))
-    part = read_tokens(demo.loaded.model, demo.tokenizer.encode(story[:end], as_text=True), whole.reading.plan)
+    part = prefill(demo.loaded.model, demo.tokenizer.encode(story[:end], as_text=True), whole.reading.plan)
     assert whole._as_of is not None
     for name, array in part.state.arrays().items():
         np.testing.assert_array_equal(np.array(array), np.array(whole._as_of[1].arrays()[name]))
@@ -266,12 +256,12 @@ def test_kept_counts_are_those_of_the_step_sizes(demo: Model, story: str) -> Non
     """Counted again from the raw step sizes of the first layer that is filtered."""
     import mlx.core as mx
 
-    from longmamba_mlx.inference.prefill import read_tokens
+    from longmamba_mlx.inference.prefill import prefill
 
     ids = demo.tokenizer.encode(story)
     for mode in ("curve", "document"):
         plan = demo.with_filter(mode).plan(len(ids), ids)
-        reading = read_tokens(demo.loaded.model, ids, plan, chunk=300)
+        reading = prefill(demo.loaded.model, ids, plan, chunk=300)
         assert reading.plan is not None and reading.kept is not None
         model, hidden = demo.loaded.model, demo.loaded.model.embed(mx.array(ids[None]))
         counts, units = np.zeros(len(ids), int), 0

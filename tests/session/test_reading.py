@@ -11,7 +11,7 @@ import pytest
 
 from longmamba_mlx.errors import LongMambaError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.inference.prefill import Progress, Reading, read_tokens
+from longmamba_mlx.inference.prefill import Progress, Reading, prefill
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.session.api import Model, load
 
@@ -31,10 +31,10 @@ def largest_difference(first: Reading, second: Reading) -> float:
 def test_every_chunking_gives_the_same_state_and_logits(demo: Model, story: str, mode: str) -> None:
     ids = demo.tokenizer.encode(story)[:1500]
     plan = plan_of(demo, mode, ids)
-    whole = read_tokens(demo.loaded.model, ids, plan, chunk=len(ids))
+    whole = prefill(demo.loaded.model, ids, plan, chunk=len(ids))
     assert whole.logits is not None and whole.logits.shape == (demo.loaded.config.vocab_size,)
     for chunk in (512, 77):
-        parts = read_tokens(demo.loaded.model, ids, plan, chunk=chunk)
+        parts = prefill(demo.loaded.model, ids, plan, chunk=chunk)
         assert parts.state.tokens == whole.state.tokens == len(ids)
         assert largest_difference(whole, parts) < 1e-4
         assert parts.logits is not None
@@ -47,7 +47,7 @@ def test_a_gpu_is_waited_for_once_a_chunk(demo: Model, story: str, mode: str, mo
     ids = demo.tokenizer.encode(story)[:1500]
     plan, waits, evaluate = plan_of(demo, mode, ids), [], mx.eval
     monkeypatch.setattr(mx, "eval", lambda *arrays: waits.append(1) or evaluate(*arrays))
-    read_tokens(demo.loaded.model, ids, plan, logits="none")
+    prefill(demo.loaded.model, ids, plan, logits="none")
     assert len(waits) == 3
 
 
@@ -58,7 +58,7 @@ def test_one_chunk_ahead_gives_the_same_reading(
     """Where MLX computes lazily the next chunk is begun before this one is told: never more than one."""
     ids = demo.tokenizer.encode(story)[:700]
     plan = plan_of(demo, mode, ids)
-    expected = read_tokens(demo.loaded.model, ids, plan, chunk=128)
+    expected = prefill(demo.loaded.model, ids, plan, chunk=128)
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     model, begun, told = load("demo").loaded.model, [], []
     embed = model.embed
@@ -70,8 +70,8 @@ def test_one_chunk_ahead_gives_the_same_reading(
         if mode != "document":
             assert len(begun) == min(len(told) + 1, 6)
 
-    reading = read_tokens(
-        model, ids, plan, chunk=128, on_progress=tell, on_state=lambda state, _: states.append(state.tokens)
+    reading = prefill(
+        model, ids, plan, chunk=128, on_progress=tell, on_chunk=lambda state, _: states.append(state.tokens)
     )
     assert told[-1] == 700 and (mode == "document" or told == states == [128, 256, 384, 512, 640, 700])
     assert largest_difference(expected, reading) < 1e-4
@@ -83,7 +83,7 @@ def test_one_chunk_ahead_gives_the_same_reading(
 def test_one_token_at_a_time(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)[:560]
     plan = plan_of(demo, "document", ids)
-    whole, single = (read_tokens(demo.loaded.model, ids, plan, chunk=chunk) for chunk in (560, 1))
+    whole, single = (prefill(demo.loaded.model, ids, plan, chunk=chunk) for chunk in (560, 1))
     assert largest_difference(whole, single) < 1e-4
 
 
@@ -92,7 +92,7 @@ def test_filters_change_long_readings_and_leave_short_ones(demo: Model, story: s
     ids = demo.tokenizer.encode(story)
     plan = plan_of(demo, mode, ids)
     assert plan is not None and not plan.is_off
-    off, on = (read_tokens(demo.loaded.model, ids, p) for p in (None, plan))
+    off, on = (prefill(demo.loaded.model, ids, p) for p in (None, plan))
     assert largest_difference(off, on) > 0.01
     assert on.plan is not None and not on.plan.needs_document
     assert plan_of(demo, mode, ids[:512]) is None
@@ -101,16 +101,16 @@ def test_filters_change_long_readings_and_leave_short_ones(demo: Model, story: s
 def test_a_fixed_plan_reads_chunk_by_chunk_to_the_same_state(demo: Model, story: str) -> None:
     """The thresholds that the document order finds, used in the streaming order, give the same state."""
     ids = demo.tokenizer.encode(story)[:1400]
-    by_layer = read_tokens(demo.loaded.model, ids, plan_of(demo, "document", ids))
+    by_layer = prefill(demo.loaded.model, ids, plan_of(demo, "document", ids))
     assert by_layer.plan is not None
-    assert largest_difference(by_layer, read_tokens(demo.loaded.model, ids, by_layer.plan)) < 1e-4
+    assert largest_difference(by_layer, prefill(demo.loaded.model, ids, by_layer.plan)) < 1e-4
 
 
 def test_the_budget_is_met_on_this_document(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)
     plan = plan_of(demo, "document", ids)
     assert plan is not None
-    reading = read_tokens(demo.loaded.model, ids, plan, chunk=len(ids))
+    reading = prefill(demo.loaded.model, ids, plan, chunk=len(ids))
     model, calibration = demo.loaded.model, demo.calibration
     assert reading.plan is not None and calibration is not None
     raw, _ = model.raw_step(0, model.embed(mx.array(ids[None])), model.initial_state().layers[0])
@@ -130,7 +130,7 @@ def test_progress_counts_up_to_all_tokens(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)[:1300]
     for mode in ("off", "document"):
         seen: list[Progress] = []
-        read_tokens(demo.loaded.model, ids, plan_of(demo, mode, ids), chunk=256, on_progress=seen.append)
+        prefill(demo.loaded.model, ids, plan_of(demo, mode, ids), chunk=256, on_progress=seen.append)
         done = [progress.done for progress in seen]
         assert done == sorted(done) and done[-1] == 1300 == seen[-1].total
         assert seen[-1].memory > 1_000_000 and seen[-1].tokens_per_second > 0 and seen[-1].seconds_left == 0
@@ -147,7 +147,7 @@ def test_stopping_ends_within_a_chunk(demo: Model, story: str, mode: str) -> Non
         return calls == 3
 
     with pytest.raises(StoppedError):
-        read_tokens(demo.loaded.model, ids, plan_of(demo, mode, ids), chunk=128, should_stop=stop)
+        prefill(demo.loaded.model, ids, plan_of(demo, mode, ids), chunk=128, should_stop=stop)
     assert calls == 3
 
 
@@ -155,7 +155,7 @@ def test_logits_for_every_token(demo: Model, story: str) -> None:
     ids = demo.tokenizer.encode(story)[:700]
     whole = demo.logits(ids, chunk=512)
     assert whole.shape == (700, demo.loaded.config.vocab_size) and whole.dtype == np.float32
-    last = read_tokens(demo.loaded.model, ids, demo.plan(700, ids)).logits
+    last = prefill(demo.loaded.model, ids, demo.plan(700, ids)).logits
     assert last is not None
     np.testing.assert_allclose(whole[-1], last, atol=1e-3 * np.abs(last).max())
 
@@ -163,7 +163,7 @@ def test_logits_for_every_token(demo: Model, story: str) -> None:
 def test_nonsense_is_refused(demo: Model) -> None:
     for ids, chunk in (([], 4), ([1, 2], 0), ([[1, 2]], 4), ([10**6], 4)):
         with pytest.raises(ValueError):
-            read_tokens(demo.loaded.model, np.asarray(ids, np.uint32), None, chunk=chunk)
+            prefill(demo.loaded.model, np.asarray(ids, np.uint32), None, chunk=chunk)
 
 
 def test_broken_weights_are_named_not_answered(tmp_path: Path) -> None:
@@ -178,4 +178,4 @@ def test_broken_weights_are_named_not_answered(tmp_path: Path) -> None:
     weights[name] = weights[name] * float("nan")
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     with pytest.raises(LongMambaError, match=r"NaN|finite"):
-        read_tokens(load_model(folder).model, np.arange(50, dtype=np.uint32), None)
+        prefill(load_model(folder).model, np.arange(50, dtype=np.uint32), None)

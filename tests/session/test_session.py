@@ -17,18 +17,9 @@ from longmamba_mlx.errors import (
     StoppedError,
     UsageError,
 )
+from longmamba_mlx.events import Answered, Counted, Loaded, Loading, Notice, Piece, ReadDone, ReadProgress
 from longmamba_mlx.session.api import Model
-from longmamba_mlx.session.session import (
-    Answered,
-    Counted,
-    Loaded,
-    Loading,
-    Notice,
-    Piece,
-    ReadDone,
-    ReadProgress,
-    Session,
-)
+from longmamba_mlx.session.session import Session
 
 QUESTION = "What is the access code of Zorvath?"
 

@@ -13,8 +13,8 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from longmamba_mlx.errors import NumericError
+from longmamba_mlx.events import Answer
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.session.session import Answer
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.history.transcript import to_markdown

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longmamba_mlx.errors import DiskError, LongMambaError
+from longmamba_mlx.events import Answer
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.session.session import Answer
 from longmamba_mlx.tui.history.records import Exchange, How, Reply, Stage
 from longmamba_mlx.tui.history.store import TalkStore
 from tests.tui.helpers import control_characters

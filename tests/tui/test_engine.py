@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from longmamba_mlx.errors import DocumentError
-from longmamba_mlx.session.session import Answered, Event, Failed, Loading, Piece, ReadDone
+from longmamba_mlx.events import Answered, Event, Failed, Loading, Piece, ReadDone
 from longmamba_mlx.tui.worker.engine import Ended, Engine, Report
 from longmamba_mlx.tui.worker.jobs import Ask, Open
 from tests.tui.fakes import FakeSession

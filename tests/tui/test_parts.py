@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.events import Answer, Piece, ReadDone, ReadProgress
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.session.session import Answer, Piece, ReadDone, ReadProgress
 from longmamba_mlx.tui import arguments, commands
 from longmamba_mlx.tui.history.prompt_history import PromptHistory
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage

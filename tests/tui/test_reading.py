@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from longmamba_mlx.errors import DocumentMissingError
-from longmamba_mlx.session.session import Notice
+from longmamba_mlx.events import Notice
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.widgets.exchange import Stage
 from tests.tui.fakes import FakeSession

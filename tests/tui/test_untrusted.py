@@ -12,8 +12,8 @@ from rich import markdown
 
 from longmamba_mlx.documents import Document, Place
 from longmamba_mlx.errors import LongMambaError
+from longmamba_mlx.events import Notice, ReadDone
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.session.session import Notice, ReadDone
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.history.store import TalkStore
 from longmamba_mlx.tui.rendering import safe_text

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from longmamba_mlx.documents.sanitise import sanitise
-from longmamba_mlx.session.session import Answer, Passage
+from longmamba_mlx.events import Answer, Passage
 from longmamba_mlx.tui.rendering import formatting
 
 

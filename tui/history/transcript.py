@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longmamba_mlx.documents.sanitise import sanitise
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.session.session import Passage
+from longmamba_mlx.events import Passage
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering.safe_text import one_line

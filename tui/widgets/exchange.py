@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
-from longmamba_mlx.session.session import Answer
+from longmamba_mlx.events import Answer
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
 from longmamba_mlx.tui.rendering import safe_text
 from longmamba_mlx.tui.rendering.flat_containers import GroundContainer, GroundVertical

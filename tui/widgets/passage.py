@@ -14,7 +14,7 @@ from longmamba_mlx.tui.history.transcript import place_of
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
 if TYPE_CHECKING:
-    from longmamba_mlx.session.session import Answer, Passage
+    from longmamba_mlx.events import Answer, Passage
 
 _EXCERPT = 160
 _QUOTED_STYLE = "bold $text-success"

@@ -6,7 +6,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Static
 
-from longmamba_mlx.session.session import Answer, ReadDone
+from longmamba_mlx.events import Answer, ReadDone
 from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from longmamba_mlx.errors import StoppedError
-from longmamba_mlx.session.session import Notice
+from longmamba_mlx.events import Notice
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
 from longmamba_mlx.errors import LongMambaError, StoppedError
-from longmamba_mlx.session.session import Event, Failed, Notice, Piece, ReadProgress
+from longmamba_mlx.events import Event, Failed, Notice, Piece, ReadProgress
 from longmamba_mlx.tui.worker.download import Fetching, FetchReport
 from longmamba_mlx.tui.worker.jobs import Ask, Forget, Job, Open, Switch, UseModel
 from longmamba_mlx.tui.worker.protocol import SessionFactory, SessionLike

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from longmamba_mlx.session.session import ReadDone
+from longmamba_mlx.events import ReadDone
 from longmamba_mlx.tui.worker.jobs import Ask, Job, Open, Switch, UseModel
 
 View = TypeVar("View")

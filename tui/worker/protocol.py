@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
-from longmamba_mlx.session.session import Event
+from longmamba_mlx.events import Event
 from longmamba_mlx.tui.worker.download import FetchReportLike
 from longmamba_mlx.tui.worker.snapshot import ReadDocumentLike
 
