@@ -31,8 +31,8 @@ _real_metal_kernel = mx.fast.metal_kernel
 @dataclass(slots=True)
 class Options:
     """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
-    of it; `twice` is the check of orders and poison; `make_run` says what runs them; `far` lays the tokens of inputs with
-    four dimensions a thousand million elements apart, where 32-bit offsets end."""
+    of it; `twice` is the check of orders and poison; `make_run` says what runs them; `far` lays the tokens of inputs
+    with four dimensions 2^30 elements apart, where 32-bit offsets end."""
 
     make_run: Callable[[int, int], Run] = HostRun
     adversarial: int = 0

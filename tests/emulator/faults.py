@@ -132,7 +132,8 @@ FAULTS = (
         "barrier that orders the wrong memory",
         SHARED + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_device);\no[i] = s[63 - t];",
         "order of threads|never written",
-        SHARED + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);\no[i] = s[63 - t];",
+        SHARED
+        + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);\no[i] = s[63 - t];",
     ),
     _fault(
         "device memory behind a barrier that orders none",
@@ -230,15 +231,21 @@ FAULTS = (
         "matrix that accumulates onto nothing",
         MATRICES + "metal::simdgroup_matrix<float, 8, 8> c;\nmetal::simdgroup_multiply_accumulate(d, x, x, c);\n" + OUT,
         "uninitialised|never written",
-        MATRICES + "metal::simdgroup_matrix<float, 8, 8> c(0);\nmetal::simdgroup_multiply_accumulate(d, x, x, c);\n" + OUT,
+        MATRICES
+        + "metal::simdgroup_matrix<float, 8, 8> c(0);\nmetal::simdgroup_multiply_accumulate(d, x, x, c);\n"
+        + OUT,
     ),
     _fault(
         "matrix stored where another simdgroup reads, without a barrier",
         "threadgroup float s[128];\n" + MATRICES + "metal::simdgroup_store(x, s + t / 32 * 64);\n"
         "metal::simdgroup_load(d, s + (1 - t / 32) * 64);\n" + OUT,
         "order of threads|never written",
-        "threadgroup float s[128];\n" + MATRICES + "metal::simdgroup_store(x, s + t / 32 * 64);\n" + BARRIER
-        + "metal::simdgroup_load(d, s + (1 - t / 32) * 64);\n" + OUT,
+        "threadgroup float s[128];\n"
+        + MATRICES
+        + "metal::simdgroup_store(x, s + t / 32 * 64);\n"
+        + BARRIER
+        + "metal::simdgroup_load(d, s + (1 - t / 32) * 64);\n"
+        + OUT,
     ),
     _fault(
         "matrix loaded past the end",

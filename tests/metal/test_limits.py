@@ -87,9 +87,7 @@ def test_inputs_far_apart(per_head: bool, emulated: Options) -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "dt", "z", "b", "c"])
-def test_short_offsets_of_inputs_are_noticed(
-    name: str, emulated: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_offsets_of_inputs_are_noticed(name: str, emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_in_scan(monkeypatch, f"int64_t {name}_at =", f"int {name}_at =")
     with pytest.raises((EmulatorError, AssertionError)):
         assert far_scan(per_head=False) == 0.0

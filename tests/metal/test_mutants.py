@@ -36,7 +36,10 @@ SCAN = (
     ("R % 4 == 0", "true"),
     ("4 * lane : R * lane", "4 * lane : lane"),
     ("const int n = first + (FOURS ? i / 4 * 4 * S + i % 4 : i);\n    rate", "const int n = first + i;\n    rate"),
-    ("const int n = first + (FOURS ? i / 4 * 4 * S + i % 4 : i);\n        state_out", "const int n = first + i;\n        state_out"),
+    (
+        "const int n = first + (FOURS ? i / 4 * 4 * S + i % 4 : i);\n        state_out",
+        "const int n = first + i;\n        state_out",
+    ),
     ("shared_c[staged + (FOURS ? i / 4 * 4 * S + i % 4 : i)]", "shared_c[staged + i]"),
     ("keep ? metal::precise::exp(step * rate[0]) : -1.0f", "metal::precise::exp(step * rate[0])"),
     ("!(shared < 0.0f)", "shared >= 0.0f"),

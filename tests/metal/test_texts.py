@@ -15,8 +15,8 @@ from longmamba_mlx.metal_kernels import source
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.models.state import LayerState
 from longmamba_mlx.ops import metal
-from tests.emulator.fixtures import forget_kernels
 from tests.emulator.emulator import MAX_BUFFERS
+from tests.emulator.fixtures import forget_kernels
 from tests.emulator.launches import all_launches, conv_launch, scan_launch, text_of
 from tests.emulator.texts import signature
 from tests.models import samples
