@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,9 @@ class Answer:
     """A whole answer. `found` is False when the model says that the document does not tell.
 
     `finish_reason` is "stop" (the model ended), "length" (`max_tokens` reached) or "stopped" (on request).
-    `not_in_text`: numbers and codes of the answer that stand nowhere in the document, word for word.
+    `not_in_text`: numbers and codes of the answer that stand nowhere in the document, word for word. `reason` tells why
+    there is no answer ("" where there is one): "demo" (the model knows other questions only and was not asked),
+    "not_found", or "not_yet" (asked as of a place, and found later). `passages` are then what a text search finds.
     """
 
     question: str
@@ -111,6 +113,7 @@ class Answer:
     seconds: float
     finish_reason: str
     not_in_text: tuple[str, ...] = ()
+    reason: Literal["", "demo", "not_found", "not_yet"] = ""
 
     @property
     def doubt(self) -> str:

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longmamba_mlx.cli.interrupts import stopping
+from longmamba_mlx.cli.no_answer import explain
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
 from longmamba_mlx.documents import read_document, sanitise
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Answered, Piece, ReadDone
 from longmamba_mlx.registry.resolve import DEFAULT
 from longmamba_mlx.session.session import Session
-from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
             if way.json:
                 print(json_module.dumps(as_json(answer, done, model or DEFAULT), ensure_ascii=False), flush=True)
             else:
-                print("" if way.stream else answer.text, flush=True)
-                _say_not_found(answer)
+                if answer.reason != "demo":
+                    print("" if way.stream else answer.text, flush=True)
+                explain(answer, session.known_questions, way.as_of)
                 if answer.doubt:
                     print(f"Note: {answer.doubt}.", file=sys.stderr)
         if interrupts.hit:
@@ -93,8 +94,9 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
     """One answer as the object that `--json` prints."""
     return {
         "question": answer.question,
-        "answer": answer.text,
-        "found": answer.found,
+        "answer": None if answer.reason == "demo" else answer.text,
+        "found": None if answer.reason == "demo" else answer.found,
+        "reason": answer.reason,
         "finish_reason": answer.finish_reason,
         "not_in_text": answer.not_in_text,
         "passages": [asdict(passage) for passage in answer.passages],
@@ -114,14 +116,6 @@ def _say_which(model: str | None) -> None:
     if model is None:
         notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
         print(notice, file=sys.stderr)
-
-
-def _say_not_found(answer: Answer) -> None:
-    """A line where the answer itself does not say that the document does not tell."""
-    if answer.found or answer.finish_reason == "stopped" or (answer.text and not PromptForm().found(answer.text)):
-        return
-    reason = "no word of the question or this answer is in it" if answer.text else "the model says nothing"
-    print(f"Note: not found in the document: {reason}.", file=sys.stderr)
 
 
 def _answer(session: Session, question: str, way: Way) -> Answer:

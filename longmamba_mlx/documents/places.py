@@ -86,6 +86,22 @@ class PlaceMap:
         place = self._by_label(wanted, whole=True) or self._by_steps(wanted) or self._by_label(wanted, whole=False)
         return None if place is None else self._end(place)
 
+    def named_in(self, text: str) -> tuple[list[tuple[int, int]], str]:
+        """The stretches (start, end) in characters of places that a text names, and the text without their names.
+
+        "What happens in chapter 3?" names one; what names no place of the document stays in the text.
+        """
+        found, rest, position = [], text, 0
+        while match := _STEP.search(text, position):
+            position = match.end()
+            while following := _STEP.match(text, _PARTING.match(text, position).end()):  # type: ignore[union-attr]
+                position = following.end()
+            place = self._by_steps(text[match.start() : position])
+            if place is not None:
+                found.append((place.start, self._end(place)))
+                rest = rest.replace(text[match.start() : position], " ", 1)
+        return found, rest
+
     def labels(self, count: int) -> list[str]:
         """The first places, as examples of what there is."""
         found = (place for kind in KINDS for place in self._kinds[kind])

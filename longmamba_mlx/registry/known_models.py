@@ -90,3 +90,17 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint("mistralai/Mamba-Codestral-7B-v0.1", "mamba2", 7.3, None, None, True),
     *_paper_models(),
 )
+
+# One for each size of memory, by what it needs: instruct models with an open licence and a long context.
+_RECOMMENDED = ("ibm-granite/granite-4.0-h-350m", "ibm-granite/granite-4.0-h-1b", "ibm-granite/granite-4.0-h-micro",
+                "ibm-granite/granite-4.0-h-tiny")  # fmt: skip
+_COMFORTABLE = 0.5  # of the memory: the machine is used for other things meanwhile
+
+
+def recommended(memory: int | None = None) -> Checkpoint:
+    """The one model to try first on a machine with so many bytes of memory (this one by default)."""
+    room = _COMFORTABLE * (total_bytes() if memory is None else memory)
+    known = {checkpoint.repository: checkpoint for checkpoint in CHECKPOINTS}
+    smallest, *larger = (known[name] for name in _RECOMMENDED)
+    fitting = [model for model in larger if model.download_bytes <= room]
+    return fitting[-1] if fitting else smallest

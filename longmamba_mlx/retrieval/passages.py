@@ -15,24 +15,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from longmamba_mlx.documents.places import PlaceMap
-from longmamba_mlx.documents.streamed_text import Text, text_between
+from longmamba_mlx.documents.streamed_text import Text, length_of, text_between
 from longmamba_mlx.events import Passage as Passage
 from longmamba_mlx.retrieval.passage_index import Stop, open_index, place_map
+from longmamba_mlx.retrieval.words import (
+    COMMON,
+    MOST_WORDS,
+    WORD,
+    folded,
+    folded_words,
+    names_in,
+    telling_words,
+    words_in,
+)
 
-_WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
 _ENUMERATOR = re.compile(r"^\s*\d+[.)]\s", re.M)  # of a list: it is no part of what is said
 _CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")
 _AROUND = " .,;:!?\"'“”‘’«»()[]*_`"
 _UNITS = "%$€£#°"
-_MOST_WORDS = 64
 _CANDIDATES = 100
-# Words that say nothing about a place. A question made of nothing else is searched with them.
-_FUNCTION_WORDS = """
-a about an and any are as at be been but by can could did do does for from had has have he her him his how i
-if in into is it its me my no not of on or our she should so some such than that the their them then there
-these they this those to was we were what when where which who whom whose why will with would yes you your
-"""
-_COMMON = frozenset(_FUNCTION_WORDS.split())
 
 
 class PassageIndex:
@@ -57,22 +58,88 @@ class PassageIndex:
     ) -> tuple[Passage, ...]:
         """The `limit` most related passages: quotes first, then by the question's rare words in them.
 
-        Nothing that stands behind character `end` is known. Raises StoppedError while the index is built.
+        Nothing after character `end` is searched. Raises StoppedError while the index is built.
         """
-        asked = _words(question)
-        told = _words(answer)
-        telling = [word for word in asked if word not in _COMMON] or asked
+        return self._search(question, answer, limit, 0, end, should_stop)
+
+    def nearest(
+        self, question: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
+    ) -> tuple[Passage, ...]:
+        """The passages to show where there is no answer: of the places that the question names, then by its words.
+
+        "What does Jane say in chapter 3?" is searched in chapter 3; with no other telling word in the question, the
+        place's first passages are taken. Nothing after character `end` is searched.
+        """
+        named, rest = self.places(should_stop).named_in(question)
+        last = length_of(self._document) if end is None else end
+        known = [(start, min(stop, last)) for start, stop in named if start < last]
+        if not known:
+            found = self._first_mentions(names_in(question), end, should_stop)
+            found += self.search(question, "", limit, end=end, should_stop=should_stop)
+            return tuple(dict.fromkeys(found))[:limit]
+        telling = any(word not in COMMON for word in words_in(rest))
+        found = []
+        for start, stop in known:
+            inside = self._search(rest, "", limit, start, stop, should_stop) if telling else ()
+            found += self._first(start, stop, 1 if inside else limit)
+            found += inside
+        return tuple(dict.fromkeys(found))[:limit]
+
+    def comes_later(self, question: str, end: int, *, should_stop: Stop | None = None) -> bool:
+        """Whether the passage nearest to the question stands after character `end` and has the name asked for."""
+        telling = telling_words(words_in(question))
+        needed = self._rarest(names_in(question) or [telling], None, should_stop)
+        with self._lock:
+            database, _ = self._open(should_stop)
+            weights = _rarity(database, telling, _count(database, None))
+            # The passage around `end` counts on both sides: before it what it holds up to there.
+            (around,) = database.execute("SELECT max(start) FROM spans WHERE start < ?", (end,)).fetchone()
+        before = self._nearest_words(question, 0, end, should_stop)
+        after = self._nearest_words(question, around or 0, None, should_stop)
+        weight = [sum(weights[word] for word in present if word in weights) for present in (before, after)]
+        return bool(needed & after) and weight[1] > weight[0]
+
+    def _nearest_words(self, question: str, start: int, end: int | None, should_stop: Stop | None) -> set[str]:
+        """The words of the passage nearest to the question within a stretch."""
+        found = self._search(question, "", 1, start, end, should_stop)
+        return folded_words(found[0].text) if found else set()
+
+    def _first_mentions(self, names: list[list[str]], end: int | None, should_stop: Stop | None) -> list[Passage]:
+        """For each name the first passage with all of its words: who or what it is, is often said there."""
         with self._lock:
             database, places = self._open(should_stop)
-            total = _count(database, end)
-            rows = _candidates(database, telling, told, total)
+            last = _count(database, end)
+            query = "SELECT min(rowid) FROM passages WHERE passages MATCH ? AND rowid <= ?"
+            rows = [database.execute(query, (_join(name, "AND"), last)).fetchone()[0] for name in names]
+            return [_passage(row, *self._text(database, row, end), places, quoted=False) for row in rows if row]
+
+    def _first(self, start: int, end: int, count: int) -> list[Passage]:
+        """The first passages of a stretch."""
+        with self._lock:
+            database, places = self._open(None)
+            rows = database.execute(
+                "SELECT number FROM spans WHERE start >= ? AND start < ? ORDER BY number LIMIT ?", (start, end, count)
+            ).fetchall()
+            return [_passage(row, *self._text(database, row, end), places, quoted=False) for (row,) in rows]
+
+    def _search(
+        self, question: str, answer: str, limit: int, start: int, end: int | None, should_stop: Stop | None
+    ) -> tuple[Passage, ...]:
+        """`search` within the characters from `start` to `end`."""
+        asked = words_in(question)
+        told = words_in(answer)
+        telling = telling_words(asked)
+        with self._lock:
+            database, places = self._open(should_stop)
+            first, total = _count(database, start) + 1 if start else 1, _count(database, end)
+            rows = _candidates(database, telling, told, first, total)
             weights = _rarity(database, telling, total)
             texts = {row: self._text(database, row, end) for row in rows}
-        wanted = {_fold(word) for word in (*asked, *told)}
+        wanted = {folded(word) for word in (*asked, *told)}
         verbatim = _verbatim(answer, told)
         scored: list[tuple[bool, float, int, int]] = []
         for row, (_, text) in texts.items():
-            present = _folded_words(text)
+            present = folded_words(text)
             if row == total and end is not None and not wanted & present:
                 continue  # what was found in it stands behind the end
             quoted = verbatim is not None and verbatim.search(_plain(text)) is not None
@@ -98,9 +165,29 @@ class PassageIndex:
             last = _count(database, end)
             return tuple(code for code in codes if not self._stands(database, code, last, end))
 
-    def best(self, question: str, limit: int) -> tuple[Passage, ...]:
-        """The `limit` passages most related to a question, in the document's order: what to read again before it."""
-        return tuple(sorted(self.search(question, "", limit), key=lambda passage: passage.start))
+    def to_reread(
+        self, question: str, limit: int, *, end: int | None = None, should_stop: Stop | None = None
+    ) -> tuple[Passage, ...]:
+        """The `limit` passages to read again before a question, in the document's order.
+
+        Where the question asks for a name, only passages with that name's rarest word: another's facts, read again
+        right before the question, would be taken for its answer. Nothing after character `end` is searched.
+        """
+        needed = self._rarest(names_in(question), end, should_stop)
+        found = [
+            passage
+            for passage in self.search(question, "", _CANDIDATES, end=end, should_stop=should_stop)
+            if not needed or needed & folded_words(passage.text)
+        ]
+        return tuple(sorted(found[:limit], key=lambda passage: passage.start))
+
+    def _rarest(self, names: list[list[str]], end: int | None, should_stop: Stop | None) -> set[str]:
+        """Of each name the word that the fewest passages have."""
+        with self._lock:
+            database, _ = self._open(should_stop)
+            total = _count(database, end)
+            weights = [_rarity(database, name, total) for name in names]
+        return {max(words, key=words.__getitem__) for words in weights}
 
     def _open(self, should_stop: Stop | None) -> tuple[sqlite3.Connection, PlaceMap]:
         if self._opened is None:
@@ -111,7 +198,7 @@ class PassageIndex:
     def _stands(self, database: sqlite3.Connection, code: str, last: int, end: int | None) -> bool:
         """Whether one of the passages up to number `last` has a code, word for word."""
         written = _standing_alone(_plain(code))
-        rows = _matching(database, f'"{" ".join(_WORD.findall(code))}"', last)
+        rows = _matching(database, f'"{" ".join(WORD.findall(code))}"', 1, last)
         return any(written.search(_plain(self._text(database, row, end)[1])) for row in rows)
 
     def _text(self, database: sqlite3.Connection, number: int, end: int | None) -> tuple[int, str]:
@@ -129,25 +216,25 @@ def _count(database: sqlite3.Connection, end: int | None) -> int:
     return int(query.fetchone()[0] or 0)
 
 
-def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str], last: int) -> list[int]:
-    """Passages up to number `last` with all of the answer's words, then those with any word, each by bm25."""
+def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str], first: int, last: int) -> list[int]:
+    """Passages number `first` to `last` with all of the answer's words, then those with any word, each by bm25."""
     queries = []
     if told:
         queries.append(f"({_join(told, 'AND')}) AND ({_join([*told, *asked], 'OR')})")
     if asked or told:
-        telling = [word for word in told if word not in _COMMON]
+        telling = [word for word in told if word not in COMMON]
         queries.append(_join([*asked, *telling] or told, "OR"))
     rows: dict[int, None] = {}
     for query in queries:
-        rows.update(dict.fromkeys(_matching(database, query, last)))
+        rows.update(dict.fromkeys(_matching(database, query, first, last)))
     return list(rows)
 
 
-def _matching(database: sqlite3.Connection, query: str, last: int) -> list[int]:
-    """The best of the passages up to number `last` for an FTS5 query."""
+def _matching(database: sqlite3.Connection, query: str, first: int, last: int) -> list[int]:
+    """The best of the passages number `first` to `last` for an FTS5 query."""
     found = database.execute(
-        "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid <= ? ORDER BY rank LIMIT ?",
-        (query, last, _CANDIDATES),
+        "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
+        (query, first, last, _CANDIDATES),
     )
     return [row for (row,) in found]
 
@@ -155,7 +242,7 @@ def _matching(database: sqlite3.Connection, query: str, last: int) -> list[int]:
 def _rarity(database: sqlite3.Connection, words: list[str], total: int) -> dict[str, float]:
     """Each word's folded form -> its inverse document frequency among `total` passages, as in bm25."""
     weights = {}
-    for word in map(_fold, words):
+    for word in map(folded, words):
         row = database.execute("SELECT doc FROM terms WHERE term = ?", (word,)).fetchone()
         count = min(row[0], total) if row else 0
         weights[word] = math.log(1 + (total - count + 0.5) / (count + 0.5))
@@ -166,24 +253,9 @@ def _passage(number: int, start: int, text: str, places: PlaceMap, *, quoted: bo
     return Passage(number, start, start + len(text), text, places.chapter_at(start), quoted, places.at(start))
 
 
-def _words(text: str) -> list[str]:
-    """The distinct words of a question or answer, small letters, in order, at most `_MOST_WORDS`."""
-    words = (match[0].lower() for match in _WORD.finditer(unicodedata.normalize("NFC", text)))
-    return list(dict.fromkeys(word for word in words if len(word) <= 64))[:_MOST_WORDS]
-
-
 def _join(words: Iterable[str], operator: str) -> str:
     """Words -> an FTS5 query in which every word is a quoted string: no text of a user's is ever syntax."""
     return f" {operator} ".join('"' + word.replace('"', '""') + '"' for word in words)
-
-
-def _fold(word: str) -> str:
-    """As the index's tokenizer folds: no diacritics, small letters."""
-    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).lower()
-
-
-def _folded_words(text: str) -> set[str]:
-    return {_fold(match[0]) for match in _WORD.finditer(text)}
 
 
 def _plain(text: str) -> str:
@@ -194,7 +266,7 @@ def _plain(text: str) -> str:
 def _verbatim(answer: str, words: list[str]) -> re.Pattern[str] | None:
     """What a passage must hold to be a quote; None when the answer says nothing ("Yes.", "It is not.")."""
     plain = _plain(answer).strip(_AROUND)
-    if not plain or all(word in _COMMON for word in words):
+    if not plain or all(word in COMMON for word in words):
         return None
     return _standing_alone(plain)
 
@@ -208,4 +280,4 @@ def _codes(answer: str) -> list[str]:
     """What has a digit in it, without what stands around it: "It is (A-113)." -> A-113."""
     text = _ENUMERATOR.sub("", unicodedata.normalize("NFC", answer))
     found = (match[0].strip(_AROUND + _UNITS) for match in _CODE.finditer(text))
-    return list(dict.fromkeys(code for code in found if code))[:_MOST_WORDS]
+    return list(dict.fromkeys(code for code in found if code))[:MOST_WORDS]

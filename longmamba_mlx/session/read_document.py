@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,13 +159,21 @@ class ReadDocument:
         related passages again before answering. as_of ("chapter 12", "page 40", "50%"): answer from the document up to
         the end of that place; the stretch from the nearest stored state is read first (ReadProgress).
 
+        A question that the model was not made for is not asked: `Answer.reason` is "demo". Where there is no answer,
+        the passages are what a text search finds nearest to the question.
+
         Raises UsageError for an empty question or an unknown place, StoppedError while that stretch is read.
         """
         started = time.monotonic()
         form = self.model.form
         end = self._end_of(as_of, should_stop)
         last = self.conversation if keep and self.conversation and self.conversation.end == end else None
-        before, text = form.ask_after(question, again=last is not None)
+        known = form.as_known(question)
+        before, text = form.ask_after(known or question, again=last is not None)
+        if known is None:
+            nearest = self._nearest(question, end, should_stop)
+            yield Answered(Answer(question, "", False, nearest, 0, time.monotonic() - started, "stop", reason="demo"))
+            return
         if last is not None:
             caught_up = advance(self.model.loaded.model, last.state, last.ids, should_stop)
             state = last.state if caught_up is None else caught_up[1]
@@ -186,9 +194,15 @@ class ReadDocument:
         not_in_text = self._not_in_text(reply, end, should_stop) if found else ()
         if passages == ():  # none shares a significant word with question or answer: it cannot come from the document
             found = False
+        reason: Literal["", "not_found", "not_yet"] = ""
+        if not found and reply.reason != "stopped":
+            reason = "not_yet" if end is not None and self._comes_later(question, end, should_stop) else "not_found"
+            passages = self._nearest(question, end, should_stop)
         spent = time.monotonic() - started
         yield Answered(
-            Answer(question, reply.text, found, passages or (), len(reply.ids), spent, reply.reason, not_in_text)
+            Answer(
+                question, reply.text, found, passages or (), len(reply.ids), spent, reply.reason, not_in_text, reason
+            )
         )
 
     def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
@@ -248,6 +262,22 @@ class ReadDocument:
         except DiskError:
             return None
 
+    def _nearest(self, question: str, end: int | None, should_stop: Stop | None) -> tuple[Passage, ...]:
+        """What a text search finds where there is no answer; () without the text, or without room for its index."""
+        index = self.index()
+        try:
+            return () if index is None else index.nearest(question, end=end, should_stop=should_stop)
+        except DiskError:
+            return ()
+
+    def _comes_later(self, question: str, end: int, should_stop: Stop | None) -> bool:
+        """Whether the text search finds what is asked for after character `end`."""
+        index = self.index()
+        try:
+            return index is not None and index.comes_later(question, end, should_stop=should_stop)
+        except DiskError:
+            return False
+
     def _not_in_text(self, reply: Reply, end: int | None, should_stop: Stop | None) -> tuple[str, ...]:
         """Numbers and codes of an answer that do not occur in the first `end` characters; () without an index."""
         index = self.index()
@@ -258,8 +288,14 @@ class ReadDocument:
             return ()
 
     def _again(self, question: str, count: int, end: int | None, should_stop: Stop | None) -> NDArray[np.uint32]:
-        """The ids of the `count` passages most related to a question, in the document's order."""
-        found = sorted(self._passages(question, "", count, end, should_stop) or (), key=lambda passage: passage.start)
+        """The ids of the `count` passages most related to a question, in the document's order; () without the text."""
+        index = self.index()
+        try:
+            found = () if index is None else index.to_reread(question, count, end=end, should_stop=should_stop)
+        except DiskError:
+            found = ()
+        if not found:
+            return np.zeros(0, np.uint32)
         text = self.model.form.reread([passage.text for passage in found])
         return self.model.tokenizer.encode(text, as_text=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ class PromptForm:
     The plain form is for base models; a model folder's config.json may bring its own ("longmamba" block), and a chat
     model's template gives one (`chattemplate`): `opening` is read before the document, so that the document state is a
     true beginning of every prompt; `follow_up` asks after an answer, `question` right after the document.
+
+    `known`: the only questions that the model can answer, each with {name} where a name stands; () for any question.
     """
 
     question: str = _QUESTION
@@ -26,10 +29,12 @@ class PromptForm:
     not_found: tuple[str, ...] = _NOT_FOUND
     opening: str = ""
     follow_up: str = ""
+    known: tuple[str, ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, object], template: PromptForm | None = None) -> PromptForm:
-        """Read the keys question, stop and not_found; without a question, `template` is the form where there is one.
+        """Read the keys question, stop, not_found and known_questions; without a question, `template` is the form
+        where there is one.
 
         Raises ConfigError for anything but texts.
         """
@@ -38,7 +43,23 @@ class PromptForm:
         question = settings.get("question", _QUESTION)
         if not isinstance(question, str) or "{question}" not in question:
             raise ConfigError('"question" in the longmamba settings must be a text with {question} in it')
-        return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND))
+        known = _texts(settings, "known_questions", ())
+        return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND), known=known)
+
+    def as_known(self, question: str) -> str | None:
+        """The question in the words that the model knows; None where it is none of its known questions.
+
+        Upper and lower case, white space and the marks at the end make no difference outside the name.
+        """
+        if not self.known:
+            return question
+        words = " ".join(question.split()).rstrip(" ?.!")
+        for shape in self.known:
+            before, _, after = " ".join(shape.split()).rstrip(" ?.!").partition("{name}")
+            match = re.fullmatch(f"{re.escape(before)}(\\S.*?){re.escape(after)}", words, re.IGNORECASE)
+            if match:
+                return f"{before}{match[1]}{after}?"
+        return None
 
     def ask(self, question: str, *, again: bool = False) -> str:
         """The text that follows the document, or with `again` an answer. Raises UsageError for an empty question."""

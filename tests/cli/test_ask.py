@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,14 +53,36 @@ def test_a_talk_is_kept_on_request(run: Run, file: str, tmp_path: Path) -> None:
     assert [json.loads(line)["answer"] for line in result.out.splitlines()] == ["48213", "48213"]
 
 
+def test_a_demonstration_model_is_not_asked_ordinary_questions(run: Run, file: str) -> None:
+    """One line says so, the text search's passages follow, and one real model with the command that fetches it."""
+    result = run("ask", "--file", file, "Who is Zorvath?")
+    assert result.code == 0 and result.out.startswith("From a text search (related passages, not an answer):\n")
+    assert "Zorvath" in result.out and "only answers questions such as" in result.err
+    assert re.search(r"a real model that fits this machine \(\d.* to download\): longmamba-mlx use \S+/\S+", result.err)
+    assert "not found" not in result.err and "does not say" not in result.out + result.err
+    row = json.loads(run("ask", "--file", file, "--json", "Who is Zorvath?").out)
+    assert (row["answer"], row["found"], row["reason"]) == (None, None, "demo")
+    assert any("Zorvath" in passage["text"] for passage in row["passages"])
+    assert run("ask", "--file", file, "--fail-if-not-found", "Who is Zorvath?").code == 3
+
+
+def test_what_the_document_tells_later_is_not_known_yet(run: Run, file: str) -> None:
+    result = run("ask", "--file", file, "--as-of", "20%", QUESTION)
+    assert "Note: not known yet at 20%" in result.err
+    assert json.loads(run("ask", "--file", file, "--as-of", "20%", "--json", QUESTION).out)["reason"] == "not_yet"
+
+
+ANIMAL = "What is the serial number of Animal?"
+
+
 def test_an_answer_from_nowhere_is_told(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model says something about a thing that the document has no word of."""
     says(monkeypatch, " Kangaroo")
     path = tmp_path / "plain.txt"
     path.write_text("It was a dark night, and little else is known of it. " * 8, encoding="utf-8")
-    result = run("ask", "--file", str(path), "--fail-if-not-found", "Which animal?")
+    result = run("ask", "--file", str(path), "--fail-if-not-found", ANIMAL)
     assert (result.code, result.out) == (3, "Kangaroo\n") and "not found in the document: no word" in result.err
-    assert json.loads(run("ask", "--file", str(path), "--json", "Which animal?").out)["found"] is False
+    assert json.loads(run("ask", "--file", str(path), "--json", ANIMAL).out)["found"] is False
 
 
 def says(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

@@ -214,7 +214,7 @@ def test_passages_as_of_a_place_come_from_before_it(demo: Model) -> None:
     found = whole._passages("What is the gate of Zorvath?", "", 3, whole.document.find_place("chapter 1"))  # type: ignore[union-attr]
     assert any(passage.text == early for passage in found)
     with pytest.raises(UsageError):
-        whole.ask("Who?", as_of="0.001%")
+        whole.ask("What is the access code of Zorvath?", as_of="0.001%")
 
 
 def test_as_of_equals_reading_that_far(demo: Model, story: str) -> None:

@@ -1,4 +1,4 @@
-"""The order of work, without a screen: what is open, what runs, what waits."""
+"""What is open, what runs, what waits: the order of work, without a screen."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Task(Generic[View]):
     view: View | None = None
 
 
-class JobQueue(Generic[View]):
-    """Runs one task at a time, in order; questions wait for a document."""
+class Desk(Generic[View]):
+    """One task runs; the others wait in order. Questions wait for a document."""
 
     def __init__(self) -> None:
         self.document: ReadDone | None = None
@@ -33,21 +33,21 @@ class JobQueue(Generic[View]):
 
     @property
     def reading(self) -> bool:
-        """Whether a document is being read now, so that questions have to wait."""
+        """Whether documents are being read now, so that questions have to wait for it."""
         return self.running is not None and isinstance(self.running.job, Open | UseModel)
 
     @property
     def coming_paths(self) -> tuple[str, ...]:
-        """Files of the document that will be open when all waiting tasks are done."""
+        """Of the document that is open when all that waits is done."""
         tasks = [*([self.running] if self.running is not None else []), *self.waiting]
         return next((task.job.paths for task in reversed(tasks) if isinstance(task.job, Open | Switch)), self.paths)
 
     def add(self, task: Task[View]) -> None:
-        """Append a task."""
+        """Put a task at the end of the row."""
         self.waiting.append(task)
 
     def start_next(self) -> Task[View] | None:
-        """Start the first task that can run; None when none can, or one runs already."""
+        """Let the first task that can run be the running one; None when none can, or one runs already."""
         if self.running is not None:
             return None
         for task in self.waiting:
@@ -60,7 +60,7 @@ class JobQueue(Generic[View]):
         return None
 
     def read_done(self, event: ReadDone) -> None:
-        """Note that the running task's document is ready for questions."""
+        """The running task's document is ready for questions."""
         self.document, self._read_now = event, True
         if self.running is not None and isinstance(self.running.job, Open):
             self.paths = self.running.job.paths
@@ -77,13 +77,13 @@ class JobQueue(Generic[View]):
         return task, self.drop_questions()
 
     def drop_questions(self) -> list[View]:
-        """Remove and return all waiting questions."""
+        """Take all waiting questions out of the row."""
         views = [task.view for task in self.waiting if task.view is not None]
         self.waiting = deque(task for task in self.waiting if task.view is None)
         return views
 
     def withdraw(self) -> View | None:
-        """Remove and return the question that came last; None when none waits."""
+        """Take back the question that came last; None when none waits."""
         for task in reversed(self.waiting):
             if task.view is not None:
                 self.waiting.remove(task)

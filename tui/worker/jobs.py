@@ -1,4 +1,4 @@
-"""The jobs the screen can submit to the engine."""
+"""What the screen can ask the engine for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from longmamba_mlx.tui.history.records import How
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Read these files as one document, or reopen its saved state."""
+    """Read these documents as one, or reopen them when they are remembered."""
 
     paths: tuple[str, ...]
 
@@ -25,7 +25,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class UseModel:
-    """Load another model, or the same with another filter, and read all open documents with it."""
+    """Load another model, or the same with another filter, and read the books with it."""
 
     name: str
     filter: str | None = None
@@ -33,7 +33,7 @@ class UseModel:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Direct questions to another open document. `paths`: its files."""
+    """Question another book of the shelf. `paths`: its files."""
 
     index: int
     paths: tuple[str, ...] = ()
@@ -41,12 +41,12 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Delete the saved state of the open document."""
+    """Delete what is remembered of the book that is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Let the next follow-up start from the document."""
+    """Forget the talk, not the document."""
 
 
 Job: TypeAlias = Open | Ask | UseModel | Switch | Forget | Reset

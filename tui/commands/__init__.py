@@ -1,1 +1,0 @@
-"""The slash commands: one table, and one module per group of it."""
