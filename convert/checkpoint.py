@@ -87,13 +87,13 @@ def _read(
     weights = rename(read_tensors(source.folder, workplace))
     config = _with_head(config, raw, weights)
     family = FAMILIES[config.model_type]
-    model = family(family.fitted(config, weights))
+    model = family(family.config_from_weights(config, weights))
     weights = model.sanitize(weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     weights = {name: _cast(name, array, request.dtype) for name, array in weights.items()}
     if config.hybrid is not None:
         # After the cast: factors that are multiplied into float32 weights are not rounded to 16 bit.
-        raw, weights = model.portable(raw, weights)
+        raw, weights = model.to_mlx_lm(raw, weights)
         config = parse_config(raw)
     return _Checkpoint(source, raw, config, weights)
 

@@ -44,9 +44,9 @@ class Attention(Mixer):
         return LayerState(attention=self.nothing(batch))
 
     def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        y, after = self(x, self.nothing(x.shape[0]) if state.attention is None else state.attention)
+        y, after = self(hidden, self.nothing(hidden.shape[0]) if state.attention is None else state.attention)
         return y, LayerState(attention=after), None
 
     def __call__(self, x: mx.array, before: KeyValues) -> tuple[mx.array, KeyValues]:

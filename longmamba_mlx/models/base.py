@@ -1,4 +1,4 @@
-"""What every language model here has in common: embedding, residual layers on a carried state, final norm, head."""
+"""The base of all language models: embedding, residual layers on a carried state, final norm, head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from longmamba_mlx.models.state import LayerState, ModelState
 
 
 class Layer(nn.Module):
-    """One layer of a model; `LanguageModel.layer` and `.raw_step` say what its methods take and give."""
+    """One layer of a model; see `LanguageModel.layer` and `.raw_step` for shapes."""
 
     @property
     def scan(self) -> ScanMixer | None:
@@ -35,14 +35,14 @@ class Layer(nn.Module):
         raise NotImplementedError
 
     def scan_input(self, hidden: mx.array, mixer: ScanMixer) -> mx.array:
-        """What `run` gives the Mamba mixer."""
+        """The Mamba mixer's input in `run`."""
         raise NotImplementedError
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        """Raw step sizes. Raises ValueError where the layer has no scan."""
+        """Raw dt. Raises ValueError where the layer has no scan."""
         mixer = self.scan
         if mixer is None:
-            raise ValueError("this layer has no scan, and so no step sizes")
+            raise ValueError("this layer has no scan, and so no dt")
         raw, after = mixer.raw(self.scan_input(hidden, mixer), state)
         return raw, replace(after, attention=state.attention)
 
@@ -75,8 +75,8 @@ class Block(Layer):
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """What a family's checkpoints call the parts that all models have."""
+class ParameterNames:
+    """The names that a family's checkpoints give to the parts all models have."""
 
     trunk: str = "backbone"
     embeddings: str = "embeddings"
@@ -86,7 +86,7 @@ class Names:
 class Trunk(nn.Module):
     """Embedding, layers and final norm under a family's own names."""
 
-    def __init__(self, config: ModelConfig, names: Names, layers: list[Layer]) -> None:
+    def __init__(self, config: ModelConfig, names: ParameterNames, layers: list[Layer]) -> None:
         super().__init__()
         self[names.embeddings] = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = layers
@@ -97,10 +97,10 @@ class LanguageModel(nn.Module):
     """A language model that runs layer by layer on a carried state.
 
     The residual stream is float32 (as `residual_in_fp32` asks for in every public Mamba checkpoint); the
-    products inside a mixer run in the weights' dtype; step sizes, decays and scan states are float32.
+    products inside a mixer run in the weights' dtype; dt, decays and scan states are float32.
     """
 
-    names: ClassVar[Names] = Names()
+    names: ClassVar[ParameterNames] = ParameterNames()
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -128,8 +128,8 @@ class LanguageModel(nn.Module):
         return table
 
     @classmethod
-    def fitted(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
-        """The configuration as a checkpoint's tensors mean it, where other programs change them in conversion."""
+    def config_from_weights(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
+        """Adapt the configuration to a checkpoint's tensors, which other programs may have changed in conversion."""
         return config
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
@@ -142,13 +142,13 @@ class LanguageModel(nn.Module):
                 fitted[name] = array
         return fitted
 
-    def portable(
+    def to_mlx_lm(
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
     ) -> tuple[dict[str, object], dict[str, mx.array]]:
-        """A config.json and parameters that mean the same here, and to mlx-lm where it knows the family.
+        """Adapt config.json and parameters so that mlx-lm, where it knows the family, computes the same as this class.
 
-        `raw` is the checkpoint's config.json and `weights` are this model's parameters, which conversions pass
-        through here. mlx-lm ignores some keys and reads defaults of its own into others.
+        Every conversion calls this: `raw` is the checkpoint's config.json, `weights` are this model's parameters.
+        mlx-lm ignores some keys and has other defaults for others.
         """
         return dict(raw), dict(weights)
 
@@ -158,7 +158,7 @@ class LanguageModel(nn.Module):
         return hidden.astype(mx.float32)
 
     def has_scan(self, index: int) -> bool:
-        """Whether layer `index` has a Mamba mixer. Without one there is nothing to filter in it."""
+        """Whether layer `index` has a Mamba mixer, and so something to filter."""
         return self.layers[index].scan is not None
 
     def layer(
@@ -171,7 +171,7 @@ class LanguageModel(nn.Module):
     ) -> Any:
         """Run layer `index` over hidden (b, l, d_model), starting from `state`.
 
-        threshold (units,) float32 on raw step sizes, None for no filter. Returns (hidden, LayerState) and,
+        threshold (units,) float32 on raw dt, None for no filter. Returns (hidden, LayerState) and,
         with `return_kept`, how many units kept each token, (b, l) int32; 0 in layers without a scan.
         """
         hidden, after, kept = self.layers[index].run(hidden, state, threshold, return_kept)
@@ -180,7 +180,7 @@ class LanguageModel(nn.Module):
         return hidden, after, mx.zeros(hidden.shape[:2], dtype=mx.int32) if kept is None else kept
 
     def raw_step(self, index: int, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        """The raw step sizes (dt + dt_bias) of layer `index`, which its threshold is compared with.
+        """Raw dt (dt + dt_bias) of layer `index`, which its threshold is compared with.
 
         hidden (b, l, d_model) -> (b, l, units) float32, and a state whose conv window is advanced past these
         tokens while all else is unchanged. Raises ValueError for a layer without a scan.

@@ -21,9 +21,9 @@ class FeedForward(Mixer):
         raise NotImplementedError
 
     def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        return self(x), state, None
+        return self(hidden), state, None
 
 
 class GatedMLP(FeedForward):

@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
-from longmamba_mlx.models.base import LanguageModel, Layer, Names
+from longmamba_mlx.models.base import LanguageModel, Layer, ParameterNames
 from longmamba_mlx.models.config.hybrid import ATTENTION, BOTH, MAMBA
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.feedforward import FeedForward
@@ -96,7 +96,7 @@ def beside(scanned: LayerState, attended: LayerState) -> LayerState:
 class HybridModel(LanguageModel):
     """A language model with factors on its embedding and its logits, under transformers' usual names."""
 
-    names: ClassVar[Names] = Names("model", "embed_tokens", "final_layernorm")
+    names: ClassVar[ParameterNames] = ParameterNames("model", "embed_tokens", "final_layernorm")
 
     def embed(self, ids: mx.array) -> mx.array:
         factor = self.config.parts.multipliers.embedding

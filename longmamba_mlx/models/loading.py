@@ -13,12 +13,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from longmamba_mlx import ops
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.quantisation import parse_quantisation, unpack_layers
 from longmamba_mlx.models.weight_files import check_weights, read_weights, weight_files
+from longmamba_mlx.ops import backend
 from longmamba_mlx.storage.atomic import sha256_file
 from longmamba_mlx.storage.json_config import Reader
 
@@ -62,7 +62,7 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     files = weight_files(folder)
     stored = read_weights(files)
     family = FAMILIES[config.model_type]
-    config = family.fitted(config, stored)
+    config = family.config_from_weights(config, stored)
     if config.hybrid is not None:
         config = dataclasses.replace(config, hybrid=config.hybrid.within(attention_window))
     model = family(config)
@@ -94,7 +94,7 @@ def _quantise(model: LanguageModel, raw: Mapping[str, object], weights: Mapping[
 def make_ready(model: LanguageModel) -> None:
     """Bring a model whose parameters are set into the form that runs fastest on this machine."""
     model.eval()
-    if ops.numpy_backed():
+    if backend.in_numpy():
         from longmamba_mlx.models.numpy_layers import use_numpy_layers
 
         unpack_layers(model)
@@ -105,7 +105,7 @@ def make_ready(model: LanguageModel) -> None:
 
 
 def _widen(model: LanguageModel) -> None:
-    """Keep in float32 what is used in it: the norms of the residual stream, and what makes step sizes out of x_proj.
+    """Keep in float32 what is used in it: the norms of the residual stream, and the projection that makes dt.
 
     Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory.
     """

@@ -1,4 +1,4 @@
-"""What a layer does with its normed input: the interface of all mixers, and what Mamba mixers share."""
+"""The interface of all mixers, which turn a layer's normed input into its output, and what Mamba mixers share."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class DepthwiseConv(nn.Module):
 
 
 class Mixer(nn.Module):
-    """What a layer does with its normed input: a scan, attention, or a feed-forward network on its own."""
+    """The part of a layer that works on its normed input: a scan, attention, or a feed-forward network."""
 
     entry: ClassVar[str] = "in_proj"
-    """The linear that the input meets first: its dtype is the one the mixer computes in."""
+    """The first linear: the mixer computes in its dtype."""
 
     def input_type(self) -> mx.Dtype:
         """The dtype the input is cast to."""
@@ -47,9 +47,9 @@ class Mixer(nn.Module):
         return LayerState()
 
     def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        """x (b, l, d_model) -> the mixer's output, the state after it, kept counts (b, l) where asked for.
+        """Mix hidden (b, l, d_model): the output, the state after it and, with `return_kept`, kept counts (b, l).
 
         Changes nothing in place. Without a scan the threshold is ignored and there are no counts.
         """
@@ -57,11 +57,11 @@ class Mixer(nn.Module):
 
 
 class ScanMixer(Mixer):
-    """A Mamba mixer: what the filter works on. `config`, `A_log` and the linears are the subclass's."""
+    """A Mamba mixer, the part that the filter works on. Subclasses hold `config`, `A_log` and the linears."""
 
     config: ModelConfig
 
-    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+    def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """dt + dt_bias (b, l, units) float32, without scanning; the state with its conv window advanced."""
         raise NotImplementedError
 
@@ -81,11 +81,11 @@ class ScanMixer(Mixer):
         """Whether nothing but the configuration decides what the mixer computes."""
         return True
 
-    def rate(self) -> mx.array:
-        """A = -exp(A_log) in float32, computed once for each A_log it is asked for."""
+    def A(self) -> mx.array:
+        """A = -exp(A_log) in float32, computed once for each array that is A_log."""
         # Names with an underscore are no parameters. Loading puts another array into A_log, which this notices.
-        if self.get("_rate_of") is not self.A_log:
-            self._rate = -mx.exp(self.A_log.astype(mx.float32))
-            self._rate_of = self.A_log
-        rate: mx.array = self._rate
-        return rate
+        if self.get("_A_of") is not self.A_log:
+            self._A = -mx.exp(self.A_log.astype(mx.float32))
+            self._A_of = self.A_log
+        A: mx.array = self._A
+        return A

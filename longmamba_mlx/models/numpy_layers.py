@@ -1,9 +1,12 @@
 """Whole layers in NumPy, for a CPU without Apple's Accelerate.
 
-On such a machine each hand-over between MLX and NumPy costs more than a small layer's arithmetic. So a loaded
-model's blocks are turned into these twins, which take an MLX array in and give one out and stay in NumPy
-between. Parameters keep their names, their memory (float32 weights are read through the buffer protocol) and
-their values: change them only before `use_numpy_layers`.
+On such a machine each hand-over between MLX and NumPy costs more than a small layer's arithmetic. So the blocks of a
+loaded model become instances of these classes, which convert once on the way in and once on the way out. Parameters
+keep their names, values and memory (float32 weights are read through the buffer protocol): change them only before
+`use_numpy_layers`.
+
+A decode step runs as one compiled call where numba is used (`_token_layer`, 1.7 times as fast a token); its wiring in
+`ops.cpu.numba_decode` repeats that of `_mix`, because numba compiles functions of arrays and not classes.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba import MambaMixer
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import Mixer
-from longmamba_mlx.models.state import LayerState, there
+from longmamba_mlx.models.state import LayerState, require
+from longmamba_mlx.ops import backend
 from longmamba_mlx.ops.cpu import numpy_ops
-from longmamba_mlx.ops.cpu.bridge import fastest, single_threaded, to_mlx, to_numpy
+from longmamba_mlx.ops.cpu.blas import single_threaded
+from longmamba_mlx.ops.cpu.bridge import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.linear import use_numpy_linears
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 
@@ -40,57 +45,59 @@ Weights = dict[str, Array]
 
 
 class NumpyBlock(Block):
-    """A `Block` whose norm and mixer run in NumPy. What it is given is private, so that it is no parameter."""
+    """A `Block` whose norm and mixer run in NumPy. Its own attributes are private, so that they are no parameters."""
 
     _weights: Weights
     _config: ModelConfig
-    _fast: ModuleType  # `arrays`, or what means the same
-    _token: tuple[Any, Any] | None  # weights for a single token as one call, where `_fast` has that
+    _ops: ModuleType  # numpy_ops or numba_ops
+    _token: tuple[Any, Any] | None  # weights for a compiled decode step, where `_ops` has one
 
-    def take(self, weights: Weights, config: ModelConfig, fast: ModuleType) -> None:
-        """Hold what `run` needs."""
-        self._weights, self._config, self._fast = weights, config, fast
-        inner = None if fast is numpy_ops else self._token_weights()
-        self._token = None if inner is None else (self._around(), inner)
+    def prepare(self, weights: Weights, config: ModelConfig, ops: ModuleType) -> None:
+        """Set what `run` needs."""
+        self._weights, self._config, self._ops = weights, config, ops
+        mixer = None if ops is numpy_ops else self._token_weights()
+        self._token = None if mixer is None else (self._layer_weights(), mixer)
 
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
         values = to_numpy(hidden)
-        limit = None if threshold is None else to_numpy(threshold)
-        window = there(state.conv)
-        conv, copied = to_numpy(window), self._copy(there(state.ssm))
+        thresholds = None if threshold is None else to_numpy(threshold)
+        window = require(state.conv)
+        conv, copied = to_numpy(window), self._copy(require(state.ssm))
         ssm = np.asarray(copied)  # its memory, which the scan changes in place: no other array has it
         read = self._read_token if values.shape[:2] == (1, 1) and self._token is not None else self._read
         with self._threads():
-            output, conv, kept = read(values, conv, ssm, limit)
+            output, conv, kept = read(values, conv, ssm, thresholds)
         after = LayerState(conv=to_mlx(conv, window.dtype), ssm=self._as_stored(copied))
         if not return_kept:
             return to_mlx(output), after, None
         counts = np.full(values.shape[:2], self._config.units, dtype=np.int32) if kept is None else kept
         return to_mlx(output), after, to_mlx(counts, mx.int32)
 
-    def _read(self, values: Array, conv: Array, ssm: Array, limit: Array | None) -> tuple[Array, Array, Counts | None]:
-        """values (b, l, d_model) -> the same after this layer, the next conv window, how many units kept each token
+    def _read(
+        self, values: Array, conv: Array, ssm: Array, threshold: Array | None
+    ) -> tuple[Array, Array, Counts | None]:
+        """Run the layer on values (b, l, d_model): its output, the next conv window, how many units kept each token
         (b, l), None: all. Writes ssm."""
         output = np.empty(values.shape, dtype=np.float32)
         kept = np.empty(values.shape[:2], dtype=np.int32)
         for tile in _tiles(values.shape[1], self._config.d_inner):
-            mixed, conv, kept[:, tile] = self._mix(self._normed(values[:, tile]), conv, ssm, limit)
+            mixed, conv, kept[:, tile] = self._mix(self._normed(values[:, tile]), conv, ssm, threshold)
             np.add(values[:, tile], mixed, out=output[:, tile])
         return output, conv, kept
 
     def _read_token(
-        self, values: Array, conv: Array, ssm: Array, limit: Array | None
+        self, values: Array, conv: Array, ssm: Array, threshold: Array | None
     ) -> tuple[Array, Array, Counts | None]:
         """As `_read`, for one token of one sequence."""
-        around, weights = self._token or (None, None)
-        steps = self._config.time_step_limit
-        out = self._token_layer()(values[0, 0], around, conv[0], ssm[0], limit, weights, steps)
-        return out.hidden[None, None], out.window[None], None if limit is None else out.kept[None]
+        layer, mixer = self._token or (None, None)
+        dt_range = self._config.time_step_limit
+        out = self._token_layer()(values[0, 0], layer, conv[0], ssm[0], threshold, mixer, dt_range)
+        return out.hidden[None, None], out.window[None], None if threshold is None else out.kept[None]
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        window = there(state.conv)
+        window = require(state.conv)
         values, conv = to_numpy(hidden), to_numpy(window)
         raws = []
         with self._threads():
@@ -106,15 +113,15 @@ class NumpyBlock(Block):
         return single_threaded() if self._config.d_inner < _WIDE else nullcontext()
 
     def _normed(self, values: Array) -> Array:
-        normed: Array = self._fast.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)
+        normed: Array = self._ops.rms_norm(values, self._weights["norm.weight"], self._config.norm_eps)
         return normed
 
     def _linear(self, name: str, x: Array) -> Array:
-        y: Array = self._fast.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
+        y: Array = self._ops.linear(x, self._weights[f"{name}.weight"], self._weights.get(f"{name}.bias"))
         return y
 
     def _conv(self, x: Array, conv: Array) -> tuple[Array, Array]:
-        y, window = self._fast.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
+        y, window = self._ops.causal_conv1d(x, self._weights["taps"], self._weights.get("conv1d.bias"), conv)
         return y, window
 
     def _bias(self, name: str, width: int) -> Array:
@@ -123,35 +130,36 @@ class NumpyBlock(Block):
         return np.zeros(width, dtype=np.float32) if bias is None else bias
 
     def _copy(self, ssm: mx.array) -> mx.array:
-        """A copy of the scan's state, laid out as `arrays` works on it."""
+        """A copy of the scan's state, laid out as `_ops` works on it."""
         return mx.array(to_numpy(ssm))
 
     def _as_stored(self, ssm: mx.array) -> mx.array:
         return ssm
 
-    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
-        """x (b, l, d_model) -> the mixer's output, the next conv window, how many units kept each token (b, l). Writes
-        ssm."""
+    def _mix(self, hidden: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
+        """Mix hidden (b, l, d_model): the mixer's output, the next conv window, how many units kept each token (b, l).
+        Writes ssm."""
         raise NotImplementedError
 
-    def _around(self) -> Any:
-        """What `_token_layer` takes of the weights around the mixer."""
+    def _layer_weights(self) -> Any:
+        """The `LayerWeights` of `_token_layer`."""
         weights = self._weights
         parts: list[Array] = []
         for name in ("in_proj", "out_proj"):
             product = np.ascontiguousarray(weights[f"{name}.weight"])
             parts += (product, self._bias(name, len(product)))
-        return self._fast.Around(weights["norm.weight"], self._config.norm_eps, *parts)
+        return self._ops.LayerWeights(weights["norm.weight"], self._config.norm_eps, *parts)
 
     def _token_weights(self) -> Any:
-        """What `_token_layer` takes of the mixer's weights; None where `_mix` does what that does not."""
+        """The mixer's weights for `_token_layer`; None where that lacks an option of `_mix`."""
         raise NotImplementedError
 
     def _token_layer(self) -> Any:
-        """`compiled.mamba_layer` or its like."""
+        """`numba_ops.mamba_layer` or `mamba2_layer`."""
         raise NotImplementedError
 
-    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
+    def _raw(self, hidden: Array, conv: Array) -> tuple[Array, Array]:
+        """Raw dt (b, l, units) of hidden (b, l, d_model), and the next conv window."""
         raise NotImplementedError
 
 
@@ -165,59 +173,60 @@ class NumpyMambaBlock(NumpyBlock):
     def _as_stored(self, ssm: mx.array) -> mx.array:
         return ssm.swapaxes(1, 2)
 
-    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
-        xz = self._linear("in_proj", x)
-        u, conv = self._conv(xz[..., : self._config.d_inner], conv)
-        raw, b_in, c_out = self._selection(u)
-        step, kept = self._fast.steps(raw, threshold, self._config.time_step_limit)
-        y = self._fast.selective_scan(u, step, self._weights["rate"], b_in, c_out, ssm, self._weights["D"])
-        self._fast.gate(y, xz[..., self._config.d_inner :])
+    def _mix(self, hidden: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
+        xz = self._linear("in_proj", hidden)
+        x, conv = self._conv(xz[..., : self._config.d_inner], conv)
+        raw, B, C = self._selection(x)
+        dt, kept = self._ops.filtered_dt(raw, threshold, self._config.time_step_limit)
+        y = self._ops.selective_scan(x, dt, self._weights["A"], B, C, ssm, self._weights["D"])
+        self._ops.gate(y, xz[..., self._config.d_inner :])
         return self._linear("out_proj", y), conv, kept
 
     def _token_weights(self) -> Any:
         weights = self._weights
         if self._config.mixer_rms_eps is not None or "x_proj.bias" in weights or "dt_proj.bias" not in weights:
             return None
-        return self._fast.MambaWeights(
+        return self._ops.MambaWeights(
             taps=weights["taps"],
             bias=self._bias("conv1d", weights["taps"].shape[1]),
             x_proj=weights["x_proj.weight"],
             dt_proj=weights["dt_proj.weight"],
             dt_bias=weights["dt_proj.bias"],
-            exponents=self._fast.exponents(weights["rate"]),
-            skip=weights["D"],
+            A_log2e=self._ops.times_log2e(weights["A"]),
+            D=weights["D"],
         )
 
     def _token_layer(self) -> Any:
-        return self._fast.mamba_layer
+        return self._ops.mamba_layer
 
-    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
-        u, conv = self._conv(self._linear("in_proj", x)[..., : self._config.d_inner], conv)
-        return self._selection(u)[0], conv
+    def _raw(self, hidden: Array, conv: Array) -> tuple[Array, Array]:
+        x, conv = self._conv(self._linear("in_proj", hidden)[..., : self._config.d_inner], conv)
+        return self._selection(x)[0], conv
 
-    def _selection(self, u: Array) -> tuple[Array, Array, Array]:
+    def _selection(self, x: Array) -> tuple[Array, Array, Array]:
+        """Raw dt (b, l, d_inner), bias included, and B and C (b, l, n)."""
         rank, size = self._config.dt_rank, self._config.d_state
-        low, b_in, c_out = numpy_ops.parts(self._linear("x_proj", u), rank, size, size)
+        dt, B, C = numpy_ops.parts(self._linear("x_proj", x), rank, size, size)
         eps = self._config.mixer_rms_eps
         if eps is not None:
-            low, b_in, c_out = (numpy_ops.rms_norm(part, None, eps) for part in (low, b_in, c_out))
-        return self._linear("dt_proj", low), b_in, c_out
+            dt, B, C = (numpy_ops.rms_norm(part, None, eps) for part in (dt, B, C))
+        return self._linear("dt_proj", dt), B, C
 
 
 class NumpyMamba2Block(NumpyBlock):
     """Mamba-2; the wiring of `mamba2.Mamba2Mixer`."""
 
-    def _mix(self, x: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
+    def _mix(self, hidden: Array, conv: Array, ssm: Array, threshold: Array | None) -> tuple[Array, Array, Counts]:
         config, weights = self._config, self._weights
-        z, x_b_c, raw = self._split(x)
+        z, x_b_c, raw = self._split(hidden)
         x_b_c, conv = self._conv(x_b_c, conv)
-        lead, group_width = x.shape[:2], config.n_groups * config.d_state
-        u, b_in, c_out = numpy_ops.parts(x_b_c, config.d_inner, group_width, group_width)
-        u = u.reshape(*lead, config.n_heads, config.headdim)
-        b_in, c_out = (part.reshape(*lead, config.n_groups, config.d_state) for part in (b_in, c_out))
-        step, kept = self._fast.steps(raw, threshold, config.time_step_limit)
-        y = self._fast.ssd_scan(u, step, weights["rate"], b_in, c_out, ssm, weights["D"])
-        y = self._fast.gated_rms_norm(
+        lead, group_width = hidden.shape[:2], config.n_groups * config.d_state
+        x, B, C = numpy_ops.parts(x_b_c, config.d_inner, group_width, group_width)
+        x = x.reshape(*lead, config.n_heads, config.headdim)
+        B, C = (part.reshape(*lead, config.n_groups, config.d_state) for part in (B, C))
+        dt, kept = self._ops.filtered_dt(raw, threshold, config.time_step_limit)
+        y = self._ops.ssd_scan(x, dt, weights["A"], B, C, ssm, weights["D"])
+        y = self._ops.gated_rms_norm(
             y.reshape(*lead, config.d_inner),
             z,
             weights["norm"],
@@ -229,12 +238,12 @@ class NumpyMamba2Block(NumpyBlock):
 
     def _token_weights(self) -> Any:
         config, weights = self._config, self._weights
-        return self._fast.Mamba2Weights(
+        return self._ops.Mamba2Weights(
             taps=weights["taps"],
             bias=self._bias("conv1d", weights["taps"].shape[1]),
             dt_bias=weights["dt_bias"],
-            exponents=self._fast.exponents(weights["rate"]),
-            skip=weights["D"],
+            A_log2e=self._ops.times_log2e(weights["A"]),
+            D=weights["D"],
             norm=weights["norm"],
             groups=config.n_groups,
             eps=config.norm_eps,
@@ -242,44 +251,44 @@ class NumpyMamba2Block(NumpyBlock):
         )
 
     def _token_layer(self) -> Any:
-        return self._fast.mamba2_layer
+        return self._ops.mamba2_layer
 
-    def _raw(self, x: Array, conv: Array) -> tuple[Array, Array]:
-        _, x_b_c, raw = self._split(x)
+    def _raw(self, hidden: Array, conv: Array) -> tuple[Array, Array]:
+        _, x_b_c, raw = self._split(hidden)
         before = conv.shape[1]
         return raw, np.concatenate([conv, x_b_c[:, -before:]], axis=1)[:, -before:]
 
-    def _split(self, x: Array) -> tuple[Array, Array, Array]:
-        """z, x B C before the convolution, and raw steps with their bias."""
+    def _split(self, hidden: Array) -> tuple[Array, Array, Array]:
+        """z, x B C before the convolution, and raw dt, bias included."""
         config = self._config
-        z, x_b_c, dt = numpy_ops.parts(self._linear("in_proj", x), config.d_inner, config.conv_dim, config.n_heads)
+        z, x_b_c, dt = numpy_ops.parts(self._linear("in_proj", hidden), config.d_inner, config.conv_dim, config.n_heads)
         return z, x_b_c, dt + self._weights["dt_bias"]
 
 
-_TWINS: dict[type[Mixer], type[NumpyBlock]] = {MambaMixer: NumpyMambaBlock, Mamba2Mixer: NumpyMamba2Block}
+_CLASSES: dict[type[Mixer], type[NumpyBlock]] = {MambaMixer: NumpyMambaBlock, Mamba2Mixer: NumpyMamba2Block}
 
 
 def use_numpy_layers(model: LanguageModel) -> None:
     """Run `model` through NumPy from now on, with float32 weights. Quantised layers stay as they are."""
     model.update(tree_map(_as_float32, model.parameters()))
     mx.eval(model.parameters())
-    fast = fastest(model.config.d_inner)
-    use_numpy_linears(model, fast)
+    ops = backend.cpu_ops(model.config.d_inner)
+    use_numpy_linears(model, ops)
     _keep_freed_memory()
     for block in model.layers:
-        twin = _twin(block)
-        if twin is not None:
+        numpy_class = _numpy_class(block)
+        if numpy_class is not None:
             weights = _weights(block)
-            block.__class__ = twin
-            block.take(weights, model.config, fast)
+            block.__class__ = numpy_class
+            block.prepare(weights, model.config, ops)
 
 
-def _twin(layer: Layer) -> type[NumpyBlock] | None:
-    """The twin of a layer, None for what has none: hybrid layers, mixers with options, quantised weights."""
+def _numpy_class(layer: Layer) -> type[NumpyBlock] | None:
+    """The class here for a layer; None for hybrid layers, mixers with options, and quantised weights."""
     if type(layer) is not Block or any(isinstance(part, nn.QuantizedLinear) for part in layer.modules()):
         return None
-    twin = _TWINS.get(type(layer.mixer))
-    return twin if twin is not None and layer.mixer.is_plain else None
+    found = _CLASSES.get(type(layer.mixer))
+    return found if found is not None and layer.mixer.is_plain else None
 
 
 def _keep_freed_memory() -> None:
@@ -297,7 +306,7 @@ def _as_float32(array: mx.array) -> mx.array:
 
 
 def _weights(block: Layer) -> Weights:
-    """Views of a block's parameters, and what is computed from them once."""
+    """Views of a block's parameters, its convolution's taps (k, c) and A, transposed: (n, d) or (h,)."""
     mixer = block.mixer
     named: dict[str, mx.array] = dict(tree_flatten(mixer.parameters()))
     weights = {name: to_numpy(array) for name, array in named.items() if name not in ("A_log", "conv1d.weight")}
@@ -305,8 +314,7 @@ def _weights(block: Layer) -> Weights:
     if gated is not None:
         weights["norm"] = gated
     weights["taps"] = np.ascontiguousarray(to_numpy(named["conv1d.weight"])[:, :, 0].T)
-    rate = -np.exp(to_numpy(named["A_log"]))
-    weights["rate"] = np.ascontiguousarray(rate.T)
+    weights["A"] = np.ascontiguousarray(-np.exp(to_numpy(named["A_log"])).T)
     return weights
 
 

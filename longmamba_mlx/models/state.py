@@ -97,10 +97,10 @@ def _forgotten(rows: mx.array, end: int, held: int) -> mx.array:
     return mx.concatenate([rows[:, :, :FIRST], rows[:, :, end - held + FIRST : end]], axis=2)
 
 
-def there(array: mx.array | None) -> mx.array:
-    """A part of a state that a scan needs. Raises StateError for a state of another kind of layer."""
+def require(array: mx.array | None) -> mx.array:
+    """Return a part of the state that a scan needs. Raises StateError for the state of another kind of layer."""
     if array is None:
-        raise StateError("this state is not one of a layer with a scan")
+        raise StateError("this state does not belong to a layer with a scan")
     return array
 
 

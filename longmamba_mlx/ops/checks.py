@@ -7,63 +7,41 @@ import math
 import mlx.core as mx
 import numpy as np
 
+from longmamba_mlx.ops.inputs import DtRange, ScanInputs
+
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
 
-def check_selective_scan(
-    x: mx.array,
-    dt: mx.array,
-    A: mx.array,
-    B: mx.array,
-    C: mx.array,
-    units: dict[str, mx.array | None],
-    z: mx.array | None,
-    initial_state: mx.array | None,
-    limit: tuple[float, float],
-) -> None:
-    """Shapes of Mamba-1's scan. `units` holds the per-channel vectors D, dt_bias and threshold."""
+def check_selective_scan(inputs: ScanInputs) -> None:
+    """Shapes and dtypes of Mamba-1's scan."""
     op = "selective_scan"
-    batch, length, channels = _dimensions(op, "x", x, "b, l, d")
-    size = _dimensions(op, "A", A, "d, n")[1]
+    batch, length, channels = _dimensions(op, "x", inputs.x, "b, l, d")
+    size = _dimensions(op, "A", inputs.A, "d, n")[1]
     expected = {
-        "dt": (dt, (batch, length, channels)),
-        "z": (z, (batch, length, channels)),
-        "A": (A, (channels, size)),
-        "B": (B, (batch, length, size)),
-        "C": (C, (batch, length, size)),
-        **{name: (vector, (channels,)) for name, vector in units.items()},
+        "dt": (batch, length, channels),
+        "z": (batch, length, channels),
+        "A": (channels, size),
+        "B": (batch, length, size),
+        "C": (batch, length, size),
     }
-    _check_shapes(op, expected, needed=("dt", "B", "C"))
-    _check_common(op, length, units["threshold"], initial_state, (batch, channels, size), limit)
+    _check_scan(op, inputs, expected, channels, (batch, channels, size))
 
 
-def check_ssd_scan(
-    x: mx.array,
-    dt: mx.array,
-    A: mx.array,
-    B: mx.array,
-    C: mx.array,
-    units: dict[str, mx.array | None],
-    z: mx.array | None,
-    initial_state: mx.array | None,
-    limit: tuple[float, float],
-) -> None:
-    """Shapes of Mamba-2's scan. `units` holds the per-head vectors D, dt_bias and threshold."""
+def check_ssd_scan(inputs: ScanInputs) -> None:
+    """Shapes and dtypes of Mamba-2's scan."""
     op = "ssd_scan"
-    batch, length, heads, width = _dimensions(op, "x", x, "b, l, h, p")
-    groups, size = _dimensions(op, "B", B, "b, l, g, n")[2:]
+    batch, length, heads, width = _dimensions(op, "x", inputs.x, "b, l, h, p")
+    groups, size = _dimensions(op, "B", inputs.B, "b, l, g, n")[2:]
     if not groups or heads % groups:
         raise ValueError(f"{op}: B has {groups} groups, which does not divide {heads} heads")
     expected = {
-        "dt": (dt, (batch, length, heads)),
-        "z": (z, (batch, length, heads, width)),
-        "A": (A, (heads,)),
-        "B": (B, (batch, length, groups, size)),
-        "C": (C, (batch, length, groups, size)),
-        **{name: (vector, (heads,)) for name, vector in units.items()},
+        "dt": (batch, length, heads),
+        "z": (batch, length, heads, width),
+        "A": (heads,),
+        "B": (batch, length, groups, size),
+        "C": (batch, length, groups, size),
     }
-    _check_shapes(op, expected, needed=("dt", "A", "C"))
-    _check_common(op, length, units["threshold"], initial_state, (batch, heads, width, size), limit)
+    _check_scan(op, inputs, expected, heads, (batch, heads, width, size))
 
 
 def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx.array | None) -> None:
@@ -95,11 +73,11 @@ def check_norm(y: mx.array, z: mx.array, weight: mx.array, groups: int, eps: flo
         raise ValueError(f"{op}: y has {width} channels, which {groups} groups do not divide")
 
 
-def check_part_norms(
+def check_dt_b_c_norms(
     x: mx.array, sizes: tuple[int, int, int], weights: tuple[mx.array, mx.array, mx.array] | None, eps: float
 ) -> None:
-    """Shapes of `part_norms`."""
-    op = "part_norms"
+    """Shapes of `dt_b_c_norms`."""
+    op = "dt_b_c_norms"
     width = _dimensions(op, "x", x, "b, l, r + n + n")[2]
     if not x.size:
         raise ValueError(f"{op}: x of shape {x.shape} holds nothing")
@@ -145,36 +123,35 @@ def _check_shapes(
             raise ValueError(f"{op}: {name} has shape {array.shape}, expected {shape}")
 
 
-def _check_common(
-    op: str,
-    length: int,
-    threshold: mx.array | None,
-    state: mx.array | None,
-    state_shape: tuple[int, ...],
-    limit: tuple[float, float],
+def _check_scan(
+    op: str, inputs: ScanInputs, expected: dict[str, tuple[int, ...]], units: int, state_shape: tuple[int, ...]
 ) -> None:
-    if not length:
+    """What both scans have in common; `expected` holds the shapes of the arguments that have a value for each token."""
+    vectors = dict.fromkeys(("D", "dt_bias", "threshold"), (units,))
+    given = {name: (getattr(inputs, name), shape) for name, shape in {**expected, **vectors}.items()}
+    _check_shapes(op, given, needed=("dt", "A", "B", "C"))
+    if not inputs.x.shape[1]:
         raise ValueError(f"{op}: x holds no token")
     if 0 in state_shape:
         raise ValueError(f"{op}: x, A and B leave a state of shape {state_shape}, which holds nothing")
-    _check_limit(op, limit)
-    _check_shapes(op, {"initial_state": (state, state_shape)})
-    # A threshold rounded to 16 bits would decide ties with the data differently; a 16-bit state forgets
-    # nothing.
-    for name, array in (("threshold", threshold), ("initial_state", state)):
+    _check_dt_range(op, inputs.time_step_limit)
+    _check_shapes(op, {"initial_state": (inputs.initial_state, state_shape)})
+    # A threshold rounded to 16 bits would decide ties with the data differently; a 16-bit state would lose small
+    # updates.
+    for name, array in (("threshold", inputs.threshold), ("initial_state", inputs.initial_state)):
         if array is not None and array.dtype != mx.float32:
             raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32")
-    if threshold is not None and _holds_nan(threshold):
+    if inputs.threshold is not None and _holds_nan(inputs.threshold):
         raise ValueError(f"{op}: threshold holds NaN")
 
 
-def _check_limit(op: str, limit: tuple[float, float]) -> None:
+def _check_dt_range(op: str, dt_range: DtRange) -> None:
     try:
-        low, high = map(float, limit)
+        low, high = map(float, dt_range)
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not 0.0 <= low < high:
-        raise ValueError(f"{op}: time_step_limit is {limit}, expected two numbers, 0 <= low < high")
+        raise ValueError(f"{op}: time_step_limit is {dt_range}, expected two numbers, 0 <= low < high")
 
 
 def _holds_nan(array: mx.array) -> bool:

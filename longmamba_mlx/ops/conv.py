@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from longmamba_mlx.ops.reference import silu
+from longmamba_mlx.ops.activations import silu
 
 
 def causal_conv1d(

@@ -17,8 +17,7 @@ from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import conv, norm, reference
-from longmamba_mlx.ops.norm import Three
-from longmamba_mlx.ops.reference import Limit, Scan
+from longmamba_mlx.ops.inputs import Scan, ScanInputs
 
 
 def usable(*, required: bool) -> bool:
@@ -54,26 +53,24 @@ def _difference_from_reference() -> float:
     """Largest difference of any kernel, relative to the output's largest value, on 37 tokens, half of them filtered."""
     keys = mx.random.split(mx.random.key(7), 6)
     x, dt = (mx.random.normal((1, 37, 40), key=key) for key in keys[:2])
-    b_in, c_out = (mx.random.normal((1, 37, 16), key=key) for key in keys[2:4])
-    rate = -mx.exp(mx.random.normal((40, 16), key=keys[4]))
-    channels: tuple[Any, ...] = (x, dt, rate, b_in, c_out, mx.ones((40,)), x, None, mx.zeros((40,)))
-    by_head = [array[:, :, None] for array in (b_in, c_out)]
-    heads: tuple[Any, ...] = (
+    B, C = (mx.random.normal((1, 37, 16), key=key) for key in keys[2:4])
+    A = -mx.exp(mx.random.normal((40, 16), key=keys[4]))
+    threshold, taps = mx.zeros((40,)), mx.random.normal((40, 4), key=keys[5])
+    channels = ScanInputs(x, dt, A, B, C, D=mx.ones((40,)), z=x, threshold=threshold)
+    heads = ScanInputs(
         x.reshape(1, 37, 4, 10),
         dt[:, :, :4],
-        rate[:4, 0],
-        *by_head,
-        mx.ones((4,)),
-        None,
-        None,
-        mx.zeros((4,)),
+        A[:4, 0],
+        B[:, :, None],
+        C[:, :, None],
+        D=mx.ones((4,)),
+        threshold=threshold[:4],
     )
-    taps = mx.random.normal((40, 4), key=keys[5])
     grouped: dict[str, Any] = {"groups": 2, "eps": 1e-5}
-    mine = [*selective_scan(*channels), *ssd_scan(*heads), *causal_conv1d(x, taps)]
-    mine += [gated_rms_norm(x, dt, taps[:, 0], **grouped), *part_norms(x, (8, 16, 16), eps=1e-5)]
-    expected = [*reference.selective_scan(*channels), *reference.ssd_scan(*heads), *conv.causal_conv1d(x, taps)]
-    expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.part_norms(x, (8, 16, 16), eps=1e-5)]
+    mine = [*selective_scan(channels), *ssd_scan(heads), *causal_conv1d(x, taps)]
+    mine += [gated_rms_norm(x, dt, taps[:, 0], **grouped), *dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
+    expected = [*reference.selective_scan(channels), *reference.ssd_scan(heads), *conv.causal_conv1d(x, taps)]
+    expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
     differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
     worst = np.asarray(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
@@ -84,68 +81,39 @@ def fits(states: int) -> bool:
     return states <= scan_kernel.MAX_STATES
 
 
-def selective_scan(
-    x: mx.array,
-    dt: mx.array,
-    A: mx.array,
-    B: mx.array,
-    C: mx.array,
-    D: mx.array | None = None,
-    z: mx.array | None = None,
-    dt_bias: mx.array | None = None,
-    threshold: mx.array | None = None,
-    initial_state: mx.array | None = None,
-    time_step_limit: Limit = (0.0, math.inf),
-    reverse: bool = False,
-    return_kept: bool = False,
-) -> Scan:
+def selective_scan(inputs: ScanInputs) -> Scan:
     """As `reference.selective_scan`, in one launch: the channels are the rows of one head."""
+    x, z, B, C = inputs.x, inputs.z, inputs.B, inputs.C
     batch, _, channels = x.shape
-    fixed = _coefficients(A, D, dt_bias, threshold, time_step_limit, channels, per_head=False)
     y, state, kept = scan_kernel.scan(
         mx.expand_dims(x, 2),
-        mx.expand_dims(dt, 2),
+        mx.expand_dims(inputs.dt, 2),
         None if z is None else mx.expand_dims(z, 2),
         mx.expand_dims(B, 2),
         mx.expand_dims(C, 2),
-        mx.expand_dims(_state(initial_state, (batch, channels, A.shape[1])), 1),
-        fixed,
-        reverse=reverse,
-        return_kept=return_kept and threshold is not None,
+        mx.expand_dims(_state(inputs, (batch, channels, B.shape[2])), 1),
+        _coefficients(inputs, inputs.A, per_head=False),
+        reverse=inputs.reverse,
+        return_kept=inputs.return_kept and inputs.threshold is not None,
     )
-    return _result(mx.squeeze(y, 2), mx.squeeze(state, 1), kept, threshold, channels, return_kept)
+    return _result(inputs, mx.squeeze(y, 2), mx.squeeze(state, 1), kept)
 
 
-def ssd_scan(
-    x: mx.array,
-    dt: mx.array,
-    A: mx.array,
-    B: mx.array,
-    C: mx.array,
-    D: mx.array | None = None,
-    z: mx.array | None = None,
-    dt_bias: mx.array | None = None,
-    threshold: mx.array | None = None,
-    initial_state: mx.array | None = None,
-    time_step_limit: Limit = (0.0, math.inf),
-    reverse: bool = False,
-    return_kept: bool = False,
-) -> Scan:
+def ssd_scan(inputs: ScanInputs) -> Scan:
     """As `reference.ssd_scan`, in one launch."""
-    batch, _, heads, width = x.shape
-    fixed = _coefficients(A[:, None], D, dt_bias, threshold, time_step_limit, heads, per_head=True)
+    batch, _, heads, width = inputs.x.shape
     y, state, kept = scan_kernel.scan(
-        x,
-        dt[..., None],
-        z,
-        B,
-        C,
-        _state(initial_state, (batch, heads, width, B.shape[3])),
-        fixed,
-        reverse=reverse,
-        return_kept=return_kept and threshold is not None,
+        inputs.x,
+        inputs.dt[..., None],
+        inputs.z,
+        inputs.B,
+        inputs.C,
+        _state(inputs, (batch, heads, width, inputs.B.shape[3])),
+        _coefficients(inputs, inputs.A[:, None], per_head=True),
+        reverse=inputs.reverse,
+        return_kept=inputs.return_kept and inputs.threshold is not None,
     )
-    return _result(y, state, kept, threshold, heads, return_kept)
+    return _result(inputs, y, state, kept)
 
 
 def causal_conv1d(
@@ -167,8 +135,14 @@ def gated_rms_norm(
     return norm_kernel.gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
 
 
-def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
-    """As `norm.part_norms`, in one launch."""
+def dt_b_c_norms(
+    x: mx.array,
+    sizes: tuple[int, int, int],
+    *,
+    eps: float,
+    weights: tuple[mx.array, mx.array, mx.array] | None = None,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """As `norm.dt_b_c_norms`, in one launch."""
     if weights is None:
         weights = (_spread(1.0, (sizes[0],)), _spread(1.0, (sizes[1],)), _spread(1.0, (sizes[2],)))
     return parts_kernel.part_norms(x, weights, eps)
@@ -179,27 +153,18 @@ def _spread(value: float, shape: tuple[int, ...]) -> mx.array:
     return mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
 
 
-def _state(initial: mx.array | None, shape: tuple[int, ...]) -> mx.array:
-    return _spread(0.0, shape) if initial is None else initial
+def _state(inputs: ScanInputs, shape: tuple[int, ...]) -> mx.array:
+    return _spread(0.0, shape) if inputs.initial_state is None else inputs.initial_state
 
 
-def _coefficients(
-    A: mx.array,
-    D: mx.array | None,
-    dt_bias: mx.array | None,
-    threshold: mx.array | None,
-    limit: Limit,
-    units: int,
-    *,
-    per_head: bool,
-) -> scan_kernel.Coefficients:
-    skip, bias = (_spread(0.0, (units,)) if vector is None else vector for vector in (D, dt_bias))
-    return scan_kernel.Coefficients(A, skip, bias, threshold, limit, per_head)
+def _coefficients(inputs: ScanInputs, A: mx.array, *, per_head: bool) -> scan_kernel.Coefficients:
+    D, dt_bias = (_spread(0.0, A.shape[:1]) if vector is None else vector for vector in (inputs.D, inputs.dt_bias))
+    return scan_kernel.Coefficients(A, D, dt_bias, inputs.threshold, inputs.time_step_limit, per_head)
 
 
-def _result(
-    y: mx.array, state: mx.array, kept: mx.array, threshold: mx.array | None, units: int, return_kept: bool
-) -> Scan:
-    if not return_kept:
+def _result(inputs: ScanInputs, y: mx.array, state: mx.array, kept: mx.array) -> Scan:
+    if not inputs.return_kept:
         return y, state
-    return y, state, kept if threshold is not None else mx.full(y.shape[:2], units, dtype=mx.int32)
+    if inputs.threshold is None:  # every unit keeps every token
+        kept = mx.full(y.shape[:2], inputs.dt.shape[2], dtype=mx.int32)
+    return y, state, kept

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from longmamba_mlx.ops.reference import silu
-
-Three = tuple[mx.array, mx.array, mx.array]
+from longmamba_mlx.ops.activations import silu
 
 
 def gated_rms_norm(
@@ -30,16 +28,22 @@ def gated_rms_norm(
     return (normed * gate if norm_before_gate else normed).astype(y.dtype)
 
 
-def part_norms(x: mx.array, sizes: tuple[int, int, int], *, eps: float, weights: Three | None = None) -> Three:
-    """x_proj's output x (b, l, r + n + n), cut into dt (r), B (n) and C (n), each divided by its own root mean square.
+def dt_b_c_norms(
+    x: mx.array,
+    sizes: tuple[int, int, int],
+    *,
+    eps: float,
+    weights: tuple[mx.array, mx.array, mx.array] | None = None,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Split x_proj's output x (b, l, r + n + n) into dt (r), B (n) and C (n), and RMS-normalise each on its own.
 
-    weights (r,), (n,), (n,) multiply the results (Jamba, arXiv 2403.19887); None multiplies with nothing (Falcon-Mamba,
-    arXiv 2410.05355). Returns three float32 arrays: the filter compares numbers made from the first.
+    weights (r,), (n,), (n,) scale the results (Jamba, arXiv 2403.19887); None: no scale (Falcon-Mamba, arXiv
+    2410.05355). Returns three float32 arrays: the filter compares numbers made from the first.
     """
-    low, b_in, c_out = mx.split(x.astype(mx.float32), [sizes[0], sizes[0] + sizes[1]], axis=-1)
+    dt, B, C = mx.split(x.astype(mx.float32), [sizes[0], sizes[0] + sizes[1]], axis=-1)
     scales = (None, None, None) if weights is None else tuple(weight.astype(mx.float32) for weight in weights)
     return (
-        mx.fast.rms_norm(low, scales[0], eps),
-        mx.fast.rms_norm(b_in, scales[1], eps),
-        mx.fast.rms_norm(c_out, scales[2], eps),
+        mx.fast.rms_norm(dt, scales[0], eps),
+        mx.fast.rms_norm(B, scales[1], eps),
+        mx.fast.rms_norm(C, scales[2], eps),
     )

@@ -17,8 +17,9 @@ import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.errors import LongMambaError
-from longmamba_mlx.ops import oracle
-from longmamba_mlx.ops.oracle import Case, Values
+from longmamba_mlx.ops import backend, metal, oracle, reference
+from longmamba_mlx.ops.inputs import ScanInputs, takes
+from longmamba_mlx.ops.oracle import Case, Values, as64
 
 Op = Callable[..., Any]
 
@@ -31,7 +32,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "mamba2": oracle.ssd_scan,
     "conv": oracle.causal_conv1d,
     "norm": oracle.gated_rms_norm,
-    "parts": oracle.part_norms,
+    "parts": lambda **case: (np.concatenate(oracle.dt_b_c_norms(**case), axis=-1),),
 }
 _LONG = {"metal": 16384, "reference": 512}  # tokens: the specification takes one after the other
 
@@ -56,9 +57,7 @@ class Row:
 
 def implementation() -> str:
     """What the cases run through here: "metal" or "reference"."""
-    from longmamba_mlx import ops
-
-    return "metal" if ops.implementation() == "metal" else "reference"
+    return "metal" if backend.name() == "metal" else "reference"
 
 
 def run_cases(how: str | None = None) -> Iterator[Row]:
@@ -101,15 +100,14 @@ def _line(row: Row) -> str:
 
 
 def _operations(how: str) -> dict[str, Op]:
-    if how == "metal":
-        from longmamba_mlx.ops import metal
-
-        return {"mamba1": metal.selective_scan, "mamba2": metal.ssd_scan, "conv": metal.causal_conv1d,
-                "norm": metal.gated_rms_norm, "parts": _side_by_side(metal.part_norms)}  # fmt: skip
-    from longmamba_mlx.ops import conv, norm, reference
-
-    return {"mamba1": reference.selective_scan, "mamba2": reference.ssd_scan, "conv": conv.causal_conv1d,
-            "norm": norm.gated_rms_norm, "parts": _side_by_side(norm.part_norms)}  # fmt: skip
+    ops = metal if how == "metal" else reference
+    return {
+        "mamba1": takes(ScanInputs)(ops.selective_scan),
+        "mamba2": takes(ScanInputs)(ops.ssd_scan),
+        "conv": ops.causal_conv1d,
+        "norm": ops.gated_rms_norm,
+        "parts": _side_by_side(ops.dt_b_c_norms),
+    }
 
 
 def _side_by_side(op: Op) -> Op:
@@ -119,7 +117,7 @@ def _side_by_side(op: Op) -> Op:
 def _compared(kernel: str, name: str, dtype: str, op: Op, oracle: Callable[..., Any], case: Case) -> Row:
     """One case against float64."""
     counted = {"return_kept": True} if kernel.startswith("mamba") else {}
-    expected = oracle(**{key: _as64(value) for key, value in case.items()})
+    expected = oracle(**case)
     try:
         result = op(**case, **counted)
         got: list[mx.array] = [result] if isinstance(result, mx.array) else list(result)
@@ -149,14 +147,7 @@ def _exactly(kernel: str, name: str, op: Op, attempt: Callable[[Op], list[tuple[
 
 
 def _error(value: mx.array, expected: Values) -> float:
-    got = np.array(value.astype(mx.float32)).astype(np.float64)
-    return float(np.abs(got - expected).max() / max(float(np.abs(expected).max()), 1e-30))
-
-
-def _as64(value: object) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_as64, value))
-    return np.array(value.astype(mx.float32)).astype(np.float64) if isinstance(value, mx.array) else value
+    return float(np.abs(as64(value) - expected).max() / max(float(np.abs(expected).max()), 1e-30))
 
 
 def _draw(rng: np.random.Generator, *shape: int) -> mx.array:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.ops import metal
+from longmamba_mlx.ops import oracle as oracles
 from tests.metal.test_scan_kernel import Y_TOLERANCE, bits, error
-from tests.ops import oracles
 from tests.ops.cases import DTYPES
 
 pytestmark = pytest.mark.usefixtures("emulated")

@@ -11,10 +11,10 @@ import pytest
 from longmamba_mlx import ops
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.ops import metal
+from longmamba_mlx.ops.oracle import as64
 from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import error
 from tests.models import hybrids, samples
-from tests.ops.oracles import as64
 
 pytestmark = pytest.mark.usefixtures("emulated")
 

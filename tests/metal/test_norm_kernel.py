@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.ops import metal
+from longmamba_mlx.ops import oracle as oracles
 from tests.metal.test_scan_kernel import Y_TOLERANCE, error
-from tests.ops import oracles
 from tests.ops.cases import DTYPES
 
 pytestmark = pytest.mark.usefixtures("emulated")
@@ -60,8 +60,8 @@ def test_part_norms(dtype: str, rank: int, states: int, weighted: bool) -> None:
     sizes = (rank, states, states)
     x = draw(2, 5, sum(sizes)).astype(DTYPES[dtype])
     weights = tuple(draw(size, seed=1 + i).astype(DTYPES[dtype]) for i, size in enumerate(sizes)) if weighted else None
-    got = metal.part_norms(x, sizes, eps=0.1, weights=weights)
-    for part, wanted in zip(got, oracles.part_norms(x, sizes, 0.1, weights), strict=True):
+    got = metal.dt_b_c_norms(x, sizes, eps=0.1, weights=weights)
+    for part, wanted in zip(got, oracles.dt_b_c_norms(x, sizes, 0.1, weights), strict=True):
         assert part.dtype == mx.float32
         assert error(part, wanted) <= 5e-7
 
@@ -70,8 +70,8 @@ def test_part_norms_read_in_place() -> None:
     x = draw(40, 7, 2).transpose(2, 1, 0)[:, :, 3:33:2]
     weights = (draw(14, seed=1)[::2], draw(4, seed=2), mx.broadcast_to(mx.array(0.5), (4,)))
     for part, wanted in zip(
-        metal.part_norms(x, (7, 4, 4), eps=0.1, weights=weights),
-        oracles.part_norms(x, (7, 4, 4), 0.1, weights),
+        metal.dt_b_c_norms(x, (7, 4, 4), eps=0.1, weights=weights),
+        oracles.dt_b_c_norms(x, (7, 4, 4), 0.1, weights),
         strict=True,
     ):
         assert error(part, wanted) <= 5e-7

@@ -14,8 +14,9 @@ import pytest
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
 from longmamba_mlx.ops import metal, reference
+from longmamba_mlx.ops import oracle as oracles
+from longmamba_mlx.ops.inputs import ScanInputs, takes
 from tests.emulator.emulator import Options, metal_kernel
-from tests.ops import oracles
 from tests.ops.cases import DTYPES, selective_case, ssd_case
 
 pytestmark = pytest.mark.usefixtures("emulated")
@@ -26,8 +27,8 @@ FLOAT32 = 1e-6 if os.environ.get("LONGMAMBA_EMULATOR") == "nvidia" else 5e-7
 # Half a unit in the last place of y's dtype, relative to the largest value, and what float32 adds.
 Y_TOLERANCE = {"float32": FLOAT32, "float16": 5e-4, "bfloat16": 3.95e-3}
 SCANS = {
-    "mamba1": (metal.selective_scan, oracles.selective_scan, selective_case),
-    "mamba2": (metal.ssd_scan, oracles.ssd_scan, ssd_case),
+    "mamba1": (takes(ScanInputs)(metal.selective_scan), oracles.selective_scan, selective_case),
+    "mamba2": (takes(ScanInputs)(metal.ssd_scan), oracles.ssd_scan, ssd_case),
 }
 both = pytest.mark.parametrize("name", SCANS)
 
@@ -261,7 +262,7 @@ def test_what_is_no_number_stays_none(name: str) -> None:
 
     Where a token is filtered the kernel skips the write altogether; the specification adds 0 times it.
     """
-    run = {"mamba1": reference.selective_scan, "mamba2": reference.ssd_scan}[name]
+    run = takes(ScanInputs)({"mamba1": reference.selective_scan, "mamba2": reference.ssd_scan}[name])
     case = small(name, 12) | {"time_step_limit": (0.001, 10.0)}
     for threshold, keys in ((case["threshold"], ("dt", "z")), (None, ("x", "dt", "B", "z"))):
         for key in keys:

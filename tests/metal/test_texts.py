@@ -145,7 +145,7 @@ def test_launches_a_layer(name: str, dtype: mx.Dtype, length: int, monkeypatch: 
     model = samples.random_model(name)
     model.update(tree_map(lambda array: array.astype(dtype), model.parameters()))
     make_ready(model)
-    mx.eval(model.layers[0].scan.rate())  # once for all calls
+    mx.eval(model.layers[0].scan.A())  # once for all calls
     before = model.initial_state().layers[0]
     threshold = mx.zeros((model.config.units,)) if length > 1 else None
     nodes: list[dict] = []

@@ -6,9 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.models import LanguageModel, ModelState, numpy_layers
+from longmamba_mlx.models import LanguageModel, ModelState
 from longmamba_mlx.models.numpy_layers import NumpyBlock, use_numpy_layers
-from longmamba_mlx.ops.cpu import numba_ops, numpy_ops
+from longmamba_mlx.ops import backend
+from longmamba_mlx.ops.cpu import blas, numba_ops, numpy_ops
 from tests.models import oracles
 from tests.models.samples import CONFIGS, random_ids, random_model, random_thresholds, weights64
 
@@ -25,8 +26,8 @@ def build(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> LanguageModel
         monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     if way in ("numpy", "compiled"):
         fast = {"numpy": numpy_ops, "compiled": numba_ops}[way]
-        monkeypatch.setattr(numpy_layers, "fastest", lambda channels: fast)
-        monkeypatch.setattr(numba_ops, "_one_thread", lambda: True)
+        monkeypatch.setattr(backend, "cpu_ops", lambda channels: fast)
+        monkeypatch.setattr(blas, "has_one_thread", lambda: True)
         use_numpy_layers(model)
         assert all(isinstance(block, NumpyBlock) for block in model.backbone.layers)
     return model
@@ -146,7 +147,7 @@ def test_a_token_is_the_same_where_threads_share_the_products(name: str, monkeyp
     model = build(name, "compiled", monkeypatch)
     ids, (_, state) = random_ids(1), model(random_ids(10))
     alone, after = model(ids, state)
-    monkeypatch.setattr(numba_ops, "_one_thread", lambda: False)
+    monkeypatch.setattr(blas, "has_one_thread", lambda: False)
     shared, then = model(ids, state)
     assert relative(np.array(shared), np.array(alone)) < 1e-6
     for key, array in after.arrays().items():

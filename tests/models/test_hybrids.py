@@ -147,15 +147,15 @@ def test_a_new_decay_is_noticed(name: str) -> None:
     first, _ = logits(model, random_ids(8), 8)
     mixer = model.layers[0].scan
     assert mixer is not None
-    assert np.allclose(np.array(mixer.rate()), -np.exp(np.array(mixer.A_log)), rtol=1e-6)
-    assert mixer.rate() is mixer.rate()
+    assert np.allclose(np.array(mixer.A()), -np.exp(np.array(mixer.A_log)), rtol=1e-6)
+    assert mixer.A() is mixer.A()
     model.load_weights(
         [(f"{path}", array * 1.5) for path, array in flat(model) if path.endswith("A_log")], strict=False
     )
     second, _ = logits(model, random_ids(8), 8)
     assert not np.array_equal(first, second)
-    assert np.allclose(np.array(mixer.rate()), -np.exp(np.array(mixer.A_log)), rtol=1e-6)
-    assert not any("_rate" in path for path, _ in flat(model))
+    assert np.allclose(np.array(mixer.A()), -np.exp(np.array(mixer.A_log)), rtol=1e-6)
+    assert not any("._A" in path for path, _ in flat(model))
 
 
 def flat(model: LanguageModel):

@@ -11,20 +11,21 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import cpu
-from longmamba_mlx.ops.cpu import bridge, numba_loops, numba_ops, numpy_ops
-from tests.ops import oracles
+from longmamba_mlx.ops import backend, cpu
+from longmamba_mlx.ops import oracle as oracles
+from longmamba_mlx.ops.cpu import blas, bridge, numba_loops, numba_ops, numpy_ops
+from longmamba_mlx.ops.inputs import ScanInputs
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
 from tests.ops.test_scans import TOLERANCE, relative_error
 
-SHARED = ("rms_norm", "gated_rms_norm", "gate", "linear", "causal_conv1d", "steps", "selective_scan", "ssd_scan")
+SHARED = ("rms_norm", "gated_rms_norm", "gate", "linear", "causal_conv1d", "filtered_dt", "selective_scan", "ssd_scan")
+NUMBA = bridge.CPU(lambda channels: numba_ops)
 EDGES = [0.0, -0.0, 1e-30, -1e-30, 88.0, -88.0, 104.0, -104.0, 1e4, -1e4, 3e38, -3e38]
 
 
 @pytest.fixture(params=["compiled", "interpreted"])
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every op through the compiled module: as machine code, and as the Python it was made of."""
-    monkeypatch.setattr(bridge, "fastest", lambda channels: numba_ops)
     if request.param == "interpreted":
         for name, loop in vars(numba_loops).items():
             if hasattr(loop, "py_func"):
@@ -51,7 +52,7 @@ def test_equals_the_oracle(scan: str, length: int, reverse: bool) -> None:
     if scan == "interpreted" and length > 65:
         pytest.skip("slow")
     case = selective_case(batch=1 + length % 2, length=length, seed=length) | {"reverse": reverse}
-    y, state, kept = bridge.selective_scan(**case, return_kept=True)
+    y, state, kept = NUMBA.selective_scan(ScanInputs(**case, return_kept=True))
     expected_y, expected_state, expected_kept = oracles.selective_scan(**case)
     assert relative_error(y, expected_y) < TOLERANCE["float32"]
     assert relative_error(state, expected_state) < TOLERANCE["float32"]
@@ -62,7 +63,7 @@ def test_equals_the_oracle(scan: str, length: int, reverse: bool) -> None:
 @pytest.mark.parametrize("length", [1, 2, 65])
 def test_ssd_equals_the_oracle(scan: str, length: int, groups: int) -> None:
     case = ssd_case(batch=2, length=length, groups=groups, seed=length)
-    y, state, kept = bridge.ssd_scan(**case, return_kept=True)
+    y, state, kept = NUMBA.ssd_scan(ScanInputs(**case, return_kept=True))
     expected_y, expected_state, expected_kept = oracles.ssd_scan(**case)
     assert relative_error(y, expected_y) < TOLERANCE["float32"]
     assert relative_error(state, expected_state) < TOLERANCE["float32"]
@@ -71,10 +72,10 @@ def test_ssd_equals_the_oracle(scan: str, length: int, groups: int) -> None:
 
 def inputs(length: int, channels: int, size: int, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    u, step = rng.standard_normal((1, length, channels)), rng.random((1, length, channels)) ** 4 * 6
-    rate = -np.arange(1, size + 1)[:, None] * rng.uniform(0.5, 2, (size, channels))
-    b, c = rng.standard_normal((2, 1, length, size))
-    return [array.astype(np.float32) for array in (u, step, rate, b, c, rng.standard_normal((1, size, channels)))]
+    x, dt = rng.standard_normal((1, length, channels)), rng.random((1, length, channels)) ** 4 * 6
+    A = -np.arange(1, size + 1)[:, None] * rng.uniform(0.5, 2, (size, channels))
+    B, C = rng.standard_normal((2, 1, length, size))
+    return [array.astype(np.float32) for array in (x, dt, A, B, C, rng.standard_normal((1, size, channels)))]
 
 
 @pytest.mark.parametrize("channels", [1, 127, 128, 300])
@@ -87,16 +88,16 @@ def test_equals_numpy_for_any_width(channels: int) -> None:
 
 
 def test_chunks_and_filtered_tokens_change_no_bit() -> None:
-    u, step, rate, b, c, state = inputs(50, 130, 16)
-    step[:, 10:20] = 0.0
+    x, dt, A, B, C, state = inputs(50, 130, 16)
+    dt[:, 10:20] = 0.0
     whole, before = state.copy(), state.copy()
-    y = numba_ops.selective_scan(u, step, rate, b, c, whole)
+    y = numba_ops.selective_scan(x, dt, A, B, C, whole)
     parts = [slice(0, 1), slice(1, 10), slice(10, 20), slice(20, 50)]
     pieces = []
     for part in parts:
         if part.start == 10:
             before = state.copy()
-        pieces.append(numba_ops.selective_scan(u[:, part], step[:, part], rate, b[:, part], c[:, part], state))
+        pieces.append(numba_ops.selective_scan(x[:, part], dt[:, part], A, B[:, part], C[:, part], state))
         if part.start == 10:
             np.testing.assert_array_equal(state, before)
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), y)
@@ -104,43 +105,44 @@ def test_chunks_and_filtered_tokens_change_no_bit() -> None:
 
 
 def test_not_a_number_stays_one() -> None:
-    u, step, rate, b, c, state = inputs(8, 4, 3)
-    step[0, 2, 1] = np.nan
-    y = numba_ops.selective_scan(u, step, rate, b, c, state)
+    x, dt, A, B, C, state = inputs(8, 4, 3)
+    dt[0, 2, 1] = np.nan
+    y = numba_ops.selective_scan(x, dt, A, B, C, state)
     assert np.isnan(y[0, 2:, 1]).all()
     assert np.isfinite(y[0, :, [0, 2, 3]]).all()
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 7])
 def test_tokens_that_are_filtered_out_change_no_bit_of_a_heads_state(length: int) -> None:
-    u, b, c = values(1, length, 4, 8), values(1, length, 2, 16, seed=1), values(1, length, 2, 16, seed=2)
+    x, B, C = values(1, length, 4, 8), values(1, length, 2, 16, seed=1), values(1, length, 2, 16, seed=2)
     state = values(1, 4, 8, 16, seed=3)
-    before, step = state.copy(), np.zeros((1, length, 4), np.float32)
-    step[0, :, [0, 2]] = 0.4
-    y = numba_ops.ssd_scan(u, step, -np.ones(4, np.float32), b, c, state)
+    before, dt = state.copy(), np.zeros((1, length, 4), np.float32)
+    dt[0, :, [0, 2]] = 0.4
+    y = numba_ops.ssd_scan(x, dt, -np.ones(4, np.float32), B, C, state)
     np.testing.assert_array_equal(state[:, [1, 3]], before[:, [1, 3]])
     assert (state[:, [0, 2]] != before[:, [0, 2]]).all()
-    assert_close(y, numpy_ops.ssd_scan(u, step, -np.ones(4, np.float32), b, c, before))
+    assert_close(y, numpy_ops.ssd_scan(x, dt, -np.ones(4, np.float32), B, C, before))
 
 
 def test_ssd_forgets_wholly_without_overflow() -> None:
     """Decays far below the smallest number: their products are 0, and no quotient of them is ever formed."""
-    u, b, c = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
-    step, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
+    x, B, C = values(1, 9, 2, 4), values(1, 9, 1, 8, seed=1), values(1, 9, 1, 8, seed=2)
+    dt, states = np.full((1, 9, 2), 60.0, np.float32), [values(1, 2, 4, 8, seed=3) for _ in range(2)]
     ys = [
-        module.ssd_scan(u, step, np.float32([-3, -1]), b, c, states[i])
-        for i, module in enumerate((numba_ops, numpy_ops))
+        module.ssd_scan(x, dt, np.float32([-3, -1]), B, C, states[i]) for i, module in enumerate((numba_ops, numpy_ops))
     ]
     assert_close(*ys)
     assert_close(*states)
 
 
-@pytest.mark.parametrize("limit", [(0.0, float("inf")), (0.01, 0.5)])
+@pytest.mark.parametrize("dt_range", [(0.0, float("inf")), (0.01, 0.5)])
 @pytest.mark.parametrize("filtered", [False, True])
-def test_steps(limit: tuple[float, float], filtered: bool) -> None:
+def test_filtered_dt(dt_range: tuple[float, float], filtered: bool) -> None:
     raw = np.concatenate([values(5, 12, scale=4), np.float32([EDGES])])[None]
     threshold = np.linspace(-3, 3, 12, dtype=np.float32) if filtered else None
-    (found, kept), (expected, counts) = (module.steps(raw, threshold, limit) for module in (numba_ops, numpy_ops))
+    (found, kept), (expected, counts) = (
+        module.filtered_dt(raw, threshold, dt_range) for module in (numba_ops, numpy_ops)
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=2e-38)
     np.testing.assert_array_equal(kept, counts)
     assert kept.dtype == counts.dtype == np.int32
@@ -149,10 +151,10 @@ def test_steps(limit: tuple[float, float], filtered: bool) -> None:
 
 def test_softplus_against_float64() -> None:
     raw = np.linspace(-87, 87, 200_001, dtype=np.float32).reshape(1, 1, -1)
-    found, _ = numba_ops.steps(raw, None, (0.0, float("inf")))
+    found, _ = numba_ops.filtered_dt(raw, None, (0.0, float("inf")))
     exact = np.logaddexp(0.0, raw.astype(np.float64))
     assert np.abs(found / exact - 1).max() < 5e-7
-    edges, _ = numba_ops.steps(np.float32([[[-np.inf, np.inf, np.nan, -104.0]]]), None, (0.0, float("inf")))
+    edges, _ = numba_ops.filtered_dt(np.float32([[[-np.inf, np.inf, np.nan, -104.0]]]), None, (0.0, float("inf")))
     np.testing.assert_array_equal(edges.ravel(), np.float32([0.0, np.inf, np.nan, 0.0]))
 
 
@@ -196,7 +198,7 @@ def test_gate() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 18])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba_ops, "_one_thread", lambda: threads == 1)
+    monkeypatch.setattr(blas, "has_one_thread", lambda: threads == 1)
     weight, x, added = values(rows, 37), values(1, 1, 37, seed=1), values(rows, seed=2) if bias else None
     found, expected = (module.linear(x, weight, added) for module in (numba_ops, numpy_ops))
     assert found.shape == expected.shape == (1, 1, rows)
@@ -206,33 +208,33 @@ def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatc
 
 def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
-    assert bridge.fastest(256) is numpy_ops
-    assert bridge.fastest(1536) is numba_ops
-    monkeypatch.setattr(bridge, "_compiled", lambda: "numba is not installed")
-    assert bridge.fastest(1536) is numpy_ops
+    assert backend.cpu_ops(256) is numpy_ops
+    assert backend.cpu_ops(1536) is numba_ops
+    monkeypatch.setattr(backend, "_numba_ops", lambda: "numba is not installed")
+    assert backend.cpu_ops(1536) is numpy_ops
 
 
 def test_used_for_any_layer_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
-    assert bridge.fastest(256) is numba_ops
+    assert backend.cpu_ops(256) is numba_ops
     assert ops.implementation() == "cpu"
-    monkeypatch.setattr(bridge, "find_spec", lambda name: None)
-    monkeypatch.setattr(bridge, "_compiled", bridge._compiled.__wrapped__)
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "_numba_ops", backend._numba_ops.__wrapped__)
     with pytest.raises(UsageError, match="numba is not installed"):
-        bridge.fastest(256)
+        backend.cpu_ops(256)
 
 
 def test_a_numba_that_does_not_load_is_warned_of_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge, "_compiled", bridge._compiled.__wrapped__)
+    monkeypatch.setattr(backend, "_numba_ops", backend._numba_ops.__wrapped__)
     monkeypatch.delitem(sys.modules, "longmamba_mlx.ops.cpu.numba_ops")
     monkeypatch.setitem(sys.modules, "longmamba_mlx.ops.cpu.numba_loops", None)
     for module in ("numba_ops", "numba_loops"):
         monkeypatch.delattr(cpu, module)
     with pytest.warns(RuntimeWarning, match="numba does not work here"):
-        assert bridge.fastest(1536) is numpy_ops
+        assert backend.cpu_ops(1536) is numpy_ops
     monkeypatch.setenv("LONGMAMBA_KERNEL", "compiled")
     with pytest.warns(RuntimeWarning), pytest.raises(UsageError, match="numba does not work here"):
-        bridge.fastest(1536)
+        backend.cpu_ops(1536)
 
 
 def test_is_not_loaded_before_it_is_needed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import mlx.core as mx
@@ -9,21 +10,70 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import NoMLXError, UsageError
-from longmamba_mlx.ops import metal, reference
+from longmamba_mlx.ops import backend, metal, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge
+from longmamba_mlx.ops.inputs import ScanInputs
 from tests.ops.cases import selective_case, ssd_case
 
 needs_no_metal = pytest.mark.skipif(mx.metal.is_available(), reason="this machine has Metal")
 
 
-def test_wishes_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    for wish in ("reference", "cpu", "metal"):
-        monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
-        assert ops.implementation() == wish
-    monkeypatch.setenv("LONGMAMBA_KERNEL", "fastest")
-    with pytest.raises(UsageError, match="fastest") as caught:
-        ops.implementation()
-    assert caught.value.hint is not None and "reference" in caught.value.hint
+@pytest.mark.parametrize(
+    ("kernel", "expected"), [("reference", "reference"), ("cpu", "cpu"), ("compiled", "cpu"), ("metal", "metal")]
+)
+def test_the_environment_variable_chooses(monkeypatch: pytest.MonkeyPatch, kernel: str, expected: str) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", kernel)
+    assert ops.implementation() == expected
+    assert ops.numpy_backed() == (expected == "cpu")
+
+
+@pytest.mark.parametrize("kernel", ["fastest", "MLX", " "])
+def test_an_invalid_choice_is_named_with_the_valid_ones(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", kernel)
+    for call in (ops.implementation, backend.current, lambda: backend.cpu_ops(64)):
+        with pytest.raises(UsageError, match=f"Invalid LONGMAMBA_KERNEL '{kernel}'") as caught:
+            call()
+        assert caught.value.hint == "use one of: auto, reference, metal, cpu, compiled"
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
+    automatic = ops.implementation()
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "")
+    assert ops.implementation() == automatic
+
+
+@pytest.mark.parametrize(
+    ("available", "agrees", "states", "expected"),
+    [
+        (True, True, 16, metal),
+        (True, True, metal.scan_kernel.MAX_STATES + 1, plain_mlx),
+        (True, False, 16, plain_mlx),
+        (False, True, 16, plain_mlx),
+    ],
+)
+def test_metal_runs_where_it_is_usable_and_the_state_fits(
+    monkeypatch: pytest.MonkeyPatch, available: bool, agrees: bool, states: int, expected: object
+) -> None:
+    monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    monkeypatch.setattr(metal.metal_kernels, "is_available", lambda: available)
+    monkeypatch.setattr(metal, "_problem", lambda: None if agrees else "they differ")
+    assert backend.current(states) is expected
+
+
+@pytest.mark.parametrize("op", [ops.selective_scan, ops.ssd_scan])
+def test_the_public_signature_is_that_of_the_inputs(op) -> None:
+    names = list(inspect.signature(op).parameters)
+    assert names == list(ScanInputs._fields)
+    assert names[:5] == ["x", "dt", "A", "B", "C"] and names[-3:] == ["time_step_limit", "reverse", "return_kept"]
+    assert op.__doc__ and "(b, l" in op.__doc__
+    with pytest.raises(TypeError, match="unexpected"):
+        op(**selective_case(1, 3), limit=(0.0, 1.0))
+
+
+def test_the_name_of_before_still_works() -> None:
+    assert ops.part_norms is ops.dt_b_c_norms
 
 
 @pytest.mark.parametrize(
@@ -37,16 +87,16 @@ def test_wishes_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_auto(monkeypatch: pytest.MonkeyPatch, platform: str, device, expected: str) -> None:
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
-    monkeypatch.setattr(ops.sys, "platform", platform)
-    monkeypatch.setattr(ops.mx, "default_device", lambda: mx.Device(device))
-    monkeypatch.setattr(ops.mx.metal, "is_available", lambda: expected == "metal")
+    monkeypatch.setattr(backend.sys, "platform", platform)
+    monkeypatch.setattr(backend.mx, "default_device", lambda: mx.Device(device))
+    monkeypatch.setattr(backend.mx.metal, "is_available", lambda: expected == "metal")
     assert ops.implementation() == expected
 
 
 def test_the_chosen_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
     monkeypatch.setattr(reference, "selective_scan", lambda *a: called.append("reference"))
-    monkeypatch.setattr(bridge, "selective_scan", lambda *a: called.append("cpu"))
+    monkeypatch.setattr(bridge.CPU, "selective_scan", lambda *a: called.append("cpu"))
     for wish in ("reference", "cpu"):
         monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
         ops.selective_scan(**selective_case(1, 3))

@@ -10,16 +10,19 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.ops import chunked_ssd, reference
-from longmamba_mlx.ops.cpu import bridge
-from tests.ops import oracles
+from longmamba_mlx.ops import oracle as oracles
+from longmamba_mlx.ops.cpu import bridge, numpy_ops
+from longmamba_mlx.ops.inputs import ScanInputs, takes
 from tests.ops.cases import LENGTHS, selective_case, ssd_case
 
+by_name = takes(ScanInputs)
+NUMPY = bridge.CPU(lambda channels: numpy_ops)
 SCANS = {
-    "selective-reference": (reference.selective_scan, oracles.selective_scan, selective_case),
-    "selective-numpy": (bridge.selective_scan, oracles.selective_scan, selective_case),
-    "ssd-reference": (reference.ssd_scan, oracles.ssd_scan, ssd_case),
-    "ssd-blocks": (chunked_ssd.ssd_scan, oracles.ssd_scan, ssd_case),
-    "ssd-numpy": (bridge.ssd_scan, oracles.ssd_scan, ssd_case),
+    "selective-reference": (by_name(reference.selective_scan), oracles.selective_scan, selective_case),
+    "selective-numpy": (by_name(NUMPY.selective_scan), oracles.selective_scan, selective_case),
+    "ssd-reference": (by_name(reference.ssd_scan), oracles.ssd_scan, ssd_case),
+    "ssd-blocks": (by_name(chunked_ssd.ssd_scan), oracles.ssd_scan, ssd_case),
+    "ssd-numpy": (by_name(NUMPY.ssd_scan), oracles.ssd_scan, ssd_case),
 }
 # Half a unit in the last place of y's dtype, and a little float32 noise.
 TOLERANCE = {"float32": 2e-6, "float16": 6e-4, "bfloat16": 4.5e-3}

@@ -76,7 +76,7 @@ class FalconH1(HybridModel):
         return FalconH1Layer(config, index)
 
     @classmethod
-    def fitted(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
+    def config_from_weights(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
         """Without the factors that mlx-lm multiplied into the weights of a folder it converted.
 
         Such a folder's convolutions are in MLX's layout while its config.json still tells of the factors. Those of
@@ -92,7 +92,7 @@ class FalconH1(HybridModel):
         kept = Multipliers(key=factors.key, attention_out=factors.attention_in, logits=left)
         return replace(config, hybrid=replace(parts, multipliers=kept))
 
-    def portable(
+    def to_mlx_lm(
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
     ) -> tuple[dict[str, object], dict[str, mx.array]]:
         """The factors multiplied into the weights: mlx-lm applies none while it runs. Sizes are said in full.

@@ -12,7 +12,7 @@ from typing import ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx.models.base import Names
+from longmamba_mlx.models.base import ParameterNames
 from longmamba_mlx.models.config.hybrid import ExpertsConfig
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
@@ -90,7 +90,7 @@ class GraniteLayer(HybridLayer):
 class Granite(HybridModel):
     """Granite hybrid language model (`granitemoehybrid`)."""
 
-    names: ClassVar[Names] = Names("model", "embed_tokens", "norm")
+    names: ClassVar[ParameterNames] = ParameterNames("model", "embed_tokens", "norm")
 
     @classmethod
     def make_layer(cls, config: ModelConfig, index: int) -> GraniteLayer:
@@ -102,7 +102,7 @@ class Granite(HybridModel):
             fitted |= self._split(name, array)
         return fitted
 
-    def portable(
+    def to_mlx_lm(
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
     ) -> tuple[dict[str, object], dict[str, mx.array]]:
         """transformers 4's names of layers, and what mlx-lm takes another default or another key for."""

@@ -13,7 +13,7 @@ from longmamba_mlx.models.state import LayerState
 
 
 class MambaMixer(ScanMixer):
-    """in_proj -> conv -> selective scan, gated -> out_proj. One step size for each channel of d_inner.
+    """in_proj -> conv -> selective scan, gated -> out_proj. One dt for each channel of d_inner.
 
     `weighted_norms`: dt, B and C pass through RMS norms with weights of their own (Jamba); without, they are normed
     where the config has a `mixer_rms_eps` (Falcon-Mamba).
@@ -44,16 +44,16 @@ class MambaMixer(ScanMixer):
         return (self.config.d_inner, self.config.d_state)
 
     def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        u, z, window = self._inputs(x, state)
-        raw, b_in, c_out = self._selection(u)
+        x, z, window = self._inputs(hidden, state)
+        dt, B, C = self._selection(x)
         result = ops.selective_scan(
-            u,
-            raw,
-            self.rate(),
-            b_in,
-            c_out,
+            x,
+            dt,
+            self.A(),
+            B,
+            C,
             D=self.D,
             z=z,
             threshold=threshold,
@@ -63,31 +63,30 @@ class MambaMixer(ScanMixer):
         y, ssm = result[:2]
         return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
 
-    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        u, _, window = self._inputs(x, state)
-        return self._selection(u)[0], LayerState(conv=window, ssm=state.ssm)
+    def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        x, _, window = self._inputs(hidden, state)
+        return self._selection(x)[0], LayerState(conv=window, ssm=state.ssm)
 
-    def _inputs(self, x: mx.array, state: LayerState) -> tuple[mx.array, mx.array, mx.array]:
-        """The convolved input u and the gate z, (b, l, d_inner) each, and the next conv window."""
-        xz = self.in_proj(x)
-        u, z = mx.split(xz, 2, axis=-1)
+    def _inputs(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, mx.array, mx.array]:
+        """The convolved input x and the gate z, (b, l, d_inner) each, and the next conv window."""
+        x, z = mx.split(self.in_proj(hidden), 2, axis=-1)
         weight, bias = self.conv1d.parts()
-        u, window = ops.causal_conv1d(u, weight, bias, state.conv)
-        return u, z, window
+        x, window = ops.causal_conv1d(x, weight, bias, state.conv)
+        return x, z, window
 
-    def _selection(self, u: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        """Raw step sizes (b, l, d_inner) float32, bias included, and B and C (b, l, n)."""
+    def _selection(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Raw dt (b, l, d_inner) float32, bias included, and B and C (b, l, n)."""
         sizes = (self.config.dt_rank, self.config.d_state, self.config.d_state)
-        projected, eps = self.x_proj(u), self.config.mixer_rms_eps
+        projected, eps = self.x_proj(x), self.config.mixer_rms_eps
         if eps is not None:
-            low, b_in, c_out = ops.part_norms(projected, sizes, eps=eps)
+            dt, B, C = ops.dt_b_c_norms(projected, sizes, eps=eps)
         elif "dt_layernorm" in self:
             weights = (self.dt_layernorm.weight, self.b_layernorm.weight, self.c_layernorm.weight)
-            low, b_in, c_out = ops.part_norms(projected, sizes, eps=self.config.norm_eps, weights=weights)
+            dt, B, C = ops.dt_b_c_norms(projected, sizes, eps=self.config.norm_eps, weights=weights)
         else:
-            low, b_in, c_out = mx.split(projected, [sizes[0], sizes[0] + sizes[1]], axis=-1)
+            dt, B, C = mx.split(projected, [sizes[0], sizes[0] + sizes[1]], axis=-1)
         # float32 from here on: the filter compares these numbers.
-        return self.dt_proj(low.astype(mx.float32)).astype(mx.float32), b_in, c_out
+        return self.dt_proj(dt.astype(mx.float32)).astype(mx.float32), B, C
 
 
 class Mamba(LanguageModel):

@@ -9,7 +9,7 @@ from longmamba_mlx import ops
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
-from longmamba_mlx.models.state import LayerState, there
+from longmamba_mlx.models.state import LayerState, require
 
 
 class GatedNorm(nn.Module):
@@ -21,7 +21,7 @@ class GatedNorm(nn.Module):
 
 
 class Mamba2Mixer(ScanMixer):
-    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One step size for each head.
+    """in_proj -> conv over x, B, C -> scan -> gated norm -> out_proj. One dt for each head.
 
     `gated_norm`: whether the scan's output is normed at all, not only gated; `out_bias`: of out_proj, where it is not
     the config's `use_bias`; `multipliers`: what z, x, B, C and dt are multiplied with after in_proj (Falcon-H1).
@@ -57,21 +57,21 @@ class Mamba2Mixer(ScanMixer):
         return (self.config.n_heads, self.config.headdim, self.config.d_state)
 
     def mix(
-        self, x: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
         config = self.config
-        z, x_b_c, dt = self._split(x)
+        z, x_b_c, dt = self._split(hidden)
         weight, bias = self.conv1d.parts()
         x_b_c, window = ops.causal_conv1d(x_b_c, weight, bias, state.conv)
         group_width = config.n_groups * config.d_state
-        u, b_in, c_out = mx.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
-        lead = x.shape[:2]
+        x, B, C = mx.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
+        lead = hidden.shape[:2]
         result = ops.ssd_scan(
-            u.reshape(*lead, config.n_heads, config.headdim),
+            x.reshape(*lead, config.n_heads, config.headdim),
             dt,
-            self.rate(),
-            b_in.reshape(*lead, config.n_groups, config.d_state),
-            c_out.reshape(*lead, config.n_groups, config.d_state),
+            self.A(),
+            B.reshape(*lead, config.n_groups, config.d_state),
+            C.reshape(*lead, config.n_groups, config.d_state),
             D=self.D,
             z=None if "norm" in self else z.reshape(*lead, config.n_heads, config.headdim),
             dt_bias=self.dt_bias,
@@ -85,11 +85,11 @@ class Mamba2Mixer(ScanMixer):
         y = self._normed(y, z) if "norm" in self else y
         return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
 
-    def raw(self, x: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        _, x_b_c, dt = self._split(x)
+    def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        _, x_b_c, dt = self._split(hidden)
         before = self.config.d_conv - 1
-        # The step size does not pass through the convolution: only its window moves on.
-        window = there(state.conv)
+        # dt does not pass through the convolution: only its window moves on.
+        window = require(state.conv)
         inputs = mx.concatenate([window, x_b_c[:, -before:].astype(window.dtype)], axis=1)
         window = mx.take(inputs, mx.arange(inputs.shape[1] - before, inputs.shape[1]), axis=1)
         raw = dt.astype(mx.float32) + self.dt_bias.astype(mx.float32)
@@ -107,10 +107,10 @@ class Mamba2Mixer(ScanMixer):
             norm_before_gate=config.norm_before_gate,
         )
 
-    def _split(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    def _split(self, hidden: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """The gate z (b, l, d_inner), x, B and C before the convolution, and dt (b, l, h)."""
         config = self.config
-        projected = self.in_proj(x)
+        projected = self.in_proj(hidden)
         kind = projected.dtype
         if self._scales is not None:
             projected = projected.astype(mx.float32) * self._scales  # and dt stays float32: the filter compares it

@@ -98,7 +98,7 @@ class NemotronH(LanguageModel):
             fitted[name] = mx.stack([by_number[number] for number in sorted(by_number)])
         return fitted | self._absent_biases(fitted)
 
-    def portable(
+    def to_mlx_lm(
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
     ) -> tuple[dict[str, object], dict[str, mx.array]]:
         """mlx-lm asks another key for the biases of Mamba mixers, and knows no older name of head_dim."""

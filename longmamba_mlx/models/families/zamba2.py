@@ -16,7 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
-from longmamba_mlx.models.base import LanguageModel, Layer, Names
+from longmamba_mlx.models.base import LanguageModel, Layer, ParameterNames
 from longmamba_mlx.models.config.hybrid import BOTH, SharedConfig
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
@@ -200,7 +200,7 @@ class HybridLayer(Layer):
 class Zamba2(LanguageModel):
     """Zamba2 language model, with any number of shared blocks."""
 
-    names: ClassVar[Names] = Names("model", "embed_tokens", "final_layernorm")
+    names: ClassVar[ParameterNames] = ParameterNames("model", "embed_tokens", "final_layernorm")
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -15,7 +15,7 @@ from longmamba_mlx.ops.cpu.bridge import to_mlx, to_numpy
 
 
 class CPULinear(nn.Linear):
-    """nn.Linear through NumPy's BLAS. `_fast` is `arrays` or what means the same."""
+    """nn.Linear through NumPy's BLAS. `_fast` is `numpy_ops` or `numba_ops`."""
 
     _fast: ModuleType
 

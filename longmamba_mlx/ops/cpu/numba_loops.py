@@ -1,4 +1,4 @@
-"""Loops that numba, an optional package, compiles for `compiled`: float32 rows in C order, results into given arrays.
+"""Loops compiled by numba, an optional package, for `numba_ops`: float32 rows in C order, results into given arrays.
 
 NumPy passes over memory once for each operation; here a row stays in the first-level cache. A loop becomes vector code
 where it calls nothing (so exp is spelled out, and put in line) and where a division cannot raise an error.
@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
+from longmamba_mlx.ops.inputs import DtRange
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,7 +47,7 @@ _LOWEST_EXP = np.float32(-87.33654)  # and its logarithm
 _SHIFT = np.int32(23)  # bits of a float32 below its exponent
 # 2^r for -1/2 <= r <= 1/2: 1 and the factors of r to r^5, fitted to a relative error of 9e-8; then a number that, added
 # to x, leaves the nearest whole number of x and the exponent's bias in the lowest bits.
-TERMS = tuple(
+EXP2_COEFFICIENTS = tuple(
     np.float32(term)
     for term in (1.0, 6.93146978e-1, 2.40222424e-1, 5.55073373e-2, 9.67149277e-3, 1.32646590e-3, 1.5 * 2**23 + 127)
 )
@@ -58,31 +59,31 @@ _WIDTH = 256  # channels of a Mamba-1 scan worked on at once: their states fit t
 
 
 @inline
-def exp2(x: Any, terms: Any) -> Any:
-    """2^x for x <= 127; below -126 that of -126. `terms` are TERMS: a loop that is given them as an argument keeps them
-    in registers, and else loads them again for each element."""
+def exp2(x: Any, coefficients: Any) -> Any:
+    """2^x for x <= 127; below -126 that of -126. `coefficients` are EXP2_COEFFICIENTS: as an argument of the
+    loop they stay in registers; as globals they are loaded again for each element."""
     x = _LOWEST if x < _LOWEST else x
-    whole = np.float32(x + terms[6])
-    return _power(whole, x - (whole - terms[6]), terms)
+    whole = np.float32(x + coefficients[6])
+    return _power(whole, x - (whole - coefficients[6]), coefficients)
 
 
 @inline
 def exp_below_0(x: Any) -> Any:
     """exp(x) for x <= 0; exactly 0 where that is no normal number."""
-    whole = np.float32(x * _LOG2_E + TERMS[6])
-    n = whole - TERMS[6]
-    power = _power(whole, (x - n * _LN2_HIGH - n * _LN2_LOW) * _LOG2_E, TERMS)
+    whole = np.float32(x * _LOG2_E + EXP2_COEFFICIENTS[6])
+    n = whole - EXP2_COEFFICIENTS[6]
+    power = _power(whole, (x - n * _LN2_HIGH - n * _LN2_LOW) * _LOG2_E, EXP2_COEFFICIENTS)
     return _ZERO if x < _LOWEST_EXP else power
 
 
 @inline
-def _power(whole: Any, r: Any, terms: Any) -> Any:
-    """2^(n + r), where `whole` is n + terms[6]."""
-    p = terms[5] * r + terms[4]
-    p = p * r + terms[3]
-    p = p * r + terms[2]
-    p = p * r + terms[1]
-    p = p * r + terms[0]
+def _power(whole: Any, r: Any, coefficients: Any) -> Any:
+    """2^(n + r), where `whole` is n + coefficients[6]."""
+    p = coefficients[5] * r + coefficients[4]
+    p = p * r + coefficients[3]
+    p = p * r + coefficients[2]
+    p = p * r + coefficients[1]
+    p = p * r + coefficients[0]
     return p * np.int32(whole.view(np.int32) << _SHIFT).view(np.float32)
 
 
@@ -168,17 +169,17 @@ def convolve(padded: Array, taps: Array, bias: Array, out: Array) -> None:
 
 
 @loop
-def steps(raw: Array, threshold: Array, limit: tuple[float, float], out: Array, kept: Counts) -> None:
-    """softplus between two limits, 0 where raw is not above threshold: raw, out (l, u); threshold (u,); kept (l,)."""
-    low, high = np.float32(limit[0]), np.float32(limit[1])
+def filtered_dt(raw: Array, threshold: Array, dt_range: DtRange, out: Array, kept: Counts) -> None:
+    """softplus clipped to dt_range, 0 where raw is not above threshold: raw, out (l, u); threshold (u,); kept (l,)."""
+    low, high = np.float32(dt_range[0]), np.float32(dt_range[1])
     for t in range(len(raw)):
         row, to, count = raw[t], out[t], np.int32(0)
         for j in range(row.size):
-            step = softplus(row[j])
-            step = low if step < low else step
-            step = high if step > high else step
+            dt = softplus(row[j])
+            dt = low if dt < low else dt
+            dt = high if dt > high else dt
             above = row[j] > threshold[j]
-            to[j] = step * (_ONE if above else _ZERO)
+            to[j] = dt * (_ONE if above else _ZERO)
             count += np.int32(above)
         kept[t] = count
 
@@ -213,70 +214,64 @@ def product(weight: Array, x: Array, out: Array) -> None:
 
 @loop
 def selective_scan(
-    step: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, exponents: Array, state: Array, terms: Any
+    dt: Array, x: Array, B: Array, C: Array, D: Array, y: Array, A_log2e: Array, state: Array, coefficients: Any
 ) -> None:
-    """One sequence: step, u, y (l, d); b_in, c_out (l, n); skip (d,); exponents (rate / ln 2), state (n, d); terms are
-    TERMS. Writes y and state."""
-    length, width = u.shape
+    """One sequence: dt, x, y (l, d); B, C (l, n); D (d,); A_log2e = A log2(e), state (n, d); coefficients are
+    EXP2_COEFFICIENTS. Writes y and state."""
+    length, width = x.shape
     written = np.empty(_WIDTH, np.float32)
     for start in range(0, width, _WIDTH):
         end = min(start + _WIDTH, width)
-        skips = skip[start:end]
+        D_part = D[start:end]
         for t in range(length):
-            steps, inputs, outputs = step[t, start:end], u[t, start:end], y[t, start:end]
-            for j in range(steps.size):
-                written[j] = steps[j] * inputs[j]
-                outputs[j] = skips[j] * inputs[j]
-            for n in range(len(exponents)):
-                b, c, rates, states = b_in[t, n], c_out[t, n], exponents[n, start:end], state[n, start:end]
-                for j in range(steps.size):
-                    now = exp2(steps[j] * rates[j], terms) * states[j] + written[j] * b
+            dt_part, x_part, y_part = dt[t, start:end], x[t, start:end], y[t, start:end]
+            for j in range(dt_part.size):
+                written[j] = dt_part[j] * x_part[j]
+                y_part[j] = D_part[j] * x_part[j]
+            for n in range(len(A_log2e)):
+                b, c, A_part, states = B[t, n], C[t, n], A_log2e[n, start:end], state[n, start:end]
+                for j in range(dt_part.size):
+                    now = exp2(dt_part[j] * A_part[j], coefficients) * states[j] + written[j] * b
                     states[j] = now
-                    outputs[j] += now * c
+                    y_part[j] += now * c
 
 
 @sums
-def ssd_token(
-    step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
-) -> None:
-    """One token: step, decay, skip (h,); u, y (h, p); b_in, c_out (g, n); state (h, p, n). Writes y and state."""
+def ssd_token(dt: Array, decay: Array, x: Array, B: Array, C: Array, D: Array, y: Array, state: Array) -> None:
+    """One token: dt, decay, D (h,); x, y (h, p); B, C (g, n); state (h, p, n). Writes y and state."""
     heads, width, size = state.shape
-    in_group = heads // len(b_in)
+    in_group = heads // len(B)
     for h in range(heads):
-        b, c, kept = b_in[h // in_group], c_out[h // in_group], decay[h]
+        b, c, kept = B[h // in_group], C[h // in_group], decay[h]
         for p in range(width):
-            row, written, total = state[h, p], step[h] * u[h, p], _ZERO
+            row, written, total = state[h, p], dt[h] * x[h, p], _ZERO
             for n in range(size):
                 now = kept * row[n] + written * b[n]
                 row[n] = now
                 total += now * c[n]
-            y[h, p] = total + skip[h] * u[h, p]
+            y[h, p] = total + D[h] * x[h, p]
 
 
 @loop
-def ssd_scan(
-    step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
-) -> None:
-    """One sequence: step, decay (l, h); u, y (l, h, p); b_in, c_out (l, g, n); skip (h,); state (h, p, n). Writes y and
+def ssd_scan(dt: Array, decay: Array, x: Array, B: Array, C: Array, D: Array, y: Array, state: Array) -> None:
+    """One sequence: dt, decay (l, h); x, y (l, h, p); B, C (l, g, n); D (h,); state (h, p, n). Writes y and
     state."""
-    fours = len(step) - len(step) % 4
-    _ssd_fours(step[:fours], decay, u, b_in, c_out, skip, y, state)
-    for t in range(fours, len(step)):
-        ssd_token(step[t], decay[t], u[t], b_in[t], c_out[t], skip, y[t], state)
+    fours = len(dt) - len(dt) % 4
+    _ssd_fours(dt[:fours], decay, x, B, C, D, y, state)
+    for t in range(fours, len(dt)):
+        ssd_token(dt[t], decay[t], x[t], B[t], C[t], D, y[t], state)
 
 
 @sums
-def _ssd_fours(
-    step: Array, decay: Array, u: Array, b_in: Array, c_out: Array, skip: Array, y: Array, state: Array
-) -> None:
-    """As `ssd_scan` for the tokens of `step`, four at a time: a state is then read and written once for four of them
+def _ssd_fours(dt: Array, decay: Array, x: Array, B: Array, C: Array, D: Array, y: Array, state: Array) -> None:
+    """As `ssd_scan` for the tokens of `dt`, four at a time: a state is then read and written once for four of them
     (the SSD form with blocks of four). A product of decays is exact where they are 1: filtered tokens change no bit."""
     heads, width, size = state.shape
-    groups = b_in.shape[1]
-    for t in range(0, len(step), 4):
+    groups = B.shape[1]
+    for t in range(0, len(dt), 4):
         for g in range(groups):
-            b0, b1, b2, b3 = b_in[t, g], b_in[t + 1, g], b_in[t + 2, g], b_in[t + 3, g]
-            c0, c1, c2, c3 = c_out[t, g], c_out[t + 1, g], c_out[t + 2, g], c_out[t + 3, g]
+            b0, b1, b2, b3 = B[t, g], B[t + 1, g], B[t + 2, g], B[t + 3, g]
+            c0, c1, c2, c3 = C[t, g], C[t + 1, g], C[t + 2, g], C[t + 3, g]
             s00, s10, s11, s20, s21, s22, s30, s31, s32, s33 = _seen(b0, b1, b2, b3, c0, c1, c2, c3)
             for h in range(g * heads // groups, (g + 1) * heads // groups):
                 d0, d1, d2, d3 = decay[t, h], decay[t + 1, h], decay[t + 2, h], decay[t + 3, h]
@@ -285,28 +280,28 @@ def _ssd_fours(
                 d0123 = d012 * d3
                 for p in range(width):
                     row = state[h, p]
-                    u0, u1, u2, u3 = u[t, h, p], u[t + 1, h, p], u[t + 2, h, p], u[t + 3, h, p]
-                    w0, w1, w2, w3 = step[t, h] * u0, step[t + 1, h] * u1, step[t + 2, h] * u2, step[t + 3, h] * u3
+                    x0, x1, x2, x3 = x[t, h, p], x[t + 1, h, p], x[t + 2, h, p], x[t + 3, h, p]
+                    w0, w1, w2, w3 = dt[t, h] * x0, dt[t + 1, h] * x1, dt[t + 2, h] * x2, dt[t + 3, h] * x3
                     end0, end1, end2 = d123 * w0, d23 * w1, d3 * w2
                     y0 = y1 = y2 = y3 = _ZERO
                     for n in range(size):
-                        x = row[n]
-                        y0 += x * c0[n]
-                        y1 += x * c1[n]
-                        y2 += x * c2[n]
-                        y3 += x * c3[n]
-                        row[n] = d0123 * x + end0 * b0[n] + end1 * b1[n] + end2 * b2[n] + w3 * b3[n]
-                    y[t, h, p] = d0 * y0 + s00 * w0 + skip[h] * u0
-                    y[t + 1, h, p] = d01 * y1 + d1 * s10 * w0 + s11 * w1 + skip[h] * u1
-                    y[t + 2, h, p] = d012 * y2 + d12 * s20 * w0 + d2 * s21 * w1 + s22 * w2 + skip[h] * u2
+                        h_n = row[n]
+                        y0 += h_n * c0[n]
+                        y1 += h_n * c1[n]
+                        y2 += h_n * c2[n]
+                        y3 += h_n * c3[n]
+                        row[n] = d0123 * h_n + end0 * b0[n] + end1 * b1[n] + end2 * b2[n] + w3 * b3[n]
+                    y[t, h, p] = d0 * y0 + s00 * w0 + D[h] * x0
+                    y[t + 1, h, p] = d01 * y1 + d1 * s10 * w0 + s11 * w1 + D[h] * x1
+                    y[t + 2, h, p] = d012 * y2 + d12 * s20 * w0 + d2 * s21 * w1 + s22 * w2 + D[h] * x2
                     y[t + 3, h, p] = (
-                        d0123 * y3 + d123 * s30 * w0 + d23 * s31 * w1 + d3 * s32 * w2 + s33 * w3 + skip[h] * u3
+                        d0123 * y3 + d123 * s30 * w0 + d23 * s31 * w1 + d3 * s32 * w2 + s33 * w3 + D[h] * x3
                     )
 
 
 @inline
 def _seen(b0: Array, b1: Array, b2: Array, b3: Array, c0: Array, c1: Array, c2: Array, c3: Array) -> Any:
-    """What of four tokens each sees of itself and those before: C of the later times B of the earlier."""
+    """Causal C·Bᵀ scores of a block of four tokens."""
     s00 = s10 = s11 = s20 = s21 = s22 = s30 = s31 = s32 = s33 = _ZERO
     for n in range(b0.size):
         s00 += c0[n] * b0[n]

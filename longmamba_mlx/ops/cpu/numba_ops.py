@@ -1,7 +1,7 @@
-"""The functions of `arrays` for wide layers, through loops that numba compiles; the meanings are those of `arrays`.
+"""The functions of `numpy_ops` through loops that numba compiles, for wide layers.
 
-Import this module only where numba is installed. Compiled code is kept on disk by numba, so only the first run ever
-waits for it.
+Import this module only where numba is installed. numba caches the compiled code on disk: only the first run waits for
+it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from longmamba_mlx.ops.cpu import numba_decode, numba_loops, numpy_ops
-from longmamba_mlx.ops.cpu.numba_decode import Around, Mamba2Weights, MambaWeights, Outputs
-from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts, Limit
+from longmamba_mlx.ops.cpu import blas, numba_decode, numba_loops, numpy_ops
+from longmamba_mlx.ops.cpu.numba_decode import LayerWeights, Mamba2Weights, MambaWeights, Outputs
+from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
+from longmamba_mlx.ops.inputs import DtRange
 
 
 def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:
@@ -40,19 +41,14 @@ def gate(y: Array, z: Array) -> None:
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """As `numpy_ops.linear`. Two threads of a BLAS together read a matrix faster than one compiled loop."""
-    if x.size > x.shape[-1] or not _one_thread() or not weight.flags.c_contiguous:
+    """As `numpy_ops.linear`."""
+    if x.size > x.shape[-1] or not blas.has_one_thread() or not weight.flags.c_contiguous:
         return numpy_ops.linear(x, weight, bias)
     y = np.empty(len(weight), dtype=np.float32)
     numba_loops.product(weight, _rows(x)[0], y)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], len(weight))
-
-
-@lru_cache(maxsize=1)
-def _one_thread() -> bool:
-    return all(library["num_threads"] == 1 for library in numpy_ops.blas_libraries().info())
 
 
 def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | None) -> tuple[Array, Array]:
@@ -65,100 +61,101 @@ def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | No
     return y, padded[:, x.shape[1] :].copy()
 
 
-def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Counts]:
-    """As `numpy_ops.steps`."""
-    step, kept = np.empty(raw.shape, dtype=np.float32), np.empty(raw.shape[:2], dtype=np.int32)
-    numba_loops.steps(_rows(raw), _or_lowest(threshold, raw.shape[2]), limit, _rows(step), kept.reshape(-1))
+def filtered_dt(raw: Array, threshold: Array | None, dt_range: DtRange) -> tuple[Array, Counts]:
+    """As `numpy_ops.filtered_dt`."""
+    dt, kept = np.empty(raw.shape, dtype=np.float32), np.empty(raw.shape[:2], dtype=np.int32)
+    numba_loops.filtered_dt(_rows(raw), _or_lowest(threshold, raw.shape[2]), dt_range, _rows(dt), kept.reshape(-1))
     if threshold is None:
         kept[:] = raw.shape[2]
-    return step, kept
+    return dt, kept
 
 
 def selective_scan(
-    u: Array,
-    step: Array,
-    rate: Array,
-    b_in: Array,
-    c_out: Array,
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
     state: Array,
-    skip: Array | None = None,
+    D: Array | None = None,
     *,
     reverse: bool = False,
 ) -> Array:
     """As `numpy_ops.selective_scan`."""
-    y = np.empty(u.shape, dtype=np.float32)
-    skips, powers = _or_zeros(skip, u.shape[2]), exponents(rate)
-    for i in range(len(u)):
+    y = np.empty(x.shape, dtype=np.float32)
+    D, A_log2e = _or_zeros(D, x.shape[2]), times_log2e(A)
+    for i in range(len(x)):
         now = (i, slice(None, None, -1 if reverse else 1))
-        steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
-        numba_loops.selective_scan(steps, inputs, b, c, skips, y[now], powers, state[i], numba_loops.TERMS)
+        dt_i, x_i, B_i, C_i = (np.ascontiguousarray(array[now]) for array in (dt, x, B, C))
+        numba_loops.selective_scan(dt_i, x_i, B_i, C_i, D, y[now], A_log2e, state[i], numba_loops.EXP2_COEFFICIENTS)
     return y
 
 
 def ssd_scan(
-    u: Array,
-    step: Array,
-    rate: Array,
-    b_in: Array,
-    c_out: Array,
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
     state: Array,
-    skip: Array | None = None,
+    D: Array | None = None,
     *,
     reverse: bool = False,
 ) -> Array:
     """As `numpy_ops.ssd_scan`."""
-    y = np.empty(u.shape, dtype=np.float32)
-    skips = _or_zeros(skip, u.shape[2])
-    for i in range(len(u)):
+    y = np.empty(x.shape, dtype=np.float32)
+    D = _or_zeros(D, x.shape[2])
+    for i in range(len(x)):
         now = (i, slice(None, None, -1 if reverse else 1))
-        steps, inputs, b, c = (np.ascontiguousarray(array[now]) for array in (step, u, b_in, c_out))
-        numba_loops.ssd_scan(steps, np.exp(steps * rate), inputs, b, c, skips, y[now], state[i])
+        dt_i, x_i, B_i, C_i = (np.ascontiguousarray(array[now]) for array in (dt, x, B, C))
+        numba_loops.ssd_scan(dt_i, np.exp(dt_i * A), x_i, B_i, C_i, D, y[now], state[i])
     return y
 
 
 def mamba_layer(
     hidden: Array,
-    around: Around,
+    layer: LayerWeights,
     window: Array,
     state: Array,
     threshold: Array | None,
     weights: MambaWeights,
-    limit: Limit,
+    dt_range: DtRange,
 ) -> Outputs:
-    """A layer of Mamba-1 for one token of one sequence: hidden (d_model,); window (k - 1, d); state (n, d), changed in
+    """Run a Mamba-1 layer on one token of one sequence. hidden (d_model,); window (k - 1, d); state (n, d), changed in
     place; threshold (d,)."""
-    units = weights.skip.size
+    units = weights.D.size
     out = _outputs(hidden, window, units)
-    rest = window, state, _or_lowest(threshold, units), weights, limit, numba_loops.TERMS, out
-    return _layer(hidden, around, numba_decode.mamba_layer, numba_decode.mamba, rest)
+    rest = window, state, _or_lowest(threshold, units), weights, dt_range, numba_loops.EXP2_COEFFICIENTS, out
+    return _run(hidden, layer, numba_decode.mamba_layer, numba_decode.mamba, rest)
 
 
 def mamba2_layer(
     hidden: Array,
-    around: Around,
+    layer: LayerWeights,
     window: Array,
     state: Array,
     threshold: Array | None,
     weights: Mamba2Weights,
-    limit: Limit,
+    dt_range: DtRange,
 ) -> Outputs:
-    """A layer of Mamba-2 for one token of one sequence: hidden (d_model,); window (k - 1, c); state (h, p, n), changed
+    """Run a Mamba-2 layer on one token of one sequence. hidden (d_model,); window (k - 1, c); state (h, p, n), changed
     in place; threshold (h,)."""
     out = _outputs(hidden, window, weights.norm.size)
-    rest = window, state, _or_lowest(threshold, len(state)), weights, limit, numba_loops.TERMS, out
-    return _layer(hidden, around, numba_decode.mamba2_layer, numba_decode.mamba2, rest)
+    rest = window, state, _or_lowest(threshold, len(state)), weights, dt_range, numba_loops.EXP2_COEFFICIENTS, out
+    return _run(hidden, layer, numba_decode.mamba2_layer, numba_decode.mamba2, rest)
 
 
-def _layer(
-    hidden: Array, around: Around, whole: Callable[..., None], between: Callable[..., None], rest: tuple[Any, ...]
+def _run(
+    hidden: Array, layer: LayerWeights, whole: Callable[..., None], inner: Callable[..., None], rest: tuple[Any, ...]
 ) -> Outputs:
+    """Run a layer as one compiled call or, where several threads share its products with d_model, around `inner`."""
     out: Outputs = rest[-1]
-    if _one_thread():
-        whole(hidden, around, *rest)
+    if blas.has_one_thread():
+        whole(hidden, layer, *rest)
     else:
-        normed = rms_norm(hidden, around.norm, around.eps)
-        between(linear(normed, around.in_proj, around.in_bias), *rest)
-        np.add(hidden, linear(out.y, around.out_proj, around.out_bias), out=out.hidden)
+        normed = rms_norm(hidden, layer.norm, layer.eps)
+        inner(linear(normed, layer.in_proj, layer.in_bias), *rest)
+        np.add(hidden, linear(out.y, layer.out_proj, layer.out_bias), out=out.hidden)
     return out
 
 
@@ -167,9 +164,9 @@ def _outputs(hidden: Array, window: Array, width: int) -> Outputs:
     return Outputs(np.empty_like(hidden), np.empty_like(window), y, kept)
 
 
-def exponents(rate: Array) -> Array:
-    """Decay rates as exponents of 2, as the loops and `MambaWeights` take them."""
-    return rate * np.float32(math.log2(math.e))
+def times_log2e(A: Array) -> Array:
+    """A log2(e), with which exp(dt A) is a power of 2: as the loops and `MambaWeights` take it."""
+    return A * np.float32(math.log2(math.e))
 
 
 def _or_zeros(given: Array | None, width: int) -> Array:
@@ -182,10 +179,10 @@ def _or_lowest(threshold: Array | None, units: int) -> Array:
 
 @lru_cache
 def _lowest(units: int) -> Array:
-    """Thresholds that all step sizes are above."""
+    """Thresholds that filter nothing."""
     return np.full(units, -np.inf, dtype=np.float32)
 
 
 def _rows(x: Array) -> Array:
-    """x (..., c) as (rows, c) in C order; no copy where it is in that order already."""
+    """x (..., c) as (rows, c) in C order, without a copy where possible."""
     return np.ascontiguousarray(x).reshape(-1, x.shape[-1])

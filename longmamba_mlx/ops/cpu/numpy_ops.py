@@ -1,4 +1,4 @@
-"""The ops on NumPy arrays: float32 in, float32 out. `cpu` wraps them for MLX arrays.
+"""The ops on NumPy arrays: float32 in, float32 out. `bridge` wraps them for MLX arrays.
 
 On MLX's Linux wheel matrix products go to a reference BLAS and exp to one element at a time; NumPy's OpenBLAS
 and vector exp are 10 to 30 times faster. The meaning is `reference`'s. State arrays are changed in place.
@@ -6,19 +6,18 @@ and vector exp are 10 to 30 times faster. The meaning is `reference`'s. State ar
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx.ops.cpu import blas
+from longmamba_mlx.ops.inputs import UNBOUNDED, DtRange
+
 Array = NDArray[np.float32]
 Counts = NDArray[np.int32]
-Limit = tuple[float, float]
 
 # Tokens in a block of the SSD form; bytes of decay matrices, and of Mamba-1 states, worked on at once. All
 # chosen so that temporaries stay in a core's cache: beyond it, fresh pages cost more than the arithmetic.
@@ -26,8 +25,6 @@ _BLOCK = 32
 _SPAN_BYTES = 1 << 19
 _STATE_BYTES = 1 << 18
 _ONE = np.float32(1.0)
-
-_AVX512 = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # OpenBLAS' names of its kernels
 
 
 def softplus(x: Array) -> Array:
@@ -83,7 +80,7 @@ def gate(y: Array, z: Array) -> None:
 
 
 def parts(x: Array, *widths: int) -> tuple[Array, ...]:
-    """x (..., c) cut into parts of so many channels, which are views, in a third of the time of np.split."""
+    """Split x (..., c) into views of these widths, in a third of the time of np.split."""
     ends = tuple(accumulate(widths))
     return tuple(x[..., end - width : end] for end, width in zip(ends, widths, strict=True))
 
@@ -94,30 +91,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     if len(rows) > 1:
         y: Array = np.matmul(rows, weight.T)
     else:  # decoding
-        y = np.vecdot(weight, rows[0]) if _dots_read_faster() else np.matmul(weight, rows[0])
+        y = np.vecdot(weight, rows[0]) if blas.dots_read_faster() else np.matmul(weight, rows[0])
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], weight.shape[0])
-
-
-@lru_cache(maxsize=1)
-def _dots_read_faster() -> bool:
-    """Whether dot products row by row read a matrix faster than OpenBLAS' matrix-vector product.
-
-    With its AVX-512 kernels they do, 24 GB/s against 15 on one core, but more cores share the product; with those for
-    AVX2 they do not (13 against 15).
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    kernels = {library.get("architecture") for library in blas_libraries().info()}
-    return cores <= 2 and not kernels.isdisjoint(_AVX512)
-
-
-@lru_cache(maxsize=1)
-def blas_libraries() -> Any:
-    """threadpoolctl's view of the libraries that are loaded; looked for once, since that takes a millisecond."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | None) -> tuple[Array, Array]:
@@ -133,7 +110,7 @@ def causal_conv1d(x: Array, taps: Array, bias: Array | None, initial: Array | No
 
 
 def padded(x: Array, before: int, initial: Array | None) -> Array:
-    """x (b, l, c) after so many rows before it: those of `initial` (b, before, c), or zeros."""
+    """x (b, l, c) with `before` rows in front of it: those of `initial` (b, before, c), or zeros."""
     batch, length, channels = x.shape
     rows = np.empty((batch, before + length, channels), dtype=np.float32)
     rows[:, :before] = 0.0 if initial is None else initial
@@ -141,105 +118,104 @@ def padded(x: Array, before: int, initial: Array | None) -> Array:
     return rows
 
 
-def steps(raw: Array, threshold: Array | None, limit: Limit) -> tuple[Array, Counts]:
-    """Step sizes from raw = dt + dt_bias (b, l, u), 0 where raw is not above threshold (u,) (LongMamba, sec. 4.2), and
-    how many units kept each token (b, l)."""
-    step = softplus(raw)
-    if limit != (0.0, math.inf):
-        np.clip(step, np.float32(limit[0]), np.float32(limit[1]), out=step)
+def filtered_dt(raw: Array, threshold: Array | None, dt_range: DtRange) -> tuple[Array, Counts]:
+    """Discretise raw = dt + dt_bias (b, l, u): softplus, clipped, and 0 where raw is not above threshold (u,)
+    (LongMamba, sec. 4.2). Returns dt and how many units kept each token (b, l)."""
+    dt = softplus(raw)
+    if dt_range != UNBOUNDED:
+        np.clip(dt, np.float32(dt_range[0]), np.float32(dt_range[1]), out=dt)
     if threshold is None:
-        return step, np.full(raw.shape[:2], raw.shape[2], dtype=np.int32)
+        return dt, np.full(raw.shape[:2], raw.shape[2], dtype=np.int32)
     keep = raw > threshold
     # Not np.where: it branches at each value, which cost more than all else of the filter where units differ.
-    return np.multiply(step, keep, out=step), keep.sum(axis=-1, dtype=np.int32)
+    return np.multiply(dt, keep, out=dt), keep.sum(axis=-1, dtype=np.int32)
 
 
 def selective_scan(
-    u: Array,
-    step: Array,
-    rate: Array,
-    b_in: Array,
-    c_out: Array,
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
     state: Array,
-    skip: Array | None = None,
+    D: Array | None = None,
     *,
     reverse: bool = False,
 ) -> Array:
     """Mamba-1's recurrence: bulk exp for a few tokens, then two in-place operations a token.
 
-    u, step (b, l, d); rate (n, d); b_in, c_out (b, l, n); state (b, n, d), changed in place; skip = D (d,)
-    -> y (b, l, d).
-    The channels are the last axis throughout, so that the long axis is the contiguous one.
+    x, dt (b, l, d); A (n, d); B, C (b, l, n); state (b, n, d), changed in place; D (d,)
+    -> y (b, l, d). A is transposed, so that the long axis, the channels, is the last one throughout.
     """
-    y = np.empty(u.shape, dtype=np.float32)
-    for i in range(len(u)):
+    y = np.empty(x.shape, dtype=np.float32)
+    for i in range(len(x)):
         now = (i, slice(None, None, -1 if reverse else 1))
-        _scan_one(step[now], u[now], b_in[now], c_out[now], y[now], rate, state[i])
-    if skip is not None:
-        y += u * skip
+        _scan_one(dt[now], x[now], B[now], C[now], y[now], A, state[i])
+    if D is not None:
+        y += x * D
     return y
 
 
-def _scan_one(step: Array, u: Array, b_in: Array, c_out: Array, y: Array, rate: Array, state: Array) -> None:
-    """One sequence: step, u, y (l, d); b_in, c_out (l, n); rate, state (n, d). Writes y and state."""
-    length = len(step)
+def _scan_one(dt: Array, x: Array, B: Array, C: Array, y: Array, A: Array, state: Array) -> None:
+    """One sequence: dt, x, y (l, d); B, C (l, n); A, state (n, d). Writes y and state."""
+    length = len(dt)
     block = max(1, min(64, length, _STATE_BYTES // max(1, state.nbytes)))
     decay = np.empty((block, *state.shape), dtype=np.float32)
     states = np.empty_like(decay)
-    written = step * u
+    written = dt * x
     for start in range(0, length, block):
         now = slice(start, min(start + block, length))
         count = now.stop - start
-        np.multiply(step[now, None, :], rate, out=decay[:count])
+        np.multiply(dt[now, None, :], A, out=decay[:count])
         np.exp(decay[:count], out=decay[:count])
-        np.multiply(written[now, None, :], b_in[now, :, None], out=states[:count])
+        np.multiply(written[now, None, :], B[now, :, None], out=states[:count])
         last = state
         for decayed, new in zip(decay[:count], states[:count], strict=True):
             np.multiply(decayed, last, out=decayed)
             np.add(new, decayed, out=new)
             last = new
         state[:] = last
-        y[now] = np.matmul(c_out[now, None, :], states[:count])[:, 0]
+        y[now] = np.matmul(C[now, None, :], states[:count])[:, 0]
 
 
 def ssd_scan(
-    u: Array,
-    step: Array,
-    rate: Array,
-    b_in: Array,
-    c_out: Array,
+    x: Array,
+    dt: Array,
+    A: Array,
+    B: Array,
+    C: Array,
     state: Array,
-    skip: Array | None = None,
+    D: Array | None = None,
     *,
     reverse: bool = False,
 ) -> Array:
-    """Mamba-2's recurrence in blocks (arXiv 2405.21060, sec. 6; `ssd` has the same form in MLX).
+    """Mamba-2's recurrence in blocks (arXiv 2405.21060, sec. 6; `chunked_ssd` has the same form in MLX).
 
-    u (b, l, h, p); step (b, l, h); rate (h,); b_in, c_out (b, l, g, n); state (b, h, p, n), changed in place;
-    skip = D (h,) -> y (b, l, h, p).
+    x (b, l, h, p); dt (b, l, h); A (h,); B, C (b, l, g, n); state (b, h, p, n), changed in place;
+    D (h,) -> y (b, l, h, p).
     """
-    y = np.empty(u.shape, dtype=np.float32)
-    length, heads = u.shape[1:3]
-    for i in range(len(u)):
+    y = np.empty(x.shape, dtype=np.float32)
+    length, heads = x.shape[1:3]
+    for i in range(len(x)):
         if length == 1:  # decoding
-            y[i, 0] = _ssd_step(step[i, 0], u[i, 0], b_in[i, 0], c_out[i, 0], rate, state[i])
+            y[i, 0] = _ssd_step(dt[i, 0], x[i, 0], B[i, 0], C[i, 0], A, state[i])
             continue
-        rows = tuple(array[i, ::-1] if reverse else array[i] for array in (step, u, b_in, c_out, y))
+        rows = tuple(array[i, ::-1] if reverse else array[i] for array in (dt, x, B, C, y))
         for part, block in _spans(length, heads):
-            now_step, now_u, now_b, now_c, now_y = (array[part] for array in rows)
-            _ssd_blocks(now_step, now_u, now_b, now_c, now_y, rate, state[i], block)
-    if skip is not None:
-        y += u * skip[:, None]
+            now_dt, now_x, now_B, now_C, now_y = (array[part] for array in rows)
+            _ssd_blocks(now_dt, now_x, now_B, now_C, now_y, A, state[i], block)
+    if D is not None:
+        y += x * D[:, None]
     return y
 
 
-def _ssd_step(step: Array, u: Array, b_in: Array, c_out: Array, rate: Array, state: Array) -> Array:
-    """One token: step (h,); u (h, p); b_in, c_out (g, n) -> y (h, p). Writes state."""
+def _ssd_step(dt: Array, x: Array, B: Array, C: Array, A: Array, state: Array) -> Array:
+    """One token: dt (h,); x (h, p); B, C (g, n) -> y (h, p). Writes state."""
     heads, width, size = state.shape
-    grouped = state.reshape(len(b_in), -1, size)
-    state *= np.exp(step * rate)[:, None, None]
-    grouped += np.multiply((u * step[:, None]).reshape(len(b_in), -1, 1), b_in[:, None, :])
-    y: Array = np.matmul(grouped, c_out[:, :, None])
+    grouped = state.reshape(len(B), -1, size)
+    state *= np.exp(dt * A)[:, None, None]
+    grouped += np.multiply((x * dt[:, None]).reshape(len(B), -1, 1), B[:, None, :])
+    y: Array = np.matmul(grouped, C[:, :, None])
     return y.reshape(heads, width)
 
 
@@ -253,38 +229,36 @@ def _spans(length: int, heads: int) -> Iterator[tuple[slice, int]]:
         yield slice(whole, length), length - whole
 
 
-def _ssd_blocks(
-    step: Array, u: Array, b_in: Array, c_out: Array, y: Array, rate: Array, state: Array, block: int
-) -> None:
-    """k blocks of q tokens: step (kq, h); u, y (kq, h, p); b_in, c_out (kq, g, n). Writes y and state."""
+def _ssd_blocks(dt: Array, x: Array, B: Array, C: Array, y: Array, A: Array, state: Array, block: int) -> None:
+    """k blocks of q tokens: dt (kq, h); x, y (kq, h, p); B, C (kq, g, n). Writes y and state."""
     heads, width, size = state.shape
-    groups = b_in.shape[1]
-    count = len(step) // block
-    by_head = (u * step[:, :, None]).reshape(count, block, heads, width).swapaxes(1, 2)
-    b_blocks = b_in.reshape(count, block, groups, size).swapaxes(1, 2)
-    c_blocks = c_out.reshape(count, block, groups, size).swapaxes(1, 2)
+    groups = B.shape[1]
+    count = len(dt) // block
+    by_head = (x * dt[:, :, None]).reshape(count, block, heads, width).swapaxes(1, 2)
+    B_blocks = B.reshape(count, block, groups, size).swapaxes(1, 2)
+    C_blocks = C.reshape(count, block, groups, size).swapaxes(1, 2)
 
     # Running sums in float64: their differences keep every bit that float32 can show. (k, h, q)
-    exponents = (step * rate).reshape(count, block, heads)
-    sums = np.ascontiguousarray(np.cumsum(exponents, axis=1, dtype=np.float64).swapaxes(1, 2))
+    dt_A = (dt * A).reshape(count, block, heads)
+    sums = np.ascontiguousarray(np.cumsum(dt_A, axis=1, dtype=np.float64).swapaxes(1, 2))
     inside = (sums[:, :, :, None] - sums[:, :, None, :]).astype(np.float32)
     inside += _above_diagonal(block)
     np.exp(inside, out=inside)
     to_end = inside[:, :, -1, :, None].copy()
-    scores = np.matmul(c_blocks, b_blocks.swapaxes(2, 3))
+    scores = np.matmul(C_blocks, B_blocks.swapaxes(2, 3))
     weights = inside.reshape(count, groups, -1, block, block)
     weights *= scores[:, :, None]
     near = np.matmul(inside, by_head)
 
     ended = (by_head * to_end).swapaxes(1, 2).reshape(count, block, groups, -1)
-    added = np.matmul(ended.transpose(0, 2, 3, 1), b_blocks).reshape(count, heads, width, size)
+    added = np.matmul(ended.transpose(0, 2, 3, 1), B_blocks).reshape(count, heads, width, size)
     before = np.empty_like(added)
     decay = np.exp(sums[:, :, -1]).astype(np.float32)[:, :, None, None]
     for k in range(count):
         before[k] = state
         state *= decay[k]
         state += added[k]
-    far = np.matmul(c_blocks, before.reshape(count, groups, -1, size).swapaxes(2, 3))
+    far = np.matmul(C_blocks, before.reshape(count, groups, -1, size).swapaxes(2, 3))
     far = far.swapaxes(1, 2).reshape(count, block, heads, width)
     far *= np.exp(sums).astype(np.float32).swapaxes(1, 2)[..., None]
     far += near.swapaxes(1, 2)

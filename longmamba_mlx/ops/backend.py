@@ -1,0 +1,128 @@
+"""The one place that decides how ops run.
+
+The environment variable LONGMAMBA_KERNEL chooses:
+
+    auto        (default) Metal on an Apple GPU; NumPy on a CPU without Accelerate (Linux); else plain MLX
+    reference   the specification: one token after the other, in plain MLX
+    metal       the Metal kernels, or an error
+    cpu         NumPy; loops that numba compiles for wide layers, where it is installed
+    compiled    as cpu, but those loops for narrow layers too: they take a second and 100 MiB to load, and then read a
+                long text in half the time or less
+
+Within the CPU backend one choice is left to `cpu.blas`: which matrix-vector product reads memory fastest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Literal, Protocol
+
+import mlx.core as mx
+
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.ops import metal, plain_mlx, reference
+from longmamba_mlx.ops.cpu import bridge, numpy_ops
+from longmamba_mlx.ops.inputs import Scan, ScanInputs
+
+Name = Literal["reference", "mlx", "metal", "cpu"]
+
+_CHOICES = ("auto", "reference", "metal", "cpu", "compiled")
+# Channels from which a layer is always worth the 0.7 s and the 100 MiB that loading numba takes.
+_COMPILED_FROM = 1024
+
+
+class Backend(Protocol):
+    """The ops of one implementation, without checks of their arguments; `reference` says what they mean."""
+
+    def selective_scan(self, inputs: ScanInputs, /) -> Scan: ...
+
+    def ssd_scan(self, inputs: ScanInputs, /) -> Scan: ...
+
+    def causal_conv1d(
+        self, x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]: ...
+
+    def gated_rms_norm(
+        self, y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
+    ) -> mx.array: ...
+
+    def dt_b_c_norms(
+        self,
+        x: mx.array,
+        sizes: tuple[int, int, int],
+        *,
+        eps: float,
+        weights: tuple[mx.array, mx.array, mx.array] | None = None,
+    ) -> tuple[mx.array, mx.array, mx.array]: ...
+
+
+def name() -> Name:
+    """The backend that is chosen now. Raises UsageError for an unknown LONGMAMBA_KERNEL."""
+    wish = _wish()
+    if wish in ("cpu", "compiled"):
+        return "cpu"
+    if wish == "metal":
+        return "metal"
+    if wish == "reference":
+        return "reference"
+    if mx.default_device().type == mx.DeviceType.cpu:
+        return "mlx" if sys.platform == "darwin" else "cpu"
+    return "metal" if mx.metal.is_available() else "mlx"
+
+
+def current(states: int = 0) -> Backend:
+    """The backend for an op now; `states` is the state size of a scan. Raises as `name`, and NoMLXError where Metal is
+    required and not usable."""
+    chosen = name()
+    if chosen != "metal":
+        return _BACKENDS[chosen]
+    return metal if metal.fits(states) and metal.usable(required=_wish() == "metal") else plain_mlx
+
+
+def in_numpy() -> bool:
+    """True where whole layers and matrix products run in NumPy, and so nothing runs beside Python."""
+    return name() == "cpu"
+
+
+def cpu_ops(channels: int) -> ModuleType:
+    """`numpy_ops` or `numba_ops`, which mean the same, for a layer of so many channels.
+
+    numba's loops run wide layers where numba is installed, and all layers with LONGMAMBA_KERNEL=compiled. Raises
+    UsageError where that is set and numba cannot be used.
+    """
+    if _wish() == "compiled":
+        found = _numba_ops()
+        if isinstance(found, str):
+            raise UsageError(f"LONGMAMBA_KERNEL is 'compiled', but {found}", hint="pip install -U numba")
+        return found
+    found = _numba_ops() if channels >= _COMPILED_FROM else ""
+    return numpy_ops if isinstance(found, str) else found
+
+
+_BACKENDS: dict[Name, Backend] = {"reference": reference, "mlx": plain_mlx, "cpu": bridge.CPU(cpu_ops)}
+
+
+def _wish() -> str:
+    wish = os.environ.get("LONGMAMBA_KERNEL") or "auto"
+    if wish not in _CHOICES:
+        raise UsageError(f"Invalid LONGMAMBA_KERNEL '{wish}'", hint=f"use one of: {', '.join(_CHOICES)}")
+    return wish
+
+
+@cache
+def _numba_ops() -> ModuleType | str:
+    """The module, or why it cannot be used. Warns once where numba is installed and does not work."""
+    if find_spec("numba") is None:
+        return "numba is not installed"
+    try:
+        from longmamba_mlx.ops.cpu import numba_ops
+    except (ImportError, RuntimeError) as error:  # numba refuses a newer NumPy, or finds no place for its cache
+        reason = f"numba does not work here: {error}"
+        warnings.warn(f"longmamba-mlx: {reason}; wide layers run without it, slower", RuntimeWarning, stacklevel=2)
+        return reason
+    return numba_ops
