@@ -182,7 +182,7 @@ def _by_layer(model: Model, ids: np.ndarray, plan: FilterPlan, solve: Any) -> Re
 @contextmanager
 def changed_steps(change: Any) -> Iterator[None]:
     """The NumPy layers take their step sizes from `change` inside the block."""
-    plain, place = numpy_ops.steps, [0]
+    plain, place = numpy_ops.filtered_dt, [0]
 
     def steps(raw: Any, threshold: Any, limit: Any) -> Any:
         step, keep = plain(raw, threshold, limit)
@@ -190,11 +190,11 @@ def changed_steps(change: Any) -> Iterator[None]:
         place[0] += raw.shape[1]
         return np.ascontiguousarray(wanted, dtype=np.float32), keep
 
-    numpy_ops.steps = steps
+    numpy_ops.filtered_dt = steps
     try:
         yield
     finally:
-        numpy_ops.steps = plain
+        numpy_ops.filtered_dt = plain
 
 
 # (d) question-aware budgets: what answers to the question (C of the question, B of the token) is kept more easily.

@@ -72,7 +72,7 @@ def test_dropping_equals_a_step_of_zero_in_every_unit(
     kept = np.flatnonzero(reading.kept == 255)
     assert len(kept) == 300 and set(reading.kept) == {0, 255}
 
-    plain = numpy_ops.steps
+    plain = numpy_ops.filtered_dt
     states = network.initial_state().layers
     import mlx.core as mx
 
@@ -85,9 +85,9 @@ def test_dropping_equals_a_step_of_zero_in_every_unit(
         place[0] += raw.shape[1]
         return np.ascontiguousarray(step * mask[None, :, None].astype(np.float32)), keep
 
-    monkeypatch.setattr(numpy_ops, "steps", zeroed)
+    monkeypatch.setattr(numpy_ops, "filtered_dt", zeroed)
     hidden, second = network.layer(1, hidden, states[1])
-    monkeypatch.setattr(numpy_ops, "steps", plain)
+    monkeypatch.setattr(numpy_ops, "filtered_dt", plain)
     hidden, after = hidden[:, mx.array(kept.astype(np.int32))], [first, second]
     for index in range(2, len(states)):
         hidden, above = network.layer(index, hidden, states[index])
