@@ -26,15 +26,15 @@ _BLOCK = 1 << 20
 _LOOK = 0.05  # seconds between two looks at what the child may still take: somebody waits for it to stop
 
 
-def parse(kind: str, file: IO[bytes], should_stop: Callable[[], bool] | None = None) -> Parsed:
-    """Text and places of an open file, of the kind that `sniff` told.
+def parse(kind: str, file: IO[bytes], should_stop: Callable[[], bool] | None = None, encoding: str = "") -> Parsed:
+    """Text and places of an open file, by the module of `formats/` named `kind`; `encoding` is what the user asks for.
 
     Raises Refused, whatever happens to the child; StoppedError once `should_stop()`.
     """
     seconds = _SECONDS + os.fstat(file.fileno()).st_size * _SECONDS_PER_BYTE
     file.seek(0)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "longmamba_mlx.documents.formats.worker", kind, str(math.ceil(seconds))],
+        [sys.executable, "-P", "-m", "longmamba_mlx.documents.formats.worker", kind, str(math.ceil(seconds)), encoding],
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,13 +1,16 @@
-"""Bytes -> text: byte order marks, UTF-8, then a guess with a floor below which nothing is guessed."""
+"""Bytes -> text: byte order marks, UTF-8, UTF-16 and UTF-32 without a mark, then a guess, which is told."""
 
 from __future__ import annotations
 
 import codecs
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
-from longmamba_mlx.documents.sanitise import clean
+from longmamba_mlx.documents.encodings import SINGLE_BYTE, codec_of, shown
+from longmamba_mlx.documents.guess import escaped, guess
+from longmamba_mlx.documents.sanitise import clean, last_cut
 
 # UTF-32's mark begins with UTF-16's, so it is asked for first.
 _MARKS = (
@@ -17,32 +20,33 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Encodings that people's text files are in. A longer list would find the right one less often.
-_CANDIDATES = (
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"),
-    *("koi8_r", "mac_roman", "cp932", "euc_jp", "gb18030", "big5", "cp949", "tis_620"),
-)
-# What web pages declare besides.
-_DECLARED = (
-    *("iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5", "iso8859_6", "iso8859_7", "iso8859_8", "iso8859_9"),
-    *("iso8859_10", "iso8859_13", "iso8859_14", "iso8859_15", "iso8859_16", "cp1258", "koi8_u", "utf_8"),
-    *("shift_jis", "gbk", "gb2312", "euc_kr", "iso2022_jp", "big5hkscs", "cp866", "cp437", "cp850"),
-)
-_UNICODE = ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be", "latin_1", "ascii")
-_KNOWN = frozenset(name.replace("-", "_") for name in (*_CANDIDATES, *_DECLARED))
-_LINE_ENDS = "\r\n\f\x85\u2028\u2029"
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _BLOCK = 1 << 18
 _SAMPLE = 1 << 18
-_FULL_OF_NULS = "it is full of NUL bytes: binary data, or UTF-16 without its mark"
-_MOST_NULS = 1 / 1000
-_MOST_DAMAGE = 1 / 1000
+_FULL_OF_NULS = "it is full of NUL bytes: binary data"
+_STRAY_NULS, _MOST_NULS = 3, 1 / 20
+_MOST_DAMAGE = 1 / 3  # of a text's characters beyond ASCII
 _MOST_CONTROLS = 1 / 50
-_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")  # ESC is common in logs
-_MOST_CHAOS = 0.1  # charset-normalizer's share of improbable characters; its own limit is 0.2
+_CONTROL = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")  # logs hold ESC, manual pages BS
+_LOW_CONTROL = re.compile(rb"[\x01-\x07\x0e-\x1a\x1c-\x1f]")
+_FEWEST_LETTERS, _FEWEST_SPACES = 0.6, 0.02  # of the characters of a text in UTF-16
 
 
 class UndecodableError(ValueError):
     """These bytes are no text that can be told. The message is a clause: "it is ..."."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A text, and in `note` what of it was guessed or is damaged: "" or a clause, "read as windows-1252"."""
+
+    text: str
+    note: str = ""
+
+
+def encoding_note(note: str) -> str:
+    """A `Decoded.note` as a line for the user, who can do something about it."""
+    return f"{note[:1].upper()}{note[1:]}; --encoding NAME reads it otherwise."
 
 
 class _Readable(Protocol):
@@ -50,25 +54,35 @@ class _Readable(Protocol):
     def seek(self, position: int, /) -> int: ...
 
 
-def decode(data: bytes, declared: str = "") -> str:
-    """Bytes -> text, not yet cleaned; `declared` is the encoding that an HTML file names. Raises UndecodableError."""
+def decode(data: bytes, declared: str = "", asked: str = "") -> Decoded:
+    """Bytes -> text, not yet cleaned. Raises UndecodableError.
+
+    `declared` is the encoding that an HTML or mail file names for itself, which may be wrong; `asked` is the codec that
+    the user names, and is not questioned.
+    """
+    if asked:
+        return _with_marks(data, asked)
     mark, encoding = _marked(data)
-    text = _as_declared(data, declared) if not mark else None
-    if text is None:
-        text = _whole(data[len(mark) :], encoding)
-    _check_controls(text)
-    return text
+    found = _as_declared(data, declared) if declared and not mark else None
+    if found is None:
+        found = _whole(data[len(mark) :], encoding if mark else "")
+    _check_controls(found.text)
+    return found
 
 
-def decode_clean(file: _Readable) -> str:
+def decode_clean(file: _Readable, asked: str = "") -> Decoded:
     """A text file, from its position 0 to its end, decoded and cleaned block by block: the bytes are never all in
     memory, unless they are in none of Unicode's encodings. Raises UndecodableError.
     """
-    try:
-        return "".join(clean_blocks(file))
-    except UnicodeDecodeError:
-        file.seek(0)
-        return clean(decode(file.read()))
+    if not asked:
+        try:
+            text = "".join(clean_blocks(file))
+        except UnicodeDecodeError:
+            file.seek(0)
+        else:
+            return Decoded(text, unmarked_note(file))
+    found = decode(file.read(), asked=asked)
+    return Decoded(clean(found.text), found.note)
 
 
 def clean_blocks(file: _Readable) -> Iterator[str]:
@@ -91,24 +105,56 @@ def clean_between(file: _Readable, start: int, end: int) -> str:
     return clean(file.read(end - start).decode(encoding))
 
 
+def unmarked_note(file: _Readable) -> str:
+    """What `Decoded.note` says of a file that `clean_blocks` reads."""
+    encoding, begin = _encoding_of(file)
+    return f"read as {shown(encoding.replace('-', '_'))}" if encoding != "utf-8" and not begin else ""
+
+
 def _encoding_of(file: _Readable) -> tuple[str, int]:
-    """The encoding of Unicode that a file is marked with, else UTF-8, and where its text begins; goes there."""
+    """The encoding of Unicode that a file is marked with or seems to be in, and where its text begins; goes there.
+
+    Raises UnicodeDecodeError for a file that is in none.
+    """
     file.seek(0)
-    mark, encoding = _marked(file.read(4))
+    head = file.read(_SAMPLE)
+    mark, encoding = _marked(head)
+    if not mark:
+        if escaped(head):
+            raise UnicodeDecodeError("utf-8", b"", 0, 0, "an encoding of its own")
+        encoding = _unmarked(head, whole=len(head) < _SAMPLE) or encoding
     file.seek(len(mark))
     return encoding, len(mark)
 
 
-def preload() -> None:
-    """Have every encoding in memory, for a process that may open no files later."""
-    import charset_normalizer.md  # noqa: F401
-
-    for name in (*_CANDIDATES, *_DECLARED, *_UNICODE):
-        codecs.lookup(name)
-
-
 def _marked(head: bytes) -> tuple[bytes, str]:
     return next((pair for pair in _MARKS if head.startswith(pair[0])), (b"", "utf-8"))
+
+
+def _unmarked(data: bytes, *, whole: bool) -> str | None:
+    """UTF-16 or UTF-32 without a mark: told by NULs or control bytes, which no other text holds many of."""
+    sample = data[:_SAMPLE]
+    controls = len(_LOW_CONTROL.findall(sample))
+    if not _has_many_nuls(sample.count(0), len(sample)) and controls <= _MOST_CONTROLS * len(sample):
+        return None
+    best = max(_WIDE, key=lambda encoding: _likeness(sample, encoding, whole=whole))
+    return best if _likeness(sample, best, whole=whole) > 0 else None
+
+
+def _likeness(sample: bytes, encoding: str, *, whole: bool) -> float:
+    """How much of the sample is spaces and letters of few blocks of Unicode, if all of it can be text; else 0."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(sample, final=whole)
+    except UnicodeDecodeError:
+        return 0.0
+    if not text or _share(_CONTROL, text) > _MOST_CONTROLS or text.count("\x00") * 20 > len(text):
+        return 0.0
+    letters = sum(1 for character in text if character.isalnum() or character.isspace()) / len(text)
+    if letters < _FEWEST_LETTERS or any(ord(character) == 0xFFFE for character in text):
+        return 0.0
+    blocks = len({ord(character) >> 7 for character in text})
+    spaces = sum(map(text.count, " \n\u3000\u3002\uff0c")) / len(text)
+    return letters / blocks + spaces if spaces > _FEWEST_SPACES or blocks <= 2 else 0.0
 
 
 def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
@@ -122,75 +168,104 @@ def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
             _check_controls(text)
         yield text
     yield decoder.decode(b"", final=True)
-    if encoding == "utf-8" and nuls > total * _MOST_NULS:
+    if encoding == "utf-8" and _has_many_nuls(nuls, total):
         raise UndecodableError(_FULL_OF_NULS)
 
 
 def _cut(pieces: Iterable[str]) -> Iterator[str]:
-    """All of a text in pieces: each is cut before a character that is cleaned alone, whatever stands beside it."""
+    """All of a text in pieces that are cleaned alone as they are in the whole."""
     held = ""
     for piece in pieces:
         held += piece
-        stop = max(len(held.rstrip(_LINE_ENDS)) - 1, 0)
-        yield held[:stop]
-        held = held[stop:]
+        if stop := last_cut(held):
+            yield held[:stop]
+            held = held[stop:]
     yield held
 
 
+def _has_many_nuls(nuls: int, total: int) -> bool:
+    return nuls > _STRAY_NULS and nuls > total * _MOST_NULS
+
+
+def _share(pattern: re.Pattern[str], text: str) -> float:
+    return len(pattern.findall(text)) / max(len(text), 1)
+
+
 def _check_controls(text: str) -> None:
-    if len(_CONTROL.findall(text[:_SAMPLE])) > min(len(text), _SAMPLE) * _MOST_CONTROLS:
+    if _share(_CONTROL, text[:_SAMPLE]) > _MOST_CONTROLS or (text and not text.strip("\x00")):
         raise UndecodableError("it is full of control characters: binary data")
 
 
-def _as_declared(data: bytes, declared: str) -> str | None:
-    """The text in the encoding declared, if it is one of `preload`'s and right."""
-    if declared in ("iso-8859-1", "latin-1", "latin1", "ascii", "us-ascii"):
-        declared = "cp1252"  # as browsers take them
+def _as_declared(data: bytes, declared: str) -> Decoded | None:
+    """The text in the encoding declared, if it is one and the text is nearly right in it."""
     try:
-        encoding = codecs.lookup(declared).name.replace("-", "_") if declared else ""
-        return data.decode(encoding) if encoding in _KNOWN else None
-    except (LookupError, UnicodeDecodeError, OSError):
+        encoding = codec_of(declared)
+        if encoding.startswith(("utf_16", "utf_32")):  # it was read as ASCII just now
+            encoding = "utf_8"
+        if encoding in SINGLE_BYTE and not data.isascii() and _is_utf8(data):  # which no such text is by chance
+            encoding = "utf_8"
+        found = _with_marks(data, encoding)
+    except (LookupError, ValueError, OSError):
         return None
+    return found if _damage(found.text) <= _MOST_DAMAGE / 3 else None
 
 
-def _whole(data: bytes, encoding: str) -> str:
-    if encoding == "utf-8" and data.count(0) > len(data) * _MOST_NULS:
+def _with_marks(data: bytes, encoding: str) -> Decoded:
+    """The text, a mark (U+FFFD) for what is not of this encoding."""
+    text = data.decode(encoding, "replace")
+    damage = text.count("\ufffd")
+    unit = "place is" if damage == 1 else "places are"
+    return Decoded(text, f"{damage:,} {unit} not {shown(encoding)}, shown as \ufffd" if damage else "")
+
+
+def _whole(data: bytes, encoding: str) -> Decoded:
+    """All of a text with the encoding it is marked with, or "" where it has no mark."""
+    if encoding:
+        return _strictly(data, encoding)
+    if codec := escaped(data):
+        return Decoded(data.decode(codec), f"read as {shown(codec)}")
+    if unmarked := _unmarked(data, whole=True):
+        return Decoded(_strictly(data, unmarked).text, f"read as {shown(unmarked.replace('-', '_'))}")
+    if _has_many_nuls(data.count(0), len(data)):
         raise UndecodableError(_FULL_OF_NULS)
     try:
-        return data.decode(encoding)
+        return Decoded(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return _damaged_utf8(data) or _guessed(data)
+
+
+def _strictly(data: bytes, encoding: str) -> Decoded:
+    try:
+        return Decoded(data.decode(encoding))
     except UnicodeDecodeError:
         if encoding != "utf-8":
             raise UndecodableError(f"it is marked as {encoding[:6].upper()} but is not") from None
-    return _damaged_utf8(data) or _guess(data)
+        return _with_marks(data, "utf_8")
 
 
-def _damaged_utf8(data: bytes) -> str | None:
-    """A long UTF-8 text with a few broken bytes (a log cut within a character) is still UTF-8."""
-    text = data.decode("utf-8", errors="replace")
-    damage = text.count("\ufffd")
-    beyond_ascii = len(data) - len(text) - damage  # grows with every sound character of two bytes or more
-    return text if damage <= len(data) * _MOST_DAMAGE and beyond_ascii > 10 * damage else None
+def _damaged_utf8(data: bytes) -> Decoded | None:
+    """UTF-8 with a few broken bytes (a log cut within a character) is still UTF-8."""
+    found = _with_marks(data, "utf_8")
+    return found if _damage(found.text) <= _MOST_DAMAGE else None
 
 
-def _guess(data: bytes) -> str:
-    import charset_normalizer
-
-    sample = data[:_SAMPLE]
-    if len(data) > _SAMPLE:
-        sample = sample[: sample.rfind(b"\n") + 1] or sample
-    matches = [
-        match
-        for match in charset_normalizer.from_bytes(sample, cp_isolation=list(_CANDIDATES))
-        if match.encoding in _CANDIDATES and match.chaos <= _MOST_CHAOS
-    ]
-    if not matches:
-        raise UndecodableError("its encoding cannot be told")
-    best = matches[0]
-    for match in matches:
-        # Many Western encodings agree on short texts; the commonest then is the likeliest.
-        if match.encoding == "cp1252" and (match.chaos, -match.coherence) <= (best.chaos, -best.coherence):
-            best = match
+def _is_utf8(data: bytes) -> bool:
     try:
-        return data.decode(best.encoding)
+        data.decode("utf-8")
     except UnicodeDecodeError:
-        raise UndecodableError("its encoding cannot be told") from None
+        return False
+    return True
+
+
+def _damage(text: str) -> float:
+    """The share of marks for what could not be decoded among the characters beyond ASCII."""
+    return text.count("\ufffd") / max(len(text) - len(text.encode("ascii", "ignore")), 1)
+
+
+def _guessed(data: bytes) -> Decoded:
+    codec = guess(data)
+    if codec is None:
+        raise UndecodableError("its encoding cannot be told")
+    found = _with_marks(data, codec)
+    note = f"read as {shown(codec)}"
+    return Decoded(found.text, f"{note}; {found.note}" if found.note else note)

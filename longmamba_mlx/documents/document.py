@@ -15,7 +15,7 @@ from longmamba_mlx.documents.places import Place, PlaceMap, ordered
 from longmamba_mlx.documents.sanitise import clean, one_line
 from longmamba_mlx.errors import DocumentError
 
-READER_VERSION = 1  # counts up whenever the same bytes become another text
+READER_VERSION = 2  # counts up whenever the same bytes become another text
 _BETWEEN = "\n\n"  # joined files are separate paragraphs
 _SLICE = 1 << 20  # characters hashed at a time
 

@@ -1,4 +1,4 @@
-"""Files and pipes -> documents. What cannot be read is refused with one line that says what it is."""
+"""Read files and pipes as documents; what cannot be read is refused with one line that says what it is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from longmamba_mlx.documents.decode import UndecodableError, decode_clean
+from longmamba_mlx.documents.decode import UndecodableError, decode_clean, encoding_note
 from longmamba_mlx.documents.document import Document, Part, join
+from longmamba_mlx.documents.encodings import asked_for
 from longmamba_mlx.documents.gathering import Gathered, gather
 from longmamba_mlx.documents.kinds import HEAD, Format, known_format
 from longmamba_mlx.documents.sanitise import one_line
@@ -22,7 +23,7 @@ from longmamba_mlx.sizes import format_size
 from longmamba_mlx.steps import Stop
 
 MOST_BYTES = 2 << 30
-MOST_PARSED_BYTES = 512 << 20  # of a PDF, EPUB, DOCX or HTML file
+MOST_PARSED_BYTES = 512 << 20  # of a file that needs a parser
 _BLOCK = 1 << 20
 _SPLIT = "Split it into smaller files and read the part you need."
 _MOST_NOTES = 3  # files of a folder that are told one by one
@@ -32,28 +33,31 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-def read_document(path: str | Path) -> Document:
-    """Read a text, Markdown, HTML, PDF, EPUB or DOCX file, a folder or pattern of them, or "-", standard input.
+def read_document(path: str | Path, *, encoding: str = "") -> Document:
+    """Read a file of any format in docs/documents.md, a folder or pattern of them, or "-", standard input.
 
-    The content decides what a file is, not its name. Raises DocumentMissingError when there is no such file;
-    DocumentError when it is a pipe or device, not readable, too large, empty, of another format, encrypted,
-    scanned, damaged, or not text.
+    Content and name decide what a file is. `encoding` is that of texts, web pages and mails, whatever they say; "": it
+    is told from them. Raises DocumentMissingError when there is no such file; DocumentError when it is a pipe or
+    device, not readable, too large, empty, of another format, encrypted, scanned, damaged, or not text; UsageError for
+    an unknown encoding.
     """
-    return read_documents([path])
+    return read_documents([path], encoding=encoding)
 
 
-def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = None) -> Document:
+def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = None, encoding: str = "") -> Document:
     """Read files, folders, patterns ("notes/**/*.md") and "-" as one document, in the order given.
 
-    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted. Raises
-    StoppedError once `should_stop()`, but while it waits for standard input.
+    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted. `encoding`
+    and errors are those of `read_document`; raises StoppedError once `should_stop()`, but while it waits for standard
+    input.
     """
+    how = _How(asked_for(encoding), should_stop)
     total = 0
     documents: list[Document] = []
     passed: list[DocumentError] = []
     for found in gather(paths):
         try:
-            documents.append(_read_one(found, should_stop))
+            documents.append(_read_one(found, how))
         except DocumentError as error:
             if found.named:
                 raise
@@ -65,52 +69,64 @@ def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = No
     if passed and not documents:
         more = f", and {len(passed) - 1} more like it" if len(passed) > 1 else ""
         raise DocumentError(f"Nothing there can be read: {str(passed[0]).rstrip('.')}{more}.", hint=passed[0].hint)
-    return _with_notes(_named(join(documents), paths), [str(error) for error in passed])
+    if len(documents) > 1:
+        documents = [_with_names(document) for document in documents]
+    return _with_notes(_named(join(documents), paths), _passed_over(passed))
 
 
-def from_stdin(stream: _Readable | IO[str]) -> Document:
+def from_stdin(stream: _Readable | IO[str], *, encoding: str = "") -> Document:
     """Read a binary stream (or a text stream with a `buffer`) to its end. Raises DocumentError."""
     binary = cast("_Readable", getattr(stream, "buffer", stream))
     try:
         data = _read_all(binary, "stdin")
     except OSError as error:
         raise DocumentError(f"Standard input cannot be read: {error.strerror}.", hint="Give a file.") from None
-    return from_bytes(data, title="stdin", source="stdin")
+    return from_bytes(data, title="stdin", source="stdin", encoding=encoding)
 
 
-def from_bytes(data: bytes, *, title: str, source: str) -> Document:
+def from_bytes(data: bytes, *, title: str, source: str, encoding: str = "") -> Document:
     """A file's content -> Document. Raises DocumentError when it is empty, of another format, or not text."""
     try:
-        return _from_file(io.BytesIO(data), title, source)
+        return _from_file(io.BytesIO(data), title, source, _How(asked_for(encoding)))
     except OSError as error:  # no room for a temporary file, no child process
         raise _unreadable(title, error) from None
 
 
-def _read_one(found: Gathered, should_stop: Stop | None) -> Document:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What a caller wants of each file: the codec of its text, "" for the file's own, and when to stop."""
+
+    encoding: str = ""
+    should_stop: Stop | None = None
+
+
+def _read_one(found: Gathered, how: _How) -> Document:
     if str(found.path) == "-" and found.named:
         import sys
 
-        return from_stdin(sys.stdin.buffer)
+        return from_stdin(sys.stdin.buffer, encoding=how.encoding)
     name = one_line(str(found.path))
-    return _read_file(found.path, name, one_line(found.title) or name, should_stop)
+    return _read_file(found.path, name, one_line(found.title) or name, how)
 
 
-def _from_file(file: IO[bytes], title: str, source: str, should_stop: Stop | None = None) -> Document:
+def _from_file(file: IO[bytes], title: str, source: str, how: _How) -> Document:
     """An open file that can be read from its start, of any format."""
-    known = known_format(file.read(HEAD))
+    known = known_format(file.read(HEAD), title)
     file.seek(0)
     if known is None:
         try:
-            text = decode_clean(_Counted(file, title, should_stop))
+            found = decode_clean(_Counted(file, title, how.should_stop), how.encoding)
         except UndecodableError as error:
-            raise DocumentError(f"{title!r} is not text: {error}.", hint="Save it as UTF-8 text.") from None
-        return Document(title, text, source)
+            hint = "Save it as UTF-8 text, or name its encoding: --encoding NAME"
+            raise DocumentError(f"{title!r} is not text: {error}.", hint=hint) from None
+        document = Document(title, found.text, source)
+        return _with_notes(document, [encoding_note(found.note)] if found.note else [])
     if not known.reader:
         raise DocumentError(f"{title!r} is {known.name}, which cannot be read.", hint=known.hint)
-    return _parse(file, known, title, source, should_stop)
+    return _parse(file, known, title, source, how)
 
 
-def _parse(file: IO[bytes], known: Format, title: str, source: str, should_stop: Stop | None) -> Document:
+def _parse(file: IO[bytes], known: Format, title: str, source: str, how: _How) -> Document:
     """A format that needs a parser, which runs in a child process."""
     from longmamba_mlx.documents.child import parse
     from longmamba_mlx.documents.formats.builder import Refused
@@ -126,20 +142,20 @@ def _parse(file: IO[bytes], known: Format, title: str, source: str, should_stop:
                 file.seek(0)
                 shutil.copyfileobj(file, copy)
                 copy.flush()
-                parsed = parse(known.reader, copy, should_stop)
+                parsed = parse(known.reader, copy, how.should_stop, how.encoding)
         else:
-            parsed = parse(known.reader, file, should_stop)
+            parsed = parse(known.reader, file, how.should_stop, how.encoding)
     except Refused as refused:
         raise refusal(title, refused) from None
     return Document(title, parsed.text, source, (Part(title, source, 0, len(parsed.text), parsed.marks, parsed.notes),))
 
 
-def _read_file(path: Path, name: str, title: str, should_stop: Stop | None) -> Document:
+def _read_file(path: Path, name: str, title: str, how: _How) -> Document:
     descriptor = _open(path, name)
     try:
         _check_kind(os.fstat(descriptor), name)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return _from_file(cast("IO[bytes]", file), title, str(path), should_stop)
+            return _from_file(cast("IO[bytes]", file), title, str(path), how)
     except OSError as error:
         raise _unreadable(name, error) from None
     finally:
@@ -185,13 +201,23 @@ def _named(document: Document, paths: Sequence[str | Path]) -> Document:
     return replace(document, title=one_line(f"{title} ({len(document.parts)} files)"), source=str(path))
 
 
-def _with_notes(document: Document, passed: list[str]) -> Document:
-    """The document, its first part bearing the notes on what was passed over."""
-    if not passed:
+def _with_names(document: Document) -> Document:
+    """The document, its notes saying which file they are about."""
+    parts = (replace(part, notes=tuple(f"{part.title}: {note}" for note in part.notes)) for part in document.parts)
+    return replace(document, parts=tuple(parts))
+
+
+def _passed_over(errors: list[DocumentError]) -> list[str]:
+    notes = [f"Passed over: {error}" for error in errors[:_MOST_NOTES]]
+    if len(errors) > _MOST_NOTES:
+        notes.append(f"Passed over: {len(errors) - _MOST_NOTES} more files that cannot be read.")
+    return notes
+
+
+def _with_notes(document: Document, notes: list[str]) -> Document:
+    """The document, its first part bearing more notes."""
+    if not notes:
         return document
-    notes = [f"Passed over: {line}" for line in passed[:_MOST_NOTES]]
-    if len(passed) > _MOST_NOTES:
-        notes.append(f"Passed over: {len(passed) - _MOST_NOTES} more files that cannot be read.")
     first, *others = document.parts
     return replace(document, parts=(replace(first, notes=(*first.notes, *notes)), *others))
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from longmamba_mlx.documents.formats.builder import Refused
+from longmamba_mlx.documents.kinds import EXPORT, UNPACK
 from longmamba_mlx.errors import DocumentError
-
-_UNPACK = "Unpack it and give the files inside."
-_OFFICE = "Export it as text or CSV first."
 
 _OCR = "Make its text readable first, for example: ocrmypdf FILE.pdf NEW.pdf"
 _AGAIN = "Download or export it again; if it opens elsewhere, save it there as text or PDF."
@@ -23,13 +21,12 @@ _REFUSALS = {
     "bomb": ("unpacks to far more than an honest document would.", _SMALLER),
     "too-large": ("holds more text or pages than can be read at once.", _SMALLER),
     "memory": ("takes too much memory to take apart.", _SMALLER),
-    "time": ("takes too long to take apart.", _SMALLER),
+    "time": ("took too long to take apart.", _SMALLER),
     "crash": ("made the program that takes it apart fail.", _AGAIN),
-    "excel": ("is an Excel (XLSX) table, which is not read.", _OFFICE),
+    "excel": ("is an Excel (XLSX) table, which is not read.", EXPORT),
     "powerpoint": ("is a PowerPoint (PPTX) file, which is not read.", "Export it as PDF first."),
-    "opendocument": ("is an OpenDocument file, which is not read.", "Save it as DOCX or PDF first."),
     "pages": ("is a Pages, Numbers or Keynote file, which is not read.", "Export it as PDF, EPUB or DOCX first."),
-    "zip": ("is a ZIP archive, which is not read.", _UNPACK),
+    "zip": ("is a ZIP archive, which is not read.", UNPACK),
 }
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from longmamba_mlx.documents import Document, one_line
-from longmamba_mlx.documents.decode import UndecodableError, clean_between, clean_blocks, located_blocks
+from longmamba_mlx.documents.decode import (
+    UndecodableError,
+    clean_between,
+    clean_blocks,
+    encoding_note,
+    located_blocks,
+    unmarked_note,
+)
 from longmamba_mlx.documents.kinds import HEAD, known_format
 from longmamba_mlx.errors import DocumentError, StoppedError
 
@@ -85,7 +92,7 @@ def open_large(paths: Sequence[str], should_stop: Callable[[], bool] | None = No
         if not path.is_file() or path.stat().st_size <= LARGE:
             return None
         with open(path, "rb", buffering=0) as file:
-            if known_format(file.read(HEAD)) is not None:
+            if known_format(file.read(HEAD), path.name) is not None:
                 return None
             digest, length, blank = hashlib.sha256(), 0, True
             characters, positions = array("Q"), array("Q")
@@ -100,12 +107,14 @@ def open_large(paths: Sequence[str], should_stop: Callable[[], bool] | None = No
             characters.append(length)
             positions.append(file.tell())
             identity = _identity(file)
+            note = unmarked_note(file)
     except (OSError, UnicodeDecodeError, UndecodableError):
         return None  # told where it is read as any other document
     if blank:
         return None
     blocks = characters, positions
-    return LargeText(one_line(path.name), os.fspath(path), digest.hexdigest(), length, identity, blocks)
+    notes = (encoding_note(note),) if note else ()
+    return LargeText(one_line(path.name), os.fspath(path), digest.hexdigest(), length, identity, blocks, notes)
 
 
 def length_of(document: Text) -> int:

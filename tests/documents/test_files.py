@@ -81,14 +81,13 @@ def test_a_few_broken_bytes_do_not_change_the_encoding(tmp_path: Path) -> None:
         b"\xff\xfe\x00\xd8a\x00",
         b"\xfe\xff\xd8\x00\x00a",
         b"\xff\xfe\x00\x00abcd",
-        b"a\x00b\x00c\x00",
         b"text with a NUL\x00" * 10,
         bytes(range(1, 256)) * 10,
         b"\x01\x02\x03\x04\x05\x06" * 50,
         b"\x00" * 5000,
         os.urandom(5000),
     ],
-    ids=range(10),
+    ids=range(9),
 )
 def test_what_is_not_text(tmp_path: Path, content: bytes) -> None:
     assert "is not text" in str(refusal(put(tmp_path, content)))
@@ -96,7 +95,7 @@ def test_what_is_not_text(tmp_path: Path, content: bytes) -> None:
 
 def test_a_stray_nul_and_colours_are_taken_out(tmp_path: Path) -> None:
     content = b"\x1b[31mred\x1b[0m line\r\n" * 500 + b"end\x00"
-    assert read_document(put(tmp_path, content)).text == "[31mred[0m line\n" * 500 + "end"
+    assert read_document(put(tmp_path, content)).text == "red line\n" * 500 + "end "
 
 
 # ---------------------------------------------------------------------------------------------- other formats
@@ -115,7 +114,6 @@ def zipped(*names: str, first: bytes = b"") -> bytes:
 FORMATS = [
     (zipped("[Content_Types].xml", "xl/workbook.xml"), "an Excel"),
     (zipped("[Content_Types].xml", "ppt/presentation.xml"), "a PowerPoint"),
-    (zipped("content.xml", first=b"application/vnd.oasis.opendocument.text"), "an OpenDocument"),
     (zipped("a.txt"), "a ZIP"),
     (zipped(), "a ZIP"),
     (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "a PNG"),
@@ -128,7 +126,8 @@ FORMATS = [
     (b"\x1f\x8b\x08\x00", "a gzip"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip"),
     (b"a" * 257 + b"ustar\x0000", "a tar"),
-    (b"{\\rtf1\\ansi Hello}", "rich text"),
+    (b"%!PS-Adobe-3.0\n", "PostScript"),
+    (b"\x00" * 60 + b"TEXtREAd", "a Palm"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office"),
     (b"\x00" * 60 + b"BOOKMOBI", "Kindle"),
     (b"SQLite format 3\x00", "SQLite"),

@@ -114,7 +114,6 @@ def test_pages_and_outline_of_a_pdf(documents: dict[str, Document], name: str) -
         ("encrypted.pdf", "password"),
         ("scanned.pdf", "scanned PDF: pictures of 1 page,"),
         ("libreoffice.doc", "old Office"),
-        ("pandoc.odt", "OpenDocument"),
     ],
 )
 def test_what_cannot_be_read_is_named(name: str, words: str) -> None:

@@ -71,7 +71,7 @@ def test_many_entries_that_are_each_allowed(monkeypatch: pytest.MonkeyPatch) -> 
     spine = "".join(f'<itemref idref="i{n}"/>' for n in range(20)).encode()
     package = b"<package><manifest>" + items + b"</manifest><spine>" + spine + b"</spine></package>"
     book = {"META-INF/container.xml": CONTAINER, "b.opf": package}
-    found = in_process("zip", packed({**book, **{f"{n}.xhtml": page for n in range(12)}}))
+    found = in_process("packages", packed({**book, **{f"{n}.xhtml": page for n in range(12)}}))
     assert isinstance(found, Refused) and found.code == "bomb"
 
 
@@ -80,7 +80,7 @@ def test_an_entry_that_lies_about_its_size() -> None:
     position = data.index(b"PK\x01\x02")
     struct.pack_into("<I", data, position + 24, 10)
     struct.pack_into("<I", data, 22, 10)
-    assert isinstance(in_process("zip", bytes(data)), Refused)
+    assert isinstance(in_process("packages", bytes(data)), Refused)
 
 
 def test_too_many_entries() -> None:
@@ -133,14 +133,14 @@ def test_an_archive_within_itself_is_not_opened() -> None:
     ids=["laughs", "file", "network", "depth"],
 )
 def test_xml_that_grows_or_reaches_out(xml: bytes) -> None:
-    for found in (in_process("zip", word(xml)), in_process("zip", word(b"<document/>", styles=xml))):
+    for found in (in_process("packages", word(xml)), in_process("packages", word(b"<document/>", styles=xml))):
         assert isinstance(found, Refused) and found.code in ("bomb", "damaged")
     refused(word(xml), "far more|damaged")
 
 
 def test_external_entities_in_a_page_are_text() -> None:
     page = b"<?xml version='1.0'?><!DOCTYPE html [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><html><p>x &a; y</p></html>"
-    found = in_process("html", page)
+    found = in_process("markup", page)
     assert isinstance(found, Parsed) and "root:" not in found.text
 
 
@@ -157,7 +157,7 @@ def test_names_that_lead_out_of_the_archive(tmp_path: Path) -> None:
         "ok.xhtml": b"<p>fine</p>",
         "../x": b"<p>in here</p>",
     }
-    found = in_process("zip", packed(files))
+    found = in_process("packages", packed(files))
     assert isinstance(found, Parsed) and "root:" not in found.text and "fine" in found.text
     assert not list(tmp_path.iterdir())
 
@@ -214,7 +214,7 @@ def test_changed_bytes(name: str) -> None:
     """No change of a file's bytes leads to anything but a text or a refusal."""
     data = (SAMPLES / name).read_bytes()
     chance = random.Random(name)
-    kind = "html" if name.endswith("html") else "zip"
+    kind = "markup" if name.endswith("html") else "packages"
     for _ in range(150):
         changed = bytearray(data)
         for _ in range(chance.choice((1, 3, 30))):
@@ -438,7 +438,8 @@ def test_what_the_child_says_comes_back(count: int) -> None:
         out.mark("page", f"page {number}", number)
         out.paragraph(f"Text – of {number}\nand more", tight=bool(number % 2))
     out.paragraph("end")
-    parsed = out.finish(["a note"])
+    out.note("a note")
+    parsed = out.finish()
     assert wire.read(b"".join(wire.write(parsed))) == parsed
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
-from longmamba_mlx.documents.formats.markup import add_html, read_html, to_text
-from longmamba_mlx.documents.formats.packages import read_package
+from longmamba_mlx.documents.formats.markup import add_html
+from longmamba_mlx.documents.formats.markup import read as read_html
+from longmamba_mlx.documents.formats.packages import read as read_package
 
 
 def html(text: str) -> str:
@@ -53,7 +54,7 @@ CASES = [
     ("<sup>1<p>2</sup></sup>3", "1\n\n23"),
     ("a <span epub:type='pagebreak' id='p12'>12</span>b<span role='doc-pagebreak'/>c", "a bc"),
     ("<q>so</q> <a href='javascript:x'>link</a>", "“so” link"),
-    ("a\x01b<p>\x1b[2J\u202ex" + " words" * 20, "ab\n\n[2Jx" + " words" * 20),
+    ("a\x01b<p>\x1b[2J\u202ex" + " words" * 20, "ab\n\nx" + " words" * 20),
     ("<svg><title>no</title><text>no</text></svg>a", "a"),
     ("<p>unclosed <b>tags <i>everywhere<p>next", "unclosed tags everywhere\n\nnext"),
     ("a<!-- c --><![CDATA[x]]>b<?php echo ?>", "ab"),
@@ -95,7 +96,7 @@ def test_headings_and_anchors() -> None:
 )
 def test_encodings(data: bytes | str, text: str) -> None:
     data = data.encode() if isinstance(data, str) else data
-    assert read_html(io.BytesIO(data)).text == text or "latin-1" in to_text(data)
+    assert read_html(io.BytesIO(data)).text == text
 
 
 def test_nothing_and_nonsense() -> None:

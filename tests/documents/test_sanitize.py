@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longmamba_mlx.documents.sanitise import _CONTROLS, _SAFE, _SURROGATES, clean, one_line, sanitise
+from longmamba_mlx.documents.sanitise import _CLEAN, _CONTROLS, _SAFE, _SURROGATES, clean, last_cut, one_line, sanitise
 
 ESC, CSI, OSC, DCS, APC, PM, SOS, ST = "\x1b", "\x9b", "\x9d", "\x90", "\x9f", "\x9e", "\x98", "\x9c"
 PAYLOADS = [
@@ -90,7 +90,11 @@ BIDI = {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(c
 BIDI |= {chr(code) for code in range(0x110000) if unicodedata.bidirectional(chr(code)) in ("PDF", "LRI", "RLI", "FSI")}
 BIDI |= {"\u2069", "\u200e", "\u200f", "\u061c"}
 FORBIDDEN = TERMINAL | BIDI | {chr(code) for code in range(0xD800, 0xE000)}
-RISKY = st.text(st.sampled_from("ab\r\n\t\f\x1b[]\\;0\x07\x9b\x9d\x85\u2028\u202e\ufeff\ud800é🙂"), max_size=30)
+ODD = "\xad\u200b\u2060\ufeff\ufffe\uffff\xa0\u1680\u202f\u205f\u2028\u2029"
+ODD += "".join(map(chr, range(0x2000, 0x200B)))
+RISKY = st.text(
+    st.sampled_from("ab\r\n\t\f\x1b[]\\;0\x07\x9b\x9d\x85\b\b_\v\xa0m\u2028\u202e\ufeff\ud800é🙂"), max_size=30
+)
 
 
 def test_there_are_sixty_payloads_and_more() -> None:
@@ -152,12 +156,41 @@ def test_clean_is_safe_and_says_the_same_twice(text: str) -> None:
         ("page\r\n\fnext", "page\nnext"),
         ("page\fnext", "page\nnext"),
         ("\ufeffa\ufeffb", "ab"),
-        ("a\tb\vc", "a\tbc"),
+        ("a\tb\vc", "a\tb\nc"),
+        ("a\xa0b\u2009c\u202fd\u3000e", "a b c d\u3000e"),
+        ("Var\xadnok 48\u200b21\u20603", "Varnok 48213"),
+        ("Hello\x00\x00World", "Hello World"),
+        ("\x1b[32mINFO\x1b[0m \x1b[1;38;5;208mok\x1b(B\x1b[m", "INFO ok"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\ \x9b1mb\x9b0m", "alink b"),
+        ("an escape \x1bHere and [31m there", "an escape Here and [31m there"),
+        ("\x1b[\x1b[31m31m", "[31m"),
+        ("N\bNA\bAM\bM\bME\bE _\bo_\bf g\b_it", "NAME of git"),
         ("👩\u200d👩\u200d👧 नमस्ते", "👩\u200d👩\u200d👧 नमस्ते"),
     ],
 )
 def test_clean(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(RISKY | st.sampled_from(PAYLOADS), max_size=12), RISKY)
+@example(["ab\b\bcd" * 3], "")
+@example(["plain text \x1b[3"], "1m")
+def test_where_a_text_may_be_cut(texts: list[str], more: str) -> None:
+    text = "".join(texts)
+    cut = last_cut(text)
+    assert clean(text[:cut]) + clean(text[cut:] + more) == clean(text + more)
+
+
+def test_a_text_can_nearly_always_be_cut() -> None:
+    for text in (
+        "plain " * 100,
+        "\n" * 100,
+        "\x1b[31mred\x1b[0m\n" * 100,
+        "\x1bno sequence " * 400,
+        "x\by" * 99 + "x" * 20,
+    ):
+        assert len(text) - last_cut(text) < 5000 and last_cut(text) > 0
 
 
 def test_one_line() -> None:
@@ -172,3 +205,4 @@ def test_every_character_is_safe_or_not() -> None:
         character = chr(code)
         unsafe = _CONTROLS.match(character) or _SURROGATES.match(character)
         assert (_SAFE.fullmatch(character) is None) == bool(unsafe), hex(code)
+        assert (_CLEAN.fullmatch(character) is None) == bool(unsafe or character in ODD), hex(code)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longmamba_mlx.documents.places import Kind, Place, ordered
@@ -11,7 +9,6 @@ from longmamba_mlx.documents.sanitise import clean, one_line
 
 MOST_TEXT = 256 << 20  # characters
 MOST_PLACES = 200_000
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufffe\uffff]")  # soft hyphens and zero-width spaces
 
 
 class Refused(Exception):
@@ -38,12 +35,13 @@ class TextBuilder:
         self._pieces: list[str] = []
         self._marks: list[Place] = []
         self._limit = limit
+        self._notes: dict[str, None] = {}
         self.position = 0
         """Where the next paragraph will begin, or within one the next character."""
 
     def paragraph(self, text: str, *, tight: bool = False) -> None:
         """One more paragraph; `tight`: on the line after the last one, as items of a list are."""
-        text = tidy(text).strip("\n")
+        text = clean(text).strip("\n")
         if not text.strip():
             return
         if tight and self._pieces and self._pieces[-1] == "\n\n":
@@ -53,7 +51,7 @@ class TextBuilder:
         self.end_paragraph()
 
     def write(self, text: str) -> None:
-        """More of the present paragraph, `tidy` already."""
+        """More of the present paragraph, clean already."""
         if text:
             self._pieces.append(text)
             self.position += len(text)
@@ -67,13 +65,22 @@ class TextBuilder:
 
     def mark(self, kind: Kind, label: str, number: int = 0, level: int = 1, *, at: int | None = None) -> None:
         """A place begins here, or at an earlier position."""
-        label = one_line(tidy(label))
+        label = one_line(clean(label))
         if label:
             self._marks.append(Place(self.position if at is None else at, kind, label, number, level))
         if len(self._marks) > MOST_PLACES:
             raise Refused("too-large")
 
-    def finish(self, notes: Iterable[str] = ()) -> Parsed:
+    def note(self, line: str) -> None:
+        """A line for the user, told once: what was guessed or left out."""
+        self._notes[line] = None
+
+    @property
+    def text(self) -> str:
+        """All that was written so far."""
+        return "".join(self._pieces)
+
+    def finish(self) -> Parsed:
         """All that was written. Raises Refused when it is nothing."""
         while self._pieces and not self._pieces[-1].strip():
             self._pieces.pop()
@@ -85,9 +92,4 @@ class TextBuilder:
             place if place.start <= end else Place(end, place.kind, place.label, place.number, place.level)
             for place in self._marks
         )
-        return Parsed(text, marks, tuple(notes))
-
-
-def tidy(text: str) -> str:
-    """Clean, and without the characters that only say where a line may be broken."""
-    return _INVISIBLE.sub("", clean(text))
+        return Parsed(text, marks, tuple(self._notes))

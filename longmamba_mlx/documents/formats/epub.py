@@ -51,7 +51,7 @@ def read_epub(archive: Archive) -> Parsed:
     for item in spine:
         if "nav" not in item.properties:
             start = out.position
-            pages[item.name] = start, add_html(to_text(archive.read(item.name)), out)
+            pages[item.name] = start, add_html(to_text(archive.read(item.name), out), out)
     _mark_chapters(out, pages, entries)
     return out.finish()
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import IO
 
-from longmamba_mlx.documents.decode import UndecodableError, decode
-from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder, tidy
+from longmamba_mlx.documents.decode import UndecodableError, decode, encoding_note
+from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
 from longmamba_mlx.documents.formats.rows import Row, is_short
+from longmamba_mlx.documents.sanitise import clean
 
 _BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog div dl dt fieldset figcaption figure "
@@ -39,23 +40,30 @@ class Page:
     anchors: dict[str, int] = field(default_factory=dict)
 
 
-def read_html(file: IO[bytes]) -> Parsed:
+def read(file: IO[bytes], encoding: str = "") -> Parsed:
     """A web page: its text with its headings as chapters. Raises Refused."""
     out = TextBuilder()
-    page = add_html(to_text(file.read()), out)
+    page = add_html(to_text(file.read(), out, encoding), out)
     for position, label, level in page.headings:
         out.mark("chapter", label, 0, level, at=position)
     return out.finish()
 
 
-def to_text(data: bytes) -> str:
-    """The characters of an HTML file, by its mark, what it declares, or a guess. Raises Refused."""
-    found = _DECLARED.search(data[:4096])
-    declared = found[1].decode("ascii", "replace").lower() if found else ""
+def to_text(data: bytes, out: TextBuilder, encoding: str = "", declared: str = "") -> str:
+    """The characters of an HTML file: in the encoding asked for, else by its mark, what is declared, or a guess.
+
+    Notes a guess. Raises Refused.
+    """
+    if not declared:
+        found = _DECLARED.search(data[:4096])
+        declared = found[1].decode("ascii", "replace") if found else ""
     try:
-        return decode(data, declared)
+        decoded = decode(data, declared, encoding)
     except UndecodableError:
         raise Refused("damaged") from None
+    if decoded.note:
+        out.note(encoding_note(decoded.note))
+    return decoded.text
 
 
 def add_html(text: str, out: TextBuilder) -> Page:
@@ -122,7 +130,7 @@ class _Reader(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._skipped:
-            self._inline.append(tidy(data))
+            self._inline.append(clean(data))
 
     def finish(self) -> None:
         """There is no more text; tags that were not ended end here."""

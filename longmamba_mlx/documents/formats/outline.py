@@ -1,4 +1,4 @@
-"""Word's automatic numbering: what stands before a numbered paragraph is not in its text but computed."""
+"""Automatic numbering: what stands before a numbered paragraph is not in its text but computed."""
 
 from __future__ import annotations
 
@@ -10,59 +10,70 @@ from xml.etree.ElementTree import Element
 
 from longmamba_mlx.documents.formats.xmltree import attribute, local
 
-_LEVELS = 9
+LEVELS = 9
 _MOST = 100_000  # beyond, a counter is hostile
 _ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"),
           (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))  # fmt: skip
 
 
 @dataclass
-class _List:
-    formats: list[str] = field(default_factory=lambda: ["decimal"] * _LEVELS)
-    texts: list[str] = field(default_factory=lambda: [""] * _LEVELS)
-    starts: list[int] = field(default_factory=lambda: [1] * _LEVELS)
-    counts: list[int] = field(default_factory=lambda: [0] * _LEVELS)
+class NumberedList:
+    """How each level of a list is numbered, in Word's words: "decimal", "%1.%2."; and how far it has counted."""
+
+    formats: list[str] = field(default_factory=lambda: ["decimal"] * LEVELS)
+    texts: list[str] = field(default_factory=lambda: [""] * LEVELS)
+    starts: list[int] = field(default_factory=lambda: [1] * LEVELS)
+    counts: list[int] = field(default_factory=lambda: [0] * LEVELS)
 
 
 class Outline:
-    """The lists of `word/numbering.xml`, counting as the document is gone through."""
+    """A document's lists, those of `word/numbering.xml` among them, counting as the document is gone through."""
 
-    def __init__(self, numbering: Element | None) -> None:
-        self._lists: dict[str, _List] = {}
-        abstract: dict[str, _List] = {}
+    def __init__(self, numbering: Element | None = None) -> None:
+        self._lists: dict[str, NumberedList] = {}
+        abstract: dict[str, NumberedList] = {}
         for element in numbering if numbering is not None else ():
             if local(element.tag) == "abstractNum":
                 abstract[attribute(element, "abstractNumId")] = _list(element)
             elif local(element.tag) == "num":
-                shared = next((abstract.get(attribute(child, "val")) for child in element), None) or _List()
+                shared = next((abstract.get(attribute(child, "val")) for child in element), None) or NumberedList()
                 restarts = any(local(child.tag) == "startOverride" for child in element.iter())
                 self._lists[attribute(element, "numId")] = deepcopy(shared) if restarts else shared
+
+    def add(self, key: str, numbered: NumberedList) -> None:
+        """One more list, to be asked for by its key."""
+        self._lists[key] = numbered
+
+    def restart(self, key: str) -> None:
+        """Count a list from its start again."""
+        if key in self._lists:
+            self._lists[key].counts = [0] * LEVELS
 
     def next_label(self, number: str, level: str) -> str:
         """What stands before the next paragraph of this list and level: "- ", "4.2 ", or "" for none."""
         numbered = self._lists.get(number)
         depth = int(level) if level.isdecimal() and len(level) == 1 else 0
-        if numbered is None or depth >= _LEVELS or numbered.formats[depth] == "none":
+        if numbered is None or depth >= LEVELS or numbered.formats[depth] == "none":
             return ""
         if numbered.formats[depth] == "bullet":
             return "- "
         counts = numbered.counts
         counts[depth] = min(counts[depth] + 1, _MOST) if counts[depth] else numbered.starts[depth]
-        counts[depth + 1 :] = [0] * (_LEVELS - depth - 1)
+        counts[depth + 1 :] = [0] * (LEVELS - depth - 1)
         label = re.sub(r"%([1-9])", lambda match: self._number(numbered, int(match[1]) - 1), numbered.texts[depth])
         return f"{label.strip()} " if label.strip() else ""
 
     @staticmethod
-    def _number(numbered: _List, depth: int) -> str:
+    def _number(numbered: NumberedList, depth: int) -> str:
         value = numbered.counts[depth] or numbered.starts[depth]
         return _FORMATS.get(numbered.formats[depth], str)(value)
 
 
-def _list(element: Element) -> _List:
-    found = _List()
+def _list(element: Element) -> NumberedList:
+    found = NumberedList()
     for level in element:
         index = attribute(level, "ilvl")
-        if local(level.tag) != "lvl" or not (index.isdecimal() and int(index) < _LEVELS):
+        if local(level.tag) != "lvl" or not (index.isdecimal() and int(index) < LEVELS):
             continue
         for child in level:
             name, value = local(child.tag), attribute(child, "val")

@@ -1,13 +1,16 @@
-"""ZIP files are many things: here it is told which, by the names inside, and EPUB and DOCX are read."""
+"""ZIP files are many things: which, is told by the names inside. One row for each kind that is read, or refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO
 
+from longmamba_mlx.documents.formats import fictionbook
 from longmamba_mlx.documents.formats.archive import Archive
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.docx import read_docx
 from longmamba_mlx.documents.formats.epub import CONTAINER, read_epub
+from longmamba_mlx.documents.formats.opendocument import read_package as read_opendocument
 
 _REFUSED = (
     ("xl/", "excel"),
@@ -17,22 +20,45 @@ _REFUSED = (
 )
 
 
-def read_package(file: IO[bytes]) -> Parsed:
-    """An EPUB book or a Word document. Raises Refused for any other archive."""
+def read(file: IO[bytes], encoding: str = "") -> Parsed:
+    """An EPUB book, a Word or OpenDocument file, or a packed FictionBook. Raises Refused for any other archive."""
     archive = Archive(file)
-    if CONTAINER in archive.names:
-        return read_epub(archive)
-    if "word/document.xml" in archive.names or _is_word(archive):
-        return read_docx(archive)
+    for fits, reader in _READ:
+        if fits(archive):
+            return reader(archive)
     for beginning, code in _REFUSED:
         if any(name.startswith(beginning) for name in archive.names):
             raise Refused(code)
-    if "mimetype" in archive.names and archive.read("mimetype").startswith(b"application/vnd.oasis.opendocument"):
-        raise Refused("opendocument")
     raise Refused("zip")
 
 
 def _is_word(archive: Archive) -> bool:
     """Some programs name the main file otherwise; the list of types tells."""
     types = "[Content_Types].xml"
-    return types in archive.names and b"wordprocessingml.document.main" in archive.read(types)
+    return "word/document.xml" in archive.names or (
+        types in archive.names and b"wordprocessingml.document.main" in archive.read(types)
+    )
+
+
+def _is_opendocument(archive: Archive) -> bool:
+    return (
+        "content.xml" in archive.names
+        and "mimetype" in archive.names
+        and archive.read("mimetype").startswith(b"application/vnd.oasis.opendocument")
+    )
+
+
+def _is_fiction_book(archive: Archive) -> bool:
+    return len(archive.names) == 1 and min(archive.names).lower().endswith(".fb2")
+
+
+def _read_fiction_book(archive: Archive) -> Parsed:
+    return fictionbook.read_stream(archive.open(min(archive.names)))
+
+
+_READ: tuple[tuple[Callable[[Archive], bool], Callable[[Archive], Parsed]], ...] = (
+    (lambda archive: CONTAINER in archive.names, read_epub),
+    (_is_word, read_docx),
+    (_is_opendocument, read_opendocument),
+    (_is_fiction_book, _read_fiction_book),
+)

@@ -11,10 +11,11 @@ from typing import IO
 import pypdfium2  # this module is imported in the child process alone
 import pypdfium2.raw as pdfium
 
-from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder, tidy
+from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
 from longmamba_mlx.documents.formats.lines import Line, Page
 from longmamba_mlx.documents.formats.reflow import reflow
 from longmamba_mlx.documents.places import Place, ordered
+from longmamba_mlx.documents.sanitise import clean
 
 MOST_PAGES = 50_000
 _MOST_OUTLINE, _FEWEST_ENTRIES = 20_000, 2
@@ -30,7 +31,7 @@ _LINE_ENDS = (10, 13, 0x02, 0xFFFE)
 _SPACE = 32
 
 
-def read_pdf(file: IO[bytes]) -> Parsed:
+def read(file: IO[bytes], encoding: str = "") -> Parsed:
     """A PDF's text as paragraphs, its pages and outline. Raises Refused for encrypted and scanned ones."""
     try:
         document = pypdfium2.PdfDocument(file)
@@ -42,8 +43,9 @@ def read_pdf(file: IO[bytes]) -> Parsed:
     scans = _check_text(pages)
     out = TextBuilder()
     starts = reflow(pages, out)
-    note = [f"{scans} of {len(pages)} pages are pictures without text: they were not read."] if scans else []
-    parsed = out.finish(note)
+    if scans:
+        out.note(f"{scans} of {len(pages)} pages are pictures without text: they were not read.")
+    parsed = out.finish()
     chapters = _chapters(document, parsed.text, starts)
     return replace(parsed, marks=ordered([*parsed.marks, *chapters]))
 
@@ -109,7 +111,7 @@ def _line(handle: object, codes: list[int], start: int, end: int) -> Line | None
     size = pdfium.FPDFText_GetFontSize(handle, middle)
     origin_x, origin_y = ctypes.c_double(), ctypes.c_double()
     pdfium.FPDFText_GetCharOrigin(handle, start, origin_x, origin_y)
-    text = " ".join(tidy(text.translate(_SHOWN_AS)).split())
+    text = " ".join(clean(text.translate(_SHOWN_AS)).split())
     return Line(text, left.value, furthest, origin_y.value, max(size, 1.0), hyphen) if text else None
 
 
@@ -123,7 +125,7 @@ def _chapters(document: pypdfium2.PdfDocument, text: str, starts: list[int]) -> 
     for number, bookmark in enumerate(document.get_toc(max_depth=6)):
         if number >= _MOST_OUTLINE:
             break
-        title = " ".join(tidy(bookmark.get_title() or "").split())[:200].strip()
+        title = " ".join(clean(bookmark.get_title() or "").split())[:200].strip()
         target = bookmark.get_dest()
         index = target.get_index() if target is not None else None
         if not title or index is None or not 0 <= index < len(starts):

@@ -23,6 +23,11 @@ class Row:
             self.begin_cell()
         self._cells[-1].append((text, level))
 
+    def drop_empty_end(self) -> None:
+        """Take back a last cell that was begun and never filled."""
+        if self._cells and not self._cells[-1]:
+            self._cells.pop()
+
     def paragraphs(self) -> Iterator[tuple[str, int]]:
         """One line "a | b | c", or the cells' paragraphs where that would be no line to read."""
         flat = [" ".join(" ".join(text.split()) for text, _ in cell) for cell in self._cells]

@@ -1,38 +1,43 @@
-"""The child process: `python -m longmamba_mlx.documents.formats.worker KIND SECONDS < FILE` tells text and places."""
+"""The child process that parses one file: `python -m …formats.worker KIND SECONDS ENCODING < FILE`."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import IO
 
-from longmamba_mlx.documents import decode
+from longmamba_mlx.documents import encodings
 from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.limits import lock_down
 
-Reader = Callable[[IO[bytes]], Parsed]
+Reader = Callable[[IO[bytes], str], Parsed]
+"""`read` of a format's module: an open file, and the encoding asked for or "", to its text. Raises Refused."""
 
 
 def main() -> int:
     """Read standard input as the kind of file named, within limits."""
-    kind, seconds = sys.argv[1], int(sys.argv[2])
+    kind, seconds, encoding = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     read = reader_of(kind)  # before the limits: it imports
-    decode.preload()
+    encodings.preload()
+    if encoding:
+        codecs.lookup(encoding)
     source, target = os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False)
     lock_down(seconds)
-    for block in answer(read, source):
+    for block in answer(read, source, encoding):
         target.write(block)
     target.flush()
     return 0
 
 
-def answer(read: Reader, source: IO[bytes]) -> Iterator[bytes]:
-    """What to tell the parent of a file; whatever a parser trips over, the file is to blame."""
+def answer(read: Reader, source: IO[bytes], encoding: str = "") -> Iterator[bytes]:
+    """The bytes of the answer; whatever error a parser raises, the file is damaged."""
     try:
         source.seek(0)
-        parsed = read(source)
+        parsed = read(source, encoding)
     except Refused as refused:
         yield wire.refuse(refused)
     except MemoryError:
@@ -44,20 +49,9 @@ def answer(read: Reader, source: IO[bytes]) -> Iterator[bytes]:
 
 
 def reader_of(kind: str) -> Reader:
-    """The function for "html", "pdf" or "zip" (EPUB, DOCX). Raises KeyError."""
-    if kind == "pdf":
-        from longmamba_mlx.documents.formats.pdf import read_pdf
-
-        return read_pdf
-    if kind == "zip":
-        from longmamba_mlx.documents.formats.packages import read_package
-
-        return read_package
-    if kind == "html":
-        from longmamba_mlx.documents.formats.markup import read_html
-
-        return read_html
-    raise KeyError(kind)
+    """The `read` of a format's module. Raises ImportError."""
+    reader: Reader = import_module(f"longmamba_mlx.documents.formats.{kind}").read
+    return reader
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from longmamba_mlx.documents.formats.builder import Refused
 MOST_DEPTH = 500
 
 
-class _Readable(Protocol):
+class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-def parse(stream: _Readable) -> Element:
+def parse(stream: Readable) -> Element:
     """A small XML file as a tree. Raises Refused when it is no XML or declares entities."""
     root = None
     for start, element in events(stream):
@@ -27,7 +27,7 @@ def parse(stream: _Readable) -> Element:
     return root
 
 
-def events(stream: _Readable) -> Iterator[tuple[bool, Element]]:
+def events(stream: Readable) -> Iterator[tuple[bool, Element]]:
     """(True, element) where an element begins, (False, element) where it ends and is complete."""
     depth = 0
     try:
