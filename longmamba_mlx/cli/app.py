@@ -48,6 +48,7 @@ def options(
 @app.command()
 def chat(
     file: o.File = None,
+    encoding: o.Encoding = "",
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
     max_tokens: o.MaxTokens = CHAT_TOKENS,
@@ -64,7 +65,8 @@ def chat(
     model = chosen(model, offline=offline)
     raise typer.Exit(
         chat_about(file or [], model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed,
-                   chunk=chunk, offline=offline, save=not no_save, attention_window=attention_window)
+                   chunk=chunk, offline=offline, save=not no_save, attention_window=attention_window,
+                   encoding=encoding)
     )  # fmt: skip
 
 
@@ -74,6 +76,7 @@ def ask(
         str | None, typer.Argument(help="The question; quotes keep it whole. - reads questions from standard input.")
     ] = None,
     file: o.File = None,
+    encoding: o.Encoding = "",
     questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Every question goes on from the one before.")] = False,
     reread: o.Reread = 0,
@@ -100,7 +103,7 @@ def ask(
     model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
                       offline=offline, save=not no_save, hold_text=False,
-                      attention_window=attention_window)  # fmt: skip
+                      attention_window=attention_window, encoding=encoding)  # fmt: skip
     way = Way(keep=keep, reread=reread, as_of=as_of, json=json, stream=not no_stream)
     found = ask_about(session, file or [], wanted_questions(question, questions, file or []), way, model=model)
     if fail_if_not_found and not found:
@@ -110,6 +113,7 @@ def ask(
 @app.command()
 def read(
     file: o.File = None,
+    encoding: o.Encoding = "",
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
     chunk: o.Chunk = CHUNK,
@@ -123,7 +127,7 @@ def read(
 
     model = chosen(model, offline=offline)
     session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False,
-                      attention_window=attention_window)  # fmt: skip
+                      attention_window=attention_window, encoding=encoding)  # fmt: skip
     read_only(session, file or [], model=model, json=json)
 
 
@@ -147,6 +151,7 @@ def calibrate(
     text: Annotated[
         Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.")
     ] = None,
+    encoding: o.Encoding = "",
     windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.")] = 16,
     report: Annotated[
         bool, typer.Option("--report", help="Print what the calibration says; measures only what never was.")
@@ -159,11 +164,11 @@ def calibrate(
     if report or plot is not None or json:
         from longmamba_mlx.cli.calibrate import report_calibration
 
-        report_calibration(model, text, windows, filter=filter, json=json, plot=plot)
+        report_calibration(model, text, windows, encoding=encoding, filter=filter, json=json, plot=plot)
         return
     from longmamba_mlx.cli.doctor import calibrate_model
 
-    calibrate_model(model, text, windows)
+    calibrate_model(model, text, windows, encoding=encoding)
 
 
 @app.command()

@@ -21,7 +21,7 @@ LENGTHS = tuple(1 << power for power in range(11, 21))
 
 
 def report_calibration(
-    model: str, text: Path | None, windows: int, *, filter: str, json: bool, plot: Path | None
+    model: str, text: Path | None, windows: int, *, encoding: str, filter: str, json: bool, plot: Path | None
 ) -> None:
     """Print the report; a model is measured first where it never was, or where a text is given for it."""
     from longmamba_mlx.evaluation.plots import draw_calibration, require_matplotlib
@@ -31,7 +31,7 @@ def report_calibration(
         require_matplotlib()
     loaded = load(model, filter=filter)
     if text is not None or loaded.calibration is None:
-        calibrate_model(model, text, windows)
+        calibrate_model(model, text, windows, encoding=encoding)
         loaded = load(model, filter=filter)
     if loaded.calibration is None:
         raise RuntimeError("a measured model has its calibration")

@@ -23,6 +23,7 @@ def chat_about(
     offline: bool = False,
     save: bool = True,
     attention_window: int | None = None,
+    encoding: str = "",
 ) -> int:
     """Open the chat and return its exit code. A document in standard input is read to its end first."""
     from longmamba_mlx.tui import run_chat
@@ -30,7 +31,7 @@ def chat_about(
 
     # Bad options are told before the screen changes.
     session = Session(model, filter=filter, max_tokens=max_tokens, temperature=temperature, seed=seed, chunk=chunk,
-                      offline=offline, save=save, attention_window=attention_window)  # fmt: skip
+                      offline=offline, save=save, attention_window=attention_window, encoding=encoding)  # fmt: skip
     piped = not sys.stdin.isatty() and (not files or "-" in files)
     if not piped and (reason := why_no_chat()) is not None:
         raise UsageError(f"chat needs a terminal: {reason}.", hint=_ASK)

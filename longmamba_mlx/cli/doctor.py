@@ -14,7 +14,7 @@ from longmamba_mlx.paths import state_folder
 from longmamba_mlx.states.store import StateStore
 
 
-def calibrate_model(model: str, text: Path | None, windows: int) -> None:
+def calibrate_model(model: str, text: Path | None, windows: int, *, encoding: str = "") -> None:
     """Measure a model and say how much of it is global."""
     from longmamba_mlx.builtin import BUILT_IN
     from longmamba_mlx.session.api import CALIBRATION, calibrate, load
@@ -28,7 +28,10 @@ def calibrate_model(model: str, text: Path | None, windows: int) -> None:
             print(f"\rMeasuring {done} of {total}", end="" if done < total else "\n", file=sys.stderr)
 
     calibration = calibrate(
-        loaded, None if text is None else read_document(text).text, windows=windows, on_progress=progress
+        loaded,
+        None if text is None else read_document(text, encoding=encoding).text,
+        windows=windows,
+        on_progress=progress,
     )
     plan = loaded.plan(64 * calibration.training_length)
     shares = "nothing" if plan is None else ", ".join(f"{share:.0%}" for share in plan.global_shares)

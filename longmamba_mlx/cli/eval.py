@@ -55,6 +55,7 @@ def niah(
     facts: Annotated[int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.")] = 0,
     split: Annotated[str, typer.Option("--split", help="Names: test, or dev while choosing anything.")] = "test",
     filler: Filler = None,
+    encoding: o.Encoding = "",
     absent: Annotated[
         bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
     ] = False,
@@ -64,10 +65,10 @@ def niah(
     log: Log = None,
 ) -> None:
     """Needles in a haystack: facts hidden in a long text, asked for one by one."""
-    from longmamba_mlx.cli.eval_runs import Measurement, measure_niah
+    from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_niah
 
     run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
-    measure_niah(run, depths=depths, facts=facts, split=split, filler=filler or [], absent=absent)
+    measure_niah(run, depths=depths, facts=facts, split=split, filler=Texts(filler or [], encoding), absent=absent)
 
 
 @evaluation.command()
@@ -93,6 +94,7 @@ def ppl(
     text: Annotated[
         list[Path], typer.Option("--text", help="Folder of texts, or a text; may be repeated. PG-19's test books fit.")
     ],
+    encoding: o.Encoding = "",
     model: o.Model = "demo",
     lengths: Lengths = "1x,4x,16x",
     filter: Filters = "off,longmamba",
@@ -102,9 +104,9 @@ def ppl(
     log: Log = None,
 ) -> None:
     """Perplexity of windows of books: their last 100 tokens, and the whole window."""
-    from longmamba_mlx.cli.eval_runs import Measurement, measure_perplexity
+    from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_perplexity
 
-    measure_perplexity(Measurement(model, filter, lengths, samples, 0, json, plot, log), texts=text)
+    measure_perplexity(Measurement(model, filter, lengths, samples, 0, json, plot, log), texts=Texts(text, encoding))
 
 
 @evaluation.command()
@@ -115,6 +117,7 @@ def ruler(
     samples: Samples = 20,
     tasks: Tasks = "",
     filler: Filler = None,
+    encoding: o.Encoding = "",
     data: Data = None,
     seed: Seed = 0,
     json: JsonFile = None,
@@ -122,10 +125,10 @@ def ruler(
     log: Log = None,
 ) -> None:
     """RULER: eleven synthetic tasks, and question answering where --data holds squad.json and hotpotqa.json."""
-    from longmamba_mlx.cli.eval_runs import Measurement, measure_ruler
+    from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_ruler
 
     run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
-    measure_ruler(run, tasks=tasks, filler=filler or [], data=data)
+    measure_ruler(run, tasks=tasks, filler=Texts(filler or [], encoding), data=data)
 
 
 @evaluation.command()

@@ -11,7 +11,7 @@ import json as json_module
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from longmamba_mlx.session.api import Model
 
 Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Files that documents are made of, and their encoding; "" where they tell it."""
+
+    paths: list[Path] = field(default_factory=list)
+    encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class Measurement:
         }
 
 
-def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, filler: list[Path], absent: bool) -> None:
+def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, filler: Texts, absent: bool) -> None:
     """Needles, anywhere or on a grid of depths."""
     from longmamba_mlx.evaluation.measure import run_exam
     from longmamba_mlx.evaluation.niah import niah_documents, parse_depths
@@ -144,15 +152,14 @@ def measure_passkey(run: Measurement, *, depths: str) -> None:
     documents = passkey_documents(
         run.count, run.tokens, samples=run.samples, depths=parse_depths(depths), seed=run.seed
     )
-    run.run("passkey", list(documents), {"task": "passkey", "seed": run.seed}, run_exam, text=_texts([])[0][0])
+    run.run("passkey", list(documents), {"task": "passkey", "seed": run.seed}, run_exam, text=_texts(Texts())[0][0])
 
 
-def measure_perplexity(run: Measurement, *, texts: list[Path]) -> None:
+def measure_perplexity(run: Measurement, *, texts: Texts) -> None:
     """Windows of books."""
     from longmamba_mlx.evaluation.perplexity import perplexity_documents, take_window
 
-    paths = _files(texts)
-    read, names = _texts(paths)
+    read, names = _texts(replace(texts, paths=_files(texts.paths)))
     books = {name: run.loaded.tokenizer.encode(text) for name, text in zip(names, read, strict=True)}
     documents, short = perplexity_documents(books, run.tokens, samples=run.samples)
     if short:
@@ -162,7 +169,7 @@ def measure_perplexity(run: Measurement, *, texts: list[Path]) -> None:
     run.run("ppl", documents, known, take_window, text=max(read, key=len), likelihood=True)
 
 
-def measure_ruler(run: Measurement, *, tasks: str, filler: list[Path], data: Path | None) -> None:
+def measure_ruler(run: Measurement, *, tasks: str, filler: Texts, data: Path | None) -> None:
     """RULER's tasks."""
     from longmamba_mlx.evaluation.measure import run_exam
     from longmamba_mlx.evaluation.ruler import QA_FILES, materials_from, ruler_documents, tasks_for
@@ -201,13 +208,14 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _texts(paths: list[Path]) -> tuple[list[str], list[str]]:
+def _texts(given: Texts) -> tuple[list[str], list[str]]:
     """Texts and their names; the sample document where there are no paths."""
     from longmamba_mlx.builtin import sample_document
     from longmamba_mlx.documents import read_document
 
-    names = [path.name for path in paths] or ["built-in sample"]
-    return [read_document(path).text for path in paths or [sample_document()]], names
+    names = [path.name for path in given.paths] or ["built-in sample"]
+    paths = given.paths or [sample_document()]
+    return [read_document(path, encoding=given.encoding).text for path in paths], names
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -12,6 +12,9 @@ File = Annotated[
     list[str] | None,
     typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated."),
 ]
+Encoding = Annotated[
+    str, typer.Option("--encoding", help="Encoding of texts, web pages and mails, whatever they say: windows-1252, ...")
+]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
 ModelOrDefault = Annotated[
     str | None,

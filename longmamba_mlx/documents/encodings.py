@@ -77,5 +77,5 @@ def shown(codec: str) -> str:
 
 def preload() -> None:
     """Have every codec in memory, for a process that may open no files later."""
-    for name in (*SINGLE_BYTE, *MULTI_BYTE, *UNICODE, *_DECLARED):
+    for name in (*SINGLE_BYTE, *MULTI_BYTE, *UNICODE, *_DECLARED, "raw_unicode_escape"):  # the last is used by `email`
         codecs.lookup(name)

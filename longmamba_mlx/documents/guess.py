@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
@@ -17,7 +18,7 @@ from longmamba_mlx.documents.encodings import MULTI_BYTE, SINGLE_BYTE
 
 _SAMPLE = 1 << 14  # bytes
 _CONTEXT = 24  # bytes around the ones beyond ASCII
-_MARKS = frozenset("“”‘’„‚«»–—…•·°£€§©®™½¼¾²³¹ªº¿¡×±\xa0\xad、。，．・「」『』（）！？：；《》　〈〉")
+_MARKS = frozenset("“”‘’„«»–—…•·°£€§©®™½¼¾²³¹ªº¿¡×±\xa0\xad、。，．・「」『』（）！？：；《》　〈〉")
 _BETWEEN_LETTERS = frozenset("’·–—\xad\xa0、。，．・「」『』（）！？：；《》　〈〉")  # marks that may stand there
 _MARK, _LETTER, _SYMBOL, _IMPOSSIBLE = 5.0, 10.0, 11.0, 16.0  # bits
 _CAPITAL, _MISPLACED = 2.0, 9.0
@@ -25,7 +26,7 @@ _KANA, _FREQUENT, _COMMON, _RARE = 5.5, 8.0, 12.0, 16.0
 # Bits that a text must save to be in an encoding that few texts are in.
 _HANDICAP = {
     "cp1252": 0.0, "cp1251": 1.0, "cp1250": 5.0, "iso8859_2": 6.0, "iso8859_15": 6.0, "cp1257": 7.0, "mac_roman": 8.0,
-    "cp850": 12.0, "koi8_u": 4.0, "iso8859_5": 8.0, "cp866": 6.0, "mac_cyrillic": 8.0, "cp855": 14.0, "johab": 24.0,
+    "cp850": 12.0, "koi8_u": 4.0, "iso8859_5": 8.0, "cp866": 6.0, "mac_cyrillic": 4.0, "cp855": 14.0, "johab": 24.0,
 }  # fmt: skip
 _USUAL_HANDICAP = 4.0
 _WESTERN, _FEW, _FEW_HANDICAP = "cp1252", 1 / 20, 18.0
@@ -96,7 +97,7 @@ def _place(text: str, index: int) -> float:
     """Bits for where a character stands: capitals begin words, symbols stand between them."""
     character = text[index]
     before, after = text[index - 1 : index], text[index + 1 : index + 2]
-    if character.isalpha():
+    if unicodedata.category(character)[0] in "LM":
         if character > "\u036f" and (_is_latin(before) or _is_latin(after)):
             return _MISPLACED
         if character.isupper():

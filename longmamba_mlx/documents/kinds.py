@@ -182,5 +182,5 @@ def _narrow(data: bytes) -> bytes:
     """Without a byte order mark, and UTF-16's and UTF-32's ASCII characters as one byte each."""
     text = data.removeprefix(b"\xef\xbb\xbf")
     if text.startswith((b"\xff\xfe", b"\xfe\xff")) or text[:400].count(0) * 3 > len(text[:400]):
-        text = text.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").replace(b"\x00", b"")
+        text = text.replace(b"\x00", b"").lstrip(b"\xff\xfe")
     return text

@@ -26,12 +26,14 @@ class Model(TextModel):
         *,
         on_progress: Callable[[Progress], object] | None = None,
         chunk: int = 512,
+        encoding: str = "",
     ) -> ReadDocument:
         """Read a file, several files (one after the other) or a Document, whole.
 
-        on_progress(Progress) is called after every `chunk` tokens. Raises DocumentError and its kinds.
+        on_progress(Progress) is called after every `chunk` tokens; `encoding` is that of texts, "" where they tell it.
+        Raises DocumentError and its kinds, UsageError for an unknown encoding.
         """
-        document = as_document(source)
+        document = as_document(source, encoding)
         counted = self.count(document)
         plan = self.plan(len(counted.ids), counted.ids)
         started = time.monotonic()
@@ -64,10 +66,10 @@ class Model(TextModel):
         return np.asarray(reading.logits, np.float32)
 
 
-def as_document(source: str | Path | Document | Sequence[str | Path]) -> Document:
+def as_document(source: str | Path | Document | Sequence[str | Path], encoding: str = "") -> Document:
     """A Document from whatever `Model.read` takes."""
     if isinstance(source, Document):
         return source
     if isinstance(source, str | Path):
-        return read_document(source)
-    return join([read_document(item) for item in source])
+        return read_document(source, encoding=encoding)
+    return join([read_document(item, encoding=encoding) for item in source])

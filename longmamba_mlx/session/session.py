@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from longmamba_mlx.documents.encodings import asked_for
 from longmamba_mlx.errors import NoMLXError, UsageError
 from longmamba_mlx.events import Event, Loaded, Loading, Side
 
@@ -37,9 +38,11 @@ class Session:
         offline: bool = False,
         hold_text: bool = True,
         attention_window: int | None = None,
+        encoding: str = "",
     ) -> None:
         if chunk < 1 or max_tokens < 1 or temperature < 0:
             raise UsageError("--chunk and --max-tokens must be at least 1, --temp at least 0.")
+        self._encoding = asked_for(encoding)
         self._name, self._filter, self._offline, self._window = model, filter, offline, attention_window
         self._chunk, self._save, self._hold_text = chunk, save, hold_text
         self._sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
@@ -207,12 +210,12 @@ class Session:
 
         if isinstance(source, Document):
             return source
-        if not self._hold_text:
+        if not self._hold_text and not self._encoding:
             from longmamba_mlx.documents.streamed_text import open_large
 
             if (large := open_large(source, self._stop.is_set)) is not None:
                 return large
-        return read_documents(source, should_stop=self._stop.is_set)
+        return read_documents(source, should_stop=self._stop.is_set, encoding=self._encoding)
 
     def _open(self, model: Model, document: Text) -> Generator[Event, None, ReadDocument]:
         from longmamba_mlx.session.open_document import open_document

@@ -39,6 +39,6 @@ def comment(text: str, author: str = "") -> str:
 
 
 def running(kind: str, texts: Iterable[str]) -> list[str]:
-    """Headers or footers of pages as lines, each text once; those that hold no letter (page numbers) are left out."""
+    """Headers or footers of pages as lines, each text once; bare page numbers are left out."""
     lines = (" ".join(text.split()) for text in texts)
     return [f"[{kind}] {line}" for line in dict.fromkeys(lines) if any(map(str.isalpha, line))]

@@ -39,6 +39,7 @@ class _Reader:
         self._path: list[str] = []
         self._row: list[str] = []
         self._title: list[str] = []
+        self._verse = False
 
     @property
     def is_whole(self) -> bool:
@@ -75,7 +76,8 @@ class _Reader:
         elif name in ("td", "th"):
             self._row.append(text)
         else:
-            self._out.paragraph(text, tight=name == "v")
+            self._out.paragraph(text, tight=self._verse and name == "v")
+            self._verse = name == "v"
 
     def _end_title(self) -> None:
         label = " ".join(line for line in self._title if line)
@@ -83,6 +85,7 @@ class _Reader:
         if label and "section" in self._path:
             self._out.mark("chapter", label, 0, self._path.count("section"))
         self._out.paragraph(label)
+        self._verse = False
 
     def _describe(self, name: str, element: Element) -> None:
         if self._path[-1] == "title-info" and name in _DESCRIBED:

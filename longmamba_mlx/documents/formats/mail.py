@@ -17,6 +17,7 @@ from longmamba_mlx.documents.sanitise import one_line
 _SHOWN = ("From", "To", "Cc", "Date", "Subject")
 _ENVELOPE = re.compile(rb"^From \S+[^\n]*\d{4}[^\n]*\n(?=[\w-]+:)", re.M)
 _EMLX = re.compile(rb"(\d{1,12}) *\r?\n")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _MOST_DEPTH = 20  # messages within messages
 _MOST_NAMED = 5  # attachments told by name
 _FULLER = 2  # times the letters: then the HTML version says more than the plain one
@@ -140,6 +141,10 @@ def _letters(part: Message, encoding: str) -> int:
 
 
 def _payload(part: Message) -> bytes:
+    payload = part.get_payload()
+    if str(part.get("Content-Transfer-Encoding", "")).strip().lower() == "base64" and isinstance(payload, str):
+        letters = _NOT_BASE64.sub("", payload)
+        part.set_payload(letters[: len(letters) - (len(letters) % 4 == 1)])  # one that was cut off is no byte
     data = part.get_payload(decode=True)
     return data if isinstance(data, bytes) else b""
 
