@@ -17,6 +17,7 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
 from longmamba_mlx.evaluation.samples import Cell, Sample
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.model import Model
@@ -88,16 +89,18 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
     """
     if plan is not None and plan.needs_document:
         plan = prefill(model.loaded.model, ids, plan, logits="none").plan
-    network = model.loaded.model
-    limits = None
+    network, limits = model.loaded.model, None
+    filtered = filtered_model(network, plan)
     if plan is not None:
         thresholds = [plan.thresholds(index) for index in range(len(plan.layers))]
         limits = [None if values is None else mx.array(values) for values in thresholds]
     state, scores, start = network.initial_state(), [], 0
     while start < len(ids):
         stop = min(start + _CHUNK, len(ids) if plan is None else plan.next_edge(start))
-        filtered = limits if plan is not None and plan.filters(start) else None
-        hidden, state = network(mx.array(ids[None, start:stop]), state, filtered)
+        if plan is not None and plan.filters(start):
+            hidden, state = filtered(mx.array(ids[None, start:stop]), state, limits)
+        else:
+            hidden, state = network(mx.array(ids[None, start:stop]), state)
         scores.append(_scores(model, hidden, ids[start + 1 : stop + 1]))
         state.evaluate()
         start = stop

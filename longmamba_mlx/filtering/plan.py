@@ -39,6 +39,16 @@ class FilterPlan:
         return any(self.drops(index) for index in range(len(self.layers)))
 
     @property
+    def has_thresholds(self) -> bool:
+        """Whether any layer's thresholds are known and filter something."""
+        return any(layer.thresholds is not None for layer in self.layers)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether any layer's A or dt is scaled while the filtered tokens are read."""
+        return any(layer.factors is not None for layer in self.layers)
+
+    @property
     def filtered_span(self) -> tuple[int, int]:
         """The tokens from the first to before the second may be filtered; the others are protected."""
         return self.policy.span(self.total_length)

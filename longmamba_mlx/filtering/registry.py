@@ -36,6 +36,9 @@ POLICIES: tuple[Entry, ...] = (
     Entry("curve", "the paper's rule in closed form, continuous in the length", f"{_FOLDER}.curve:Curve"),
     Entry("document", "the budget met on the document's own step sizes", f"{_FOLDER}.document:Document"),
     Entry("decimamba", "the predecessor: some layers drop tokens for good", f"{_FOLDER}.decimamba:DeciMamba"),
+    Entry("scaled-dt", "a baseline: dt multiplied by one number", f"{_FOLDER}.scaled_dt:ScaledDt"),
+    Entry("scaled-a", "a baseline: A multiplied by one number in each layer", f"{_FOLDER}.scaled_a:ScaledA"),
+    Entry("clipped-a", "a baseline: the extremes of A clipped in each layer", f"{_FOLDER}.clipped_a:ClippedA"),
 )
 
 

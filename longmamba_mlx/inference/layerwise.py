@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.decimation import decimate
+from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
@@ -98,14 +99,14 @@ def _filtered(
     clock: Clock[Step],
 ) -> Generator[Step, None, LayerState]:
     """Run one layer over all chunks: replaces those of `hidden`, returns the state after them."""
-    row, at = None if threshold is None else mx.array(threshold), 0
+    row, at, filtered = None if threshold is None else mx.array(threshold), 0, filtered_model(model, plan)
     for number, piece in enumerate(hidden):
         if threshold is not None and plan.filters(at):
-            hidden[number], state, counts = model.layer(index, piece, state, row, return_kept=True)
+            hidden[number], state, counts = filtered.layer(index, piece, state, row, return_kept=True)
             mx.eval(hidden[number], *state.buffers(), counts)
             total.add(np.array(counts)[0], threshold, at)
         else:
-            hidden[number], state = model.layer(index, piece, state)
+            hidden[number], state = (filtered if plan.filters(at) else model).layer(index, piece, state)
             mx.eval(hidden[number], *state.buffers())
             if threshold is not None:
                 total.add(np.full(piece.shape[1], threshold.size, np.int32), threshold, at)

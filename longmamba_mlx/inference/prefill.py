@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.inference.layerwise import layerwise_steps, passes
 from longmamba_mlx.inference.lookahead import one_ahead
@@ -160,7 +161,8 @@ def _chunks(model: LanguageModel, ids: Ids, chunk: int, plan: FilterPlan | None,
 def _chunkwise(
     model: LanguageModel, ids: Ids, plan: FilterPlan | None, options: PrefillOptions
 ) -> Generator[Progress, None, Reading]:
-    thresholds = None if plan is None else [plan.thresholds(index) for index in range(model.config.n_layer)]
+    layers = range(model.config.n_layer)
+    thresholds = None if plan is None or not plan.has_thresholds else [plan.thresholds(index) for index in layers]
     state = model.initial_state() if options.start is None else options.start.state
     kept = None if thresholds is None or len(ids) > MOST_TOKENS else np.zeros(len(ids), np.uint8)
     if kept is not None and options.start is not None:
@@ -210,13 +212,14 @@ def _dispatched(
 ) -> Iterator[_Chunk]:
     """Yield the chunks of at most `size` tokens that follow `state`, each dispatched when it is asked for."""
     rows = None if thresholds is None else [None if row is None else mx.array(row) for row in thresholds]
+    filtered = filtered_model(model, plan)
     for piece in _chunks(model, ids, size, plan, state.tokens):
         counts = None
         protected = plan is not None and not plan.filters(state.tokens)
         if rows is None or protected or not counted:
-            hidden, state = model(piece, state, None if protected else rows)
+            hidden, state = (model if protected else filtered)(piece, state, None if protected else rows)
         else:
-            hidden, state, counts = _counted(model, piece, state, rows)
+            hidden, state, counts = _counted(filtered, piece, state, rows)
         state.begin(*(count for _, count in counts or ()))
         yield _Chunk(hidden, state, counts)
 

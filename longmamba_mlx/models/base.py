@@ -38,6 +38,11 @@ class Layer(nn.Module):
         """The Mamba mixer's input in `run`."""
         raise NotImplementedError
 
+    def scale_scan(self, decay: NDArray[np.float32], write: float) -> None:
+        """Multiply the scan's A by `decay` and its B by `write` from now on; see `ScanMixer.scale`."""
+        if self.scan is not None:
+            self.scan.scale(decay, write)
+
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """Raw dt. Raises ValueError where the layer has no scan."""
         mixer = self.scan

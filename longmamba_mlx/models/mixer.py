@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
 
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.state import LayerState
@@ -60,6 +62,7 @@ class ScanMixer(Mixer):
     """A Mamba mixer, the part that the filter works on. Subclasses hold `config`, `A_log` and the linears."""
 
     config: ModelConfig
+    _write: float = 1.0
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """dt + dt_bias (b, l, units) float32, without scanning; the state with its conv window advanced."""
@@ -81,11 +84,20 @@ class ScanMixer(Mixer):
         """Whether nothing but the configuration decides what the mixer computes."""
         return True
 
+    def scale(self, decay: NDArray[np.float32], write: float) -> None:
+        """Multiply A by `decay`, (units, modes) or (), and B by `write` from now on."""
+        self["_decay"] = mx.array(decay.reshape(self.A_log.shape) if decay.size > 1 else decay.reshape(()))
+        self._write, self._A_of = write, None
+
+    def written(self, B: mx.array) -> mx.array:
+        """B as the scan takes it."""
+        return B if self._write == 1.0 else (B.astype(mx.float32) * self._write).astype(B.dtype)
+
     def A(self) -> mx.array:
-        """A = -exp(A_log) in float32, computed once for each array that is A_log."""
+        """A = -exp(A_log) in float32, scaled as `scale` said, computed once for each array that is A_log."""
         # Names with an underscore are no parameters. Loading puts another array into A_log, which this notices.
         if self.get("_A_of") is not self.A_log:
-            self._A = -mx.exp(self.A_log.astype(mx.float32))
+            self._A = -mx.exp(self.A_log.astype(mx.float32)) * self.get("_decay", 1.0)
             self._A_of = self.A_log
         A: mx.array = self._A
         return A

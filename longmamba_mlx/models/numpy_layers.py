@@ -19,6 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_map
+from numpy.typing import NDArray
 
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.parse import ModelConfig
@@ -51,6 +52,7 @@ class NumpyBlock(Block):
     _config: ModelConfig
     _ops: ModuleType  # numpy_ops or numba_ops
     _token: tuple[Any, Any] | None  # weights for a compiled decode step, where `_ops` has one
+    _write: float = 1.0
 
     def prepare(self, weights: Weights, config: ModelConfig, ops: ModuleType) -> None:
         """Set what `run` needs."""
@@ -106,6 +108,15 @@ class NumpyBlock(Block):
                 raws.append(raw)
         after = LayerState(conv=to_mlx(conv, window.dtype), ssm=state.ssm)
         return to_mlx(np.concatenate(raws, axis=1)), after
+
+    def scale_scan(self, decay: NDArray[np.float32], write: float) -> None:
+        factor = decay.reshape(self._weights["A"].T.shape).T if decay.size > 1 else decay.reshape(())
+        self._weights = {**self._weights, "A": np.ascontiguousarray(self._weights["A"] * factor)}
+        self._token, self._write = None, write
+
+    def _written(self, B: Array) -> Array:
+        """B as the scan takes it."""
+        return B if self._write == 1.0 else B * np.float32(self._write)
 
     def _threads(self) -> AbstractContextManager[object]:
         """One thread for a narrow layer: its products are too small to share, and the threads of a BLAS wait for each
@@ -178,7 +189,7 @@ class NumpyMambaBlock(NumpyBlock):
         x, conv = self._conv(xz[..., : self._config.d_inner], conv)
         raw, B, C = self._selection(x)
         dt, kept = self._ops.filtered_dt(raw, threshold, self._config.time_step_limit)
-        y = self._ops.selective_scan(x, dt, self._weights["A"], B, C, ssm, self._weights["D"])
+        y = self._ops.selective_scan(x, dt, self._weights["A"], self._written(B), C, ssm, self._weights["D"])
         self._ops.gate(y, xz[..., self._config.d_inner :])
         return self._linear("out_proj", y), conv, kept
 
@@ -225,7 +236,7 @@ class NumpyMamba2Block(NumpyBlock):
         x = x.reshape(*lead, config.n_heads, config.headdim)
         B, C = (part.reshape(*lead, config.n_groups, config.d_state) for part in (B, C))
         dt, kept = self._ops.filtered_dt(raw, threshold, config.time_step_limit)
-        y = self._ops.ssd_scan(x, dt, weights["A"], B, C, ssm, weights["D"])
+        y = self._ops.ssd_scan(x, dt, weights["A"], self._written(B), C, ssm, weights["D"])
         y = self._ops.gated_rms_norm(
             y.reshape(*lead, config.d_inner),
             z,

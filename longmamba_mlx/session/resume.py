@@ -101,7 +101,7 @@ def _filters_alike(old: StoredState, plan: FilterPlan | None) -> bool:
     """Whether every token of the old document was filtered as this plan would filter it."""
     if plan is None or not old.thresholds:
         return plan is None and not old.thresholds
-    if plan.policy.protect_last or old.info.get("settings") != plan.policy.canonical():
+    if plan.policy.protect_last or plan.is_scaled or old.info.get("settings") != plan.policy.canonical():
         return False
     new = [plan.thresholds(index) for index in range(len(plan.layers))]
     return len(new) == len(old.thresholds) and all(

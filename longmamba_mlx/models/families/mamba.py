@@ -52,7 +52,7 @@ class MambaMixer(ScanMixer):
             x,
             dt,
             self.A(),
-            B,
+            self.written(B),
             C,
             D=self.D,
             z=z,

@@ -70,7 +70,7 @@ class Mamba2Mixer(ScanMixer):
             x.reshape(*lead, config.n_heads, config.headdim),
             dt,
             self.A(),
-            B.reshape(*lead, config.n_groups, config.d_state),
+            self.written(B).reshape(*lead, config.n_groups, config.d_state),
             C.reshape(*lead, config.n_groups, config.d_state),
             D=self.D,
             z=None if "norm" in self else z.reshape(*lead, config.n_heads, config.headdim),
