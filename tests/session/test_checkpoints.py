@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from longmamba_mlx.session.session import Session
 from longmamba_mlx.states import checkpoints
 from longmamba_mlx.states.state_file import read_state
 from longmamba_mlx.states.store import StateStore
+from longmamba_mlx.steps import Steps
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "What is the access code of Zorvath?"
@@ -51,13 +52,9 @@ def same(a: ReadDocument, b: ReadDocument) -> bool:
     return equal and a.key == b.key and np.array_equal(a.kept, b.kept)  # type: ignore[arg-type]
 
 
-def run(opened: Iterator[object]) -> tuple[list[object], ReadDocument]:
-    events = []
-    while True:
-        try:
-            events.append(next(opened))
-        except StopIteration as end:
-            return events, end.value
+def run(opened: Generator[object, None, ReadDocument]) -> tuple[list[object], ReadDocument]:
+    steps = Steps(opened)
+    return list(steps), steps.result
 
 
 def stop_after(model: Model, document: Document, chunks: int, **options: object) -> list[str]:

@@ -16,6 +16,7 @@ from longmamba_mlx.filtering.constants import ModelFacts, constants_for
 from longmamba_mlx.filtering.decay import log_step_mean
 from longmamba_mlx.filtering.delta import DtRange, Float32, Float64, delta_of, raw_of
 from longmamba_mlx.filtering.thresholds import knot_ranks, mass_curve
+from longmamba_mlx.steps import run_to_end
 
 _BLOCK = 1 << 20  # float64 values worked on at once: 8 MB an array
 
@@ -69,14 +70,7 @@ def collect(
 ) -> Calibration:
     """`collect_steps` run to its end; `on_progress(done, total)` counts windows times layers."""
     steps = collect_steps(model, windows, **options)
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            calibration: Calibration = end.value
-            return calibration
-        if on_progress is not None:
-            on_progress(done, total)
+    return run_to_end(steps, None if on_progress is None else lambda step: on_progress(*step))
 
 
 def collect_steps(
