@@ -1,4 +1,4 @@
-"""Every error a user can cause or meet: one line, a hint, an exit code (docs: README, "Exit codes")."""
+"""The errors shown to users: one line, a hint, an exit code (README, "Exit codes")."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from __future__ import annotations
 class LongMambaError(Exception):
     """Base of all errors this package raises on purpose.
 
-    `str(error)` is one line for a person; `hint` says what to do about it; `exit_code` is what the command line
-    returns.
+    `str(error)` is one line for the user; `hint` says what to do; `exit_code` is what the command line returns.
     """
 
     exit_code = 1
@@ -18,7 +17,7 @@ class LongMambaError(Exception):
 
 
 class UsageError(LongMambaError):
-    """Options that contradict each other or have no meaning."""
+    """Invalid options, or options that contradict each other."""
 
     exit_code = 2
 
@@ -42,21 +41,21 @@ class NoMLXError(LongMambaError):
 
 
 class DiskError(LongMambaError):
-    """Writing failed: no space, no permission, a broken disk."""
+    """Writing to disk failed: no space, no permission, a broken disk."""
 
     exit_code = 74
 
 
 class StoppedError(LongMambaError):
-    """A reading was stopped on request and can be taken up again.
+    """A reading was stopped on request and can be resumed.
 
-    The hint begins with "The same command": where there are other words for it, as in the chat, they take their place.
+    The hint begins with "The same command"; the chat, which has no command line, replaces these words.
     """
 
     exit_code = 75
 
     def __init__(
-        self, message: str = "The reading was stopped.", *, hint: str = "The same command takes it up again."
+        self, message: str = "The reading was stopped.", *, hint: str = "The same command resumes it."
     ) -> None:
         super().__init__(message, hint=hint)
 
@@ -66,7 +65,7 @@ class ModelError(LongMambaError):
 
 
 class ConfigError(ModelError):
-    """A model's config.json holds something impossible or unknown."""
+    """A model's config.json has an invalid or unknown value."""
 
 
 class CalibrationError(ModelError):
@@ -74,8 +73,8 @@ class CalibrationError(ModelError):
 
 
 class StateError(LongMambaError):
-    """A remembered document that is broken or belongs to something else."""
+    """A stored state that is broken or was made for another document or model."""
 
 
 class NumericError(LongMambaError):
-    """NaN or infinity where numbers were expected."""
+    """NaN or infinity where finite numbers were expected."""

@@ -1,4 +1,4 @@
-"""What happens while a document is read and a question answered: the events that CLI, chat and API share."""
+"""Events of opening a document and answering a question, shared by command line, chat and API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model is there. `parameters` is a count, `seconds` the time it took."""
+    """The model is loaded. `parameters` is their number, `seconds` the time it took."""
 
     name: str
     parameters: int
@@ -24,7 +24,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The document is tokenised: from here on the time left can be told."""
+    """The document is tokenised: from here on the time left can be estimated."""
 
     title: str
     tokens: int
@@ -34,7 +34,7 @@ class Counted:
 class ReadProgress:
     """`done` of `total` tokens read; `memory` is the process's resident size in bytes.
 
-    `place` is where in the document that is: "chapter 12", "page 40", "" where it has no such places.
+    `place` is the position in the document: "chapter 12", "page 40", "" if it has no such places.
     """
 
     done: int
@@ -47,10 +47,9 @@ class ReadProgress:
 
 @dataclass(frozen=True, slots=True)
 class ReadDone:
-    """The document state is ready. `stored` names the remembered state's key, None when nothing was written.
+    """The document state is ready. `stored` is the key of the stored state, None if it was not stored.
 
-    `before` of the tokens were read in an earlier run, or when the document was shorter. `digest` tells its text from
-    all others, which its title may not.
+    `before` of the tokens were read in an earlier run, or when the document was shorter. `digest` identifies the text.
     """
 
     title: str
@@ -66,7 +65,7 @@ class ReadDone:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The answer that follows comes from the document as it was read with this filter."""
+    """The answer that follows comes from the document read with this filter."""
 
     filter: str
 
@@ -82,8 +81,8 @@ class Piece:
 class Passage:
     """A paragraph related to an answer: `text` is the document's text[start:end], in characters.
 
-    `number` counts paragraphs from 1; `heading` is the chapter ("" if none); `quoted`: the answer stands in
-    it, word for word; `place` is where it stands ("page 12", "Chapter 3", "" if nothing tells).
+    `number` counts paragraphs from 1; `heading` is the chapter ("" if none); `quoted`: it contains the answer word for
+    word; `place` is its position ("page 12", "Chapter 3", "" if unknown).
     """
 
     number: int
@@ -97,11 +96,11 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `found` is False when the model says that the document does not tell.
+    """A whole answer. `found` is False when the model says that the answer is not in the document.
 
     `finish_reason` is "stop" (the model ended), "length" (`max_tokens` reached) or "stopped" (on request).
-    `not_in_text`: numbers and codes of the answer that stand nowhere in the document, word for word. `reason` tells why
-    there is no answer ("" where there is one): "demo" (the model knows other questions only and was not asked),
+    `not_in_text`: numbers and codes of the answer that do not occur in the document, word for word. `reason` says why
+    there is no answer ("" if there is one): "demo" (a demonstration model that was not trained for the question),
     "not_found", or "not_yet" (asked as of a place, and found later). `passages` are then what a text search finds.
     """
 
@@ -117,7 +116,7 @@ class Answer:
 
     @property
     def doubt(self) -> str:
-        """What a reader should be told of its numbers and codes, "" when all of them stand in the document."""
+        """A remark on numbers and codes that are not in the document, "" when all of them are."""
         return f"not word for word in the text: {', '.join(self.not_in_text)}" if self.not_in_text else ""
 
 
@@ -130,8 +129,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A stretch of the document, text[start:end] in characters; `kept` (0 to 1) is the mean share of the units with
-    long memory that its tokens got into; `place` is where it begins ("chapter 12"), or ""."""
+    """A stretch of the document, text[start:end] in characters; `kept` (0 to 1) is the mean share of the filterable
+    units that kept its tokens; `place` is where it begins ("chapter 12"), or ""."""
 
     start: int
     end: int
@@ -141,14 +140,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something worth knowing that is not an error."""
+    """A message for the user that is not an error."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Something went wrong: one line, a hint, the exit code a command would return."""
+    """An error: one line, a hint, the exit code a command would return."""
 
     message: str
     hint: str | None

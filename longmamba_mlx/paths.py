@@ -1,4 +1,4 @@
-"""Where the project keeps its things. LONGMAMBA_HOME, when set, holds all of them."""
+"""Folders and files of this application. LONGMAMBA_HOME, when set, contains all of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def home() -> Path | None:
 
 
 def state_folder() -> Path:
-    """Read documents. They hold what somebody asked to keep, so not a cache that the system may empty."""
+    """Stored states of documents: user data, so not in a cache that the system may empty."""
     return _data() / "states"
 
 
 def model_folder() -> Path:
-    """Models converted here, each in a folder of its own."""
+    """Converted models, each in a folder of its own."""
     return _data() / "models"
 
 
@@ -37,7 +37,7 @@ def calibration_folder() -> Path:
 
 
 def evaluation_folder() -> Path:
-    """Measured samples and published test data: an interrupted `eval` goes on from here."""
+    """Measured samples and published test data, from which an interrupted `eval` resumes."""
     return _data() / "evaluations"
 
 
@@ -63,9 +63,9 @@ def _data() -> Path:
 
 
 def private_folder(folder: Path) -> Path:
-    """Create `folder` and its missing parents, readable by the user only (0700). Raises DiskError.
+    """Create `folder` and its missing parents, accessible by the user only (0700). Raises DiskError.
 
-    A folder that exists keeps its permissions: they are the user's choice.
+    An existing folder keeps its permissions, which are the user's choice.
     """
     try:
         missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]

@@ -1,1 +1,1 @@
-"""Full-text search in a document: related passages for an answer."""
+"""Full-text search in a document: passages related to a question and its answer."""

@@ -1,8 +1,8 @@
-"""The index of a text's passages as one SQLite file: built while the text streams by, believed only after a check.
+"""Build, store and check the full-text index of a document's passages, one SQLite file.
 
-Its tables: `passages`, FTS5 without the text, one row for each passage; `terms`, its words; `spans`, where passages
-begin and end; `places`, the pages and chapters; `about`, which text it was made from. Behind the last page stands the
-sha256 of all before it (SQLite takes its size from its header), so that no bit of it can change unnoticed.
+Its tables: `passages`, FTS5 without the text, one row per passage; `terms`, its words; `spans`, where passages begin
+and end; `places`, the pages and chapters; `about`, which text it was made from. The last page is followed by the
+SHA-256 of everything before it (SQLite takes its size from its header), so that any changed bit is detected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -24,9 +24,10 @@ from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import LargeText, Text, length_of
 from longmamba_mlx.errors import DiskError, LongMambaError, StoppedError
 from longmamba_mlx.paths import private_folder
+from longmamba_mlx.steps import Stop
 from longmamba_mlx.storage.atomic import sweep, write_atomic
 
-VERSION = 1  # counts up whenever the same text gets another index
+VERSION = 1  # incremented whenever the same text gets another index
 _TABLES = """
 CREATE VIRTUAL TABLE passages USING fts5(body, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE terms USING fts5vocab(passages, 'row');
@@ -35,17 +36,18 @@ CREATE TABLE places(start INTEGER, kind TEXT, label TEXT, number INTEGER, level 
 CREATE TABLE about(text TEXT);
 """
 _DIGEST_SIZE = hashlib.sha256().digest_size
-_ASK_AFTER = 1000  # passages between two questions whether to stop
+_ASK_AFTER = 1000  # passages between two calls of `should_stop`
+_AGAIN = "The same command indexes them again."
 _ROOM = "Free some space where temporary files go, or set TMPDIR to another folder."
-
-Stop = Callable[[], bool]
 
 
 def open_index(document: Text, file: Path | None, should_stop: Stop | None = None) -> sqlite3.Connection:
-    """The index of a document: the one in `file` if it is whole and this document's, else a new one, stored there.
+    """Open a document's index: the one in `file` if it is intact and of this document, else a new one, stored there.
 
-    Without a file, or where the disk takes none, it lasts as long as the connection: in memory, or for a text that is
-    not held in a temporary file. Raises StoppedError; DiskError; LongMambaError where this Python's SQLite lacks FTS5.
+    Without a file, or when it cannot be written, the index lasts as long as the connection: in memory, or in a
+    temporary file for a text that is not held in memory.
+
+    Raises StoppedError; DiskError; LongMambaError if SQLite lacks FTS5.
     """
     if file is not None:
         if (stored := _stored(document, file)) is not None:
@@ -60,12 +62,12 @@ def open_index(document: Text, file: Path | None, should_stop: Stop | None = Non
     try:
         _fill(database, document, should_stop)
     except sqlite3.OperationalError as error:
-        raise DiskError(f"There is no room for the list of passages: {error}.", hint=_ROOM) from None
+        raise DiskError(f"There is no room for the index of passages: {error}.", hint=_ROOM) from None
     return database
 
 
 def place_map(database: sqlite3.Connection, document: Text) -> PlaceMap:
-    """The places of the document whose index this is."""
+    """The pages and chapters stored in a document's index."""
     places = [Place(*row) for row in database.execute("SELECT * FROM places ORDER BY rowid")]
     length = length_of(document)
     files = [(0, length)] if isinstance(document, LargeText) else [(part.start, part.end) for part in document.parts]
@@ -88,7 +90,7 @@ def _stored(document: Text, file: Path) -> sqlite3.Connection | None:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether the digest at its end is that of all before it."""
+    """Whether the digest at the end of the file matches everything before it."""
     digest = hashlib.sha256()
     try:
         with open(file, "rb") as stream:
@@ -105,7 +107,7 @@ def _is_whole(file: Path) -> bool:
 def _write(document: Text, draft: Path, should_stop: Stop | None) -> None:
     database = sqlite3.connect(draft)
     try:
-        # Nobody else sees the draft, and a torn one is thrown away: no journal is needed.
+        # A draft is private and discarded when incomplete: no journal is needed.
         database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;")
         _fill(database, document, should_stop)
     except sqlite3.OperationalError as error:
@@ -119,7 +121,7 @@ def _write(document: Text, draft: Path, should_stop: Stop | None) -> None:
 
 
 def _fill(database: sqlite3.Connection, document: Text, should_stop: Stop | None) -> None:
-    """Raises StoppedError; sqlite3.OperationalError when the disk is full; LongMambaError without FTS5."""
+    """Fill an empty database. Raises StoppedError; sqlite3.OperationalError for a full disk; LongMambaError."""
     try:
         database.executescript(_TABLES)
     except sqlite3.OperationalError as error:
@@ -138,13 +140,13 @@ def _fill(database: sqlite3.Connection, document: Text, should_stop: Stop | None
         else:
             text = _added(database, runs([Stretch(document.text, 0, len(document.text))]), should_stop)
             places = document.places
-        deque(text, maxlen=0)  # the rest, which nobody has looked at
+        deque(text, maxlen=0)  # the rest, which `find_chapters` did not consume
         database.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?)", map(astuple, places))
         database.execute("INSERT INTO about VALUES (?)", (_about(document),))
 
 
 def _added(database: sqlite3.Connection, text: Iterator[Run], should_stop: Stop | None) -> Iterator[Run]:
-    """The same runs, whose passages are put into the index as they go by."""
+    """Yield the same runs, adding their passages to the index."""
     number = 0
     for run in text:
         for start, end in cut(run.text, run.start, run.end):
@@ -152,12 +154,12 @@ def _added(database: sqlite3.Connection, text: Iterator[Run], should_stop: Stop 
             database.execute("INSERT INTO passages(rowid, body) VALUES (?, ?)", (number, run.text[start:end]))
             database.execute("INSERT INTO spans VALUES (?, ?, ?)", (number, run.offset + start, run.offset + end))
             if should_stop is not None and number % _ASK_AFTER == 0 and should_stop():
-                raise StoppedError("Stopped while the passages were listed.", hint="The same command lists them again.")
+                raise StoppedError("Stopped while the passages were indexed.", hint=_AGAIN)
         yield run
 
 
 def _about(document: Text) -> str:
-    """All that an index depends on. The same text may come from other files, or with other chapters."""
+    """Everything that an index depends on: the same text may come from other files, or with other chapters."""
     parts = () if isinstance(document, LargeText) else document.parts
     titles = [part.title for part in parts] if len(parts) > 1 else []
     plain = len(parts) <= 1 and not any(part.marks for part in parts)

@@ -1,7 +1,7 @@
-"""Related passages, found after the answer: a state cannot point to its source, a full-text index can.
+"""Find the passages related to a question and its answer, since a state cannot point to its source.
 
-A full-text index over the paragraphs (`passagefile`). What it finds is *related*; only a passage in which the answer
-stands word for word is a quote.
+They come from a full-text index over the paragraphs (`passage_index`). What it finds is *related*; only a passage that
+contains the answer word for word is a quote.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import Text, length_of, text_between
-from longmamba_mlx.events import Passage as Passage
-from longmamba_mlx.retrieval.passage_index import Stop, open_index, place_map
+from longmamba_mlx.events import Passage
+from longmamba_mlx.retrieval.passage_index import open_index, place_map
 from longmamba_mlx.retrieval.words import (
     COMMON,
     MOST_WORDS,
@@ -28,8 +28,9 @@ from longmamba_mlx.retrieval.words import (
     telling_words,
     words_in,
 )
+from longmamba_mlx.steps import Stop
 
-_ENUMERATOR = re.compile(r"^\s*\d+[.)]\s", re.M)  # of a list: it is no part of what is said
+_ENUMERATOR = re.compile(r"^\s*\d+[.)]\s", re.M)  # of a list item: no part of the answer
 _CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")
 _AROUND = " .,;:!?\"'“”‘’«»()[]*_`"
 _UNITS = "%$€£#°"
@@ -37,10 +38,10 @@ _CANDIDATES = 100
 
 
 class PassageIndex:
-    """Full-text index over a text's passages, opened or built on the first search; usable from any thread.
+    """A full-text index over a document's passages, opened or built on the first search; usable from any thread.
 
-    `file` is where it is stored, if anywhere. Raises LongMambaError when this Python's SQLite lacks FTS5, DiskError
-    when a text that is not held finds no room for it.
+    `file` is where it is stored, if anywhere. Raises LongMambaError if SQLite lacks FTS5, DiskError without room for
+    the index of a text that is not held in memory.
     """
 
     def __init__(self, document: Text, file: Path | None = None) -> None:
@@ -49,7 +50,7 @@ class PassageIndex:
         self._opened: tuple[sqlite3.Connection, PlaceMap] | None = None
 
     def places(self, should_stop: Stop | None = None) -> PlaceMap:
-        """The pages and chapters. Raises StoppedError while the index is built."""
+        """The pages and chapters of the document. Raises StoppedError while the index is built."""
         with self._lock:
             return self._open(should_stop)[1]
 
@@ -141,11 +142,11 @@ class PassageIndex:
         for row, (_, text) in texts.items():
             present = folded_words(text)
             if row == total and end is not None and not wanted & present:
-                continue  # what was found in it stands behind the end
+                continue  # its matching words come after the end
             quoted = verbatim is not None and verbatim.search(_plain(text)) is not None
             overlap = sum(weight for word, weight in weights.items() if word in present)
             scored.append((not quoted, -overlap, len(scored), row))
-        best: dict[str, tuple[int, bool]] = {}  # what stands in the text twice is shown once
+        best: dict[str, tuple[int, bool]] = {}  # identical passages are shown once
         for unquoted, _, _, row in sorted(scored):
             best.setdefault(texts[row][1], (row, not unquoted))
         return tuple(
@@ -153,7 +154,7 @@ class PassageIndex:
         )
 
     def not_in_text(self, answer: str, *, end: int | None = None, should_stop: Stop | None = None) -> tuple[str, ...]:
-        """The numbers and codes of an answer, each once, that stand nowhere before character `end`, word for word.
+        """The numbers and codes of an answer that occur nowhere before character `end`, each once.
 
         Raises StoppedError while the index is built.
         """
@@ -196,19 +197,19 @@ class PassageIndex:
         return self._opened
 
     def _stands(self, database: sqlite3.Connection, code: str, last: int, end: int | None) -> bool:
-        """Whether one of the passages up to number `last` has a code, word for word."""
+        """Whether one of the passages up to number `last` contains a code, word for word."""
         written = _standing_alone(_plain(code))
         rows = _matching(database, f'"{" ".join(WORD.findall(code))}"', 1, last)
         return any(written.search(_plain(self._text(database, row, end)[1])) for row in rows)
 
     def _text(self, database: sqlite3.Connection, number: int, end: int | None) -> tuple[int, str]:
-        """Where a passage begins, and its text up to character `end`."""
+        """The first character of a passage, and its text up to character `end`."""
         start, stop = database.execute("SELECT start, end FROM spans WHERE number = ?", (number,)).fetchone()
         return start, text_between(self._document, start, stop if end is None else min(stop, end))
 
 
 def _count(database: sqlite3.Connection, end: int | None) -> int:
-    """How many passages begin before character `end`."""
+    """The number of passages that begin before character `end`."""
     if end is None:
         query = database.execute("SELECT max(number) FROM spans")
     else:
@@ -217,7 +218,7 @@ def _count(database: sqlite3.Connection, end: int | None) -> int:
 
 
 def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str], first: int, last: int) -> list[int]:
-    """Passages number `first` to `last` with all of the answer's words, then those with any word, each by bm25."""
+    """Passages `first` to `last` with all words of the answer, then those with any word, each ranked by bm25."""
     queries = []
     if told:
         queries.append(f"({_join(told, 'AND')}) AND ({_join([*told, *asked], 'OR')})")
@@ -231,7 +232,7 @@ def _candidates(database: sqlite3.Connection, asked: list[str], told: list[str],
 
 
 def _matching(database: sqlite3.Connection, query: str, first: int, last: int) -> list[int]:
-    """The best of the passages number `first` to `last` for an FTS5 query."""
+    """The best matches of an FTS5 query among the passages `first` to `last`."""
     found = database.execute(
         "SELECT rowid FROM passages WHERE passages MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
         (query, first, last, _CANDIDATES),
@@ -240,7 +241,7 @@ def _matching(database: sqlite3.Connection, query: str, first: int, last: int) -
 
 
 def _rarity(database: sqlite3.Connection, words: list[str], total: int) -> dict[str, float]:
-    """Each word's folded form -> its inverse document frequency among `total` passages, as in bm25."""
+    """The inverse document frequency of each word, folded, among `total` passages, as in bm25."""
     weights = {}
     for word in map(folded, words):
         row = database.execute("SELECT doc FROM terms WHERE term = ?", (word,)).fetchone()
@@ -254,17 +255,17 @@ def _passage(number: int, start: int, text: str, places: PlaceMap, *, quoted: bo
 
 
 def _join(words: Iterable[str], operator: str) -> str:
-    """Words -> an FTS5 query in which every word is a quoted string: no text of a user's is ever syntax."""
+    """An FTS5 query in which every word is a quoted string: the user's text is never syntax."""
     return f" {operator} ".join('"' + word.replace('"', '""') + '"' for word in words)
 
 
 def _plain(text: str) -> str:
-    """Text for comparing word for word: one form of every character, no case, single spaces."""
+    """Normalise a text for comparing word for word: composed characters, no case, single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _verbatim(answer: str, words: list[str]) -> re.Pattern[str] | None:
-    """What a passage must hold to be a quote; None when the answer says nothing ("Yes.", "It is not.")."""
+    """What a passage must contain to be a quote; None for an answer of common words only ("Yes.", "It is not.")."""
     plain = _plain(answer).strip(_AROUND)
     if not plain or all(word in COMMON for word in words):
         return None
@@ -272,12 +273,12 @@ def _verbatim(answer: str, words: list[str]) -> re.Pattern[str] | None:
 
 
 def _standing_alone(plain: str) -> re.Pattern[str]:
-    """Finds this as whole words in what `_plain` gives."""
+    """A pattern that finds a text as whole words in what `_plain` returns."""
     return re.compile(rf"(?<!\w){re.escape(plain)}(?!\w)")
 
 
 def _codes(answer: str) -> list[str]:
-    """What has a digit in it, without what stands around it: "It is (A-113)." -> A-113."""
+    """The words with a digit, without surrounding punctuation: "It is (A-113)." -> A-113."""
     text = _ENUMERATOR.sub("", unicodedata.normalize("NFC", answer))
     found = (match[0].strip(_AROUND + _UNITS) for match in _CODE.finditer(text))
     return list(dict.fromkeys(code for code in found if code))[:MOST_WORDS]

@@ -1,1 +1,1 @@
-"""Read documents on disk: state files, the store, checkpoints of a running prefill."""
+"""Stored states: the file format, the store, its size limit, transfer, and checkpoints."""

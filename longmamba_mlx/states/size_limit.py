@@ -1,4 +1,4 @@
-"""How much the remembered documents may take together, and what goes when it is more."""
+"""The size limit of the store: the least recently used documents are deleted beyond it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def limit_of(store: StateStore) -> int:
-    """The most bytes that a store may hold, as set by `set_limit`."""
+    """The size limit of a store in bytes, as set by `set_limit`."""
     try:
         value = read_json(_file(store)).get("bytes")
     except LongMambaError:
@@ -29,14 +29,14 @@ def limit_of(store: StateStore) -> int:
 
 
 def set_limit(store: StateStore, nbytes: int) -> None:
-    """Remember another limit; nothing is deleted before the next document is stored. Raises DiskError."""
+    """Set the limit; nothing is deleted until the next document is stored. Raises DiskError."""
     private_folder(store.folder)
     text = json.dumps({"bytes": nbytes}) + "\n"
     write_text(_file(store), text)
 
 
 def parse_size(text: str) -> int:
-    """A size as people write it ("500 MB", "8GB") in bytes. Raises UsageError."""
+    """Parse a size ("500 MB", "8GB") -> bytes. Raises UsageError."""
     plain = text.strip().lower().replace(" ", "")
     number = plain.rstrip("kmgtb")
     unit = plain[len(number) :]
@@ -44,15 +44,15 @@ def parse_size(text: str) -> int:
         size = float(number) * _UNITS[unit if not unit or unit.endswith("b") else f"{unit}b"]
     except (ValueError, KeyError):
         size = -1.0
-    if not 0 <= size < 1e18:  # NaN is not either
+    if not 0 <= size < 1e18:  # False for NaN too
         raise UsageError(f"Invalid size {one_line(text, 40)!r}.", hint="For example 500MB or 8GB.")
     return int(size)
 
 
 def make_room(store: StateStore, *, keep: StateKey) -> Iterator[str]:
-    """Delete what was not used for longest until the rest fits the limit; `keep` stays.
+    """Delete the least recently used documents until the rest fits the limit; `keep` stays.
 
-    Yields one line for each document, before it is deleted. Raises DiskError.
+    Yields one line for each document before it is deleted. Raises DiskError.
     """
     entries = store.list()
     total, limit, kept = sum(entry.nbytes for entry in entries), limit_of(store), keep.digest()

@@ -1,6 +1,6 @@
-"""One read document as one file: the model state after its last token, and all that this state depends on.
+"""The state file: a model state after a document, with a key of everything it depends on.
 
-The same file, with fewer tokens done than its key tells of, is a checkpoint of a reading that is not at its end.
+The same format with fewer tokens done than its key says is a checkpoint inside the document.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Info: TypeAlias = Mapping[str, str | int | float | bool | None]
 
-FORMAT_VERSION = 2  # 2: kept counts, map of the text, digest of the ids; what was read before a document is in the key
+FORMAT_VERSION = 2  # 2: added kept shares, text map, digest of the ids, and the prompt's opening in the key
 _MAX_LAYERS = 1024
 _THRESHOLD = "thresholds."
 _KEPT = "kept"
@@ -35,16 +35,16 @@ _TEXT_MAP = "text_map"
 
 
 class UnreadableStateError(StateError):
-    """The file could not be read just now; its content may be sound."""
+    """The file could not be read at the moment; its content may be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateKey:
-    """Everything a state depends on. Two readings that differ in one field never share a state."""
+    """Everything a state depends on: readings that differ in one field never share a state."""
 
-    document: str  # sha256 of the text as fed
+    document: str  # sha256 of the text
     reader: int  # documents.READER_VERSION
-    tokens: int  # how many were read
+    tokens: int  # of the whole document
     tokenizer: str  # sha256 of tokenizer.json
     model: str  # fingerprint of the weights
     config: str  # sha256 of config.json, or its text
@@ -55,7 +55,7 @@ class StateKey:
     chunk: int  # tokens per model call
     kernel: str  # name and version of the scan
     dtype: str  # of the weights
-    opening: str = ""  # sha256 of what a chat template puts before the document, "" for nothing
+    opening: str = ""  # sha256 of what the prompt form puts before the document, "" for nothing
     format_version: int = FORMAT_VERSION
 
     def digest(self) -> str:
@@ -72,16 +72,16 @@ class StateKey:
         table = parse_table(text)
         # With `from __future__ import annotations` a field's type is its name.
         if {name: type(value).__name__ for name, value in table.items()} != {f.name: f.type for f in fields(cls)}:
-            raise ValueError("its key is not one of this version")
+            raise ValueError("its key is not of this version")
         return cls(**table)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A state as it was stored. `thresholds`: per layer (units,) float32, None where nothing was filtered.
+    """The content of a state file. `thresholds`: per layer (units,) float32, None where nothing was filtered.
 
-    kept (tokens,) uint8 and text_map (2, k) int64 are what `textmap` describes, None where there is none; `ids` is the
-    sha256 (hex) of the token ids read, as little-endian uint32, "" when it was not taken.
+    kept (tokens,) uint8 and text_map (2, k) int64 are described in `tokenization.offsets`, None if absent; `ids` is the
+    sha256 (hex) of the token ids read, as little-endian uint32, "" if it was not computed.
     """
 
     key: StateKey
@@ -104,16 +104,16 @@ def write_state(
     text_map: npt.NDArray[np.int64] | None = None,
     ids: str = "",
 ) -> None:
-    """Write a state file anywhere, atomically; the rest as in `StoredState`.
+    """Write a state file atomically; the arguments are the fields of `StoredState`.
 
-    `thresholds` has one entry per layer, or none at all. `info` is shown to people (title, source, date):
-    texts, numbers and None, not nested. Raises DiskError; NumericError for a state that is not
-    finite; ValueError or TypeError for a mistake of the caller's.
+    `thresholds` has one entry per layer, or none at all. `info` is shown to people (title, source, date): texts,
+    numbers and None, not nested. Raises DiskError; NumericError for a state that is not finite; ValueError or TypeError
+    for arguments that do not belong together.
     """
     import numpy as np
 
     if not state.is_finite():
-        raise NumericError("The document state holds NaN or infinity: not stored.", hint="Read it again.")
+        raise NumericError("The document state holds NaN or infinity and is not stored.", hint="Read it again.")
     if not 0 <= state.tokens <= key.tokens or len(thresholds) not in (0, len(state.layers)):
         raise ValueError("key, state and thresholds do not belong together")
     arrays: dict[str, checked_safetensors.Array] = dict(state.arrays())
@@ -140,11 +140,11 @@ def write_state(
 def read_state(
     path: Path, *, key: StateKey | None = None, like: ModelState | None = None, whole: bool = True
 ) -> StoredState:
-    """Read a state file and check all of it: layout, digests, numbers, and every field of `key` when given.
+    """Read a state file and check all of it: layout, digests, numbers, and every field of `key` if given.
 
-    `like` is a state of the same model (its initial one): names, dtypes and shapes are compared with it
-    before any data is read. A checkpoint is refused unless `whole` is False. Raises StateError, one line that
-    says what is wrong; UnreadableStateError when the file could not be read at all.
+    `like` is the model's initial state: names, dtypes and shapes are compared with it before any data is read. A
+    checkpoint is refused unless `whole` is False. Raises StateError, one line that says what is wrong;
+    UnreadableStateError when the file could not be read at all.
     """
     from longmamba_mlx.models.state import ModelState
 
@@ -155,7 +155,7 @@ def read_state(
         _compare(found, key)
         done = int(metadata["done"])
         if not 0 <= done <= found.tokens or (whole and done != found.tokens):
-            raise ValueError("it is not from the end of its document")
+            raise ValueError("it ends before its document does")
         thresholds = _take_thresholds(arrays, int(metadata["layers"]))
         kept, text_map = _take_maps(arrays, done)
         state = ModelState.from_arrays(arrays, done, _depth(metadata), _window(metadata))
@@ -170,7 +170,7 @@ def read_state(
 
 
 def read_key(path: Path) -> tuple[StateKey, dict[str, Any], int]:
-    """A state file's key, info and number of tokens read, from the header alone. Raises StateError."""
+    """Read a state file's key, info and number of tokens read from its header alone. Raises StateError."""
     try:
         metadata = safetensors_header.check_safetensors(path).get("__metadata__", {})
         key, info = StateKey.from_json(metadata["key"]), parse_table(metadata["info"])
@@ -182,7 +182,7 @@ def read_key(path: Path) -> tuple[StateKey, dict[str, Any], int]:
 
 
 def parse_table(text: str) -> dict[str, Any]:
-    """A flat JSON object from a file: texts without control codes, numbers, None. Raises ValueError."""
+    """Parse a flat JSON object: texts without control codes, numbers, None. Raises ValueError."""
     try:
         table = json.loads(text)
     except RecursionError:
@@ -205,7 +205,7 @@ def _compare(found: StateKey, wanted: StateKey | None) -> None:
 
 
 def _expected(path: Path, like: ModelState) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What a state file of this model holds; thresholds are there for some layers only."""
+    """The tensors that this state file of this model must hold; some layers have no thresholds."""
     header = safetensors_header.check_safetensors(path)
     shapes = like.shapes(int(header["__metadata__"]["done"]))
     expected = {name: (checked_safetensors.dtype_name(array), shapes[name]) for name, array in like.arrays().items()}
@@ -214,33 +214,33 @@ def _expected(path: Path, like: ModelState) -> dict[str, tuple[str, tuple[int, .
         if name in header and layer.ssm is not None:
             expected[name] = ("F32", (layer.ssm.shape[1],))  # one per unit: channel or head
     for name, dtype in ((_KEPT, "U8"), (_TEXT_MAP, "I64")):
-        if name in header:  # their lengths are the document's: compared once they are read
+        if name in header:  # their lengths follow from the document and are checked once they are read
             expected[name] = (dtype, tuple(header[name]["shape"]))
     return expected
 
 
 def _depth(metadata: Mapping[str, str]) -> int | None:
-    """How many layers the model has: those that remember nothing leave no arrays to count."""
+    """The number of layers, which the arrays do not tell: a layer without state has none."""
     depth = int(metadata["depth"]) if "depth" in metadata else None
     if depth is not None and not 0 < depth <= _MAX_LAYERS:
-        raise ValueError("its number of layers is impossible")
+        raise ValueError("its number of layers is invalid")
     return depth
 
 
 def _window(metadata: Mapping[str, str]) -> int | None:
-    """How many tokens attention remembers; files from before there was a window say nothing."""
+    """The attention window in tokens; older files have no such entry."""
     window = int(metadata["window"]) if metadata.get("window") else None
     if window is not None and window < 1:
-        raise ValueError("its attention window is impossible")
+        raise ValueError("its attention window is invalid")
     return window
 
 
 def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshold, ...]:
-    """Move the thresholds out of `arrays`; -inf is a unit that is never filtered, NaN is nothing."""
+    """Move the thresholds out of `arrays`; -inf marks a unit that is never filtered, NaN is invalid."""
     import numpy as np
 
     if not 0 <= layers <= len(arrays):
-        raise ValueError("its number of layers is impossible")
+        raise ValueError("its number of layers is invalid")
     thresholds: list[Threshold] = []
     for index in range(layers):
         array = arrays.pop(f"{_THRESHOLD}{index}", None)
@@ -254,14 +254,14 @@ def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshol
 def _take_maps(
     arrays: dict[str, mx.array], done: int
 ) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.int64] | None]:
-    """Move the kept counts and the map of the text out of `arrays`."""
+    """Move the kept shares and the text map out of `arrays`."""
     import numpy as np
 
     from longmamba_mlx.tokenization.offsets import TextMap
 
     kept, text_map = (arrays.pop(name, None) for name in (_KEPT, _TEXT_MAP))
     if kept is not None and kept.shape != (done,):
-        raise ValueError("its kept counts are not one for each token")
+        raise ValueError("its kept shares are not one for each token")
     return (
         None if kept is None else np.array(kept, np.uint8),
         None if text_map is None else TextMap.from_array(np.array(text_map, np.int64)).array(),

@@ -1,9 +1,8 @@
-"""Documents that have been read, found only by everything they depend on and never trusted before a check.
+"""The store of states: found by a digest of everything they depend on, checked before they are used.
 
-`<folder>/<key[:2]>/<key>.safetensors` holds one state (`statefile`); `<key>.reading` beside it is the checkpoint of a
-reading that is not at its end, and `<key>.places/` holds states from places inside the document (`waypoints`). A
-file that is broken or belongs to something else is set aside as *.bad and the document is read again: no state is
-lost, none believed blindly.
+`<folder>/<key[:2]>/<key>.safetensors` holds one state (`state_file`); `<key>.reading` beside it is the checkpoint of an
+unfinished prefill, and `<key>.places/` holds states from places inside the document (`checkpoints`). A file that is
+broken or has another key is renamed to *.bad, and its document is read again.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ READING = ".reading"
 PLACES = ".places"
 BAD = ".bad"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MARGIN = 4  # more digits shown than were asked for, so that an ambiguous prefix can be completed
+_MARGIN = 4  # extra digits shown, so that an ambiguous prefix can be completed
 
 
 class Maps(TypedDict, total=False):
-    """What a state file may hold besides the state; see `statefile.StoredState`."""
+    """What a state file may hold besides the state; see `state_file.StoredState`."""
 
     kept: npt.NDArray[np.uint8] | None
     text_map: npt.NDArray[np.int64] | None
@@ -51,15 +50,15 @@ class Maps(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class StateEntry:
-    """One document of the store. `key` and `info` are None when `problem` says why it cannot be used.
+    """One document of the store. `key` and `info` are None when it cannot be used; `problem` says why.
 
-    `nbytes` counts its places too. `done` is how many of the key's tokens are read: fewer in a checkpoint.
+    `nbytes` includes its places. `done` is how many of the key's tokens are read: fewer than all in a checkpoint.
     """
 
     digest: str
     path: Path
     nbytes: int
-    modified: float  # when it was made or last used, in seconds since 1970
+    modified: float  # when it was written or last used, in seconds since 1970
     key: StateKey | None
     info: dict[str, Any] | None
     problem: str = ""
@@ -67,31 +66,31 @@ class StateEntry:
 
     @property
     def unfinished(self) -> bool:
-        """Whether this is a checkpoint, from which the same command goes on."""
+        """Whether this is a checkpoint, from which the same command resumes."""
         return self.path.suffix == READING
 
 
 class StateStore:
-    """The folder of read documents. `warn` gets one line whenever a stored state could not be used."""
+    """The folder of stored states. `warn` receives one line whenever a stored state cannot be used."""
 
     def __init__(self, folder: str | Path, *, warn: Callable[[str], object] | None = None) -> None:
         self.folder = Path(folder)
         self._warn = warn or (lambda line: None)
 
     def path(self, key: StateKey) -> Path:
-        """Where the state with this key lies, or would."""
+        """The path of the state with this key, whether it exists or not."""
         return self._path(key, SUFFIX)
 
     def checkpoint_path(self, key: StateKey) -> Path:
-        """Where the checkpoint of a reading with this key lies, or would."""
+        """The path of the checkpoint of a prefill with this key."""
         return self._path(key, READING)
 
     def places_folder(self, key: StateKey) -> Path:
-        """Where states from inside the document with this key lie, or would."""
+        """The folder of the states from inside the document with this key."""
         return self._path(key, PLACES)
 
     def passages_path(self, key: StateKey) -> Path:
-        """Where the index of the passages of the document with this key lies, or would: it goes when its state goes."""
+        """The path of the passage index of the document with this key; it is deleted with the state."""
         return self.places_folder(key) / "passages.sqlite"
 
     def _path(self, key: StateKey, suffix: str) -> Path:
@@ -103,7 +102,7 @@ class StateStore:
     ) -> Path:
         """Store a state atomically -> its file. Raises DiskError; NumericError for NaN or infinity in it."""
         if state.tokens != key.tokens:
-            raise ValueError(f"a state after {state.tokens} tokens is not that of {key.tokens}")
+            raise ValueError(f"a state after {state.tokens} tokens does not match a key of {key.tokens}")
         path = self.path(key)
         private_folder(path.parent)
         atomic.sweep(path.parent)
@@ -111,16 +110,16 @@ class StateStore:
         return path
 
     def stored_keys(self) -> Iterator[StateKey]:
-        """The keys of all stored states, told by their headers; unusable files are passed over."""
+        """Yield the keys of all stored states, read from their headers; unusable files are skipped."""
         for path in self._files(SUFFIX):
             with suppress(StateError):
                 yield read_key(path)[0]
 
     def load(self, key: StateKey, *, like: ModelState | None = None) -> StoredState | None:
-        """The state stored under `key`; None when there is none, or none that can be trusted.
+        """Load the state stored under `key`; None when there is no valid one.
 
-        `like` is a state of the same model, whose shapes the stored one must have. A file that fails a check
-        is renamed to *.bad, one that cannot be read just now stays; `warn` is told either way.
+        `like` is the model's initial state, whose shapes the stored one must have. A file that fails a check is renamed
+        to *.bad, one that cannot be read at the moment stays; `warn` receives a line in both cases.
         """
         path = self.path(key)
         for _ in range(2):
@@ -130,7 +129,7 @@ class StateStore:
             try:
                 stored = read_state(path, key=key, like=like)
                 with suppress(OSError):
-                    os.utime(path)  # the size limit takes those first that were not used for longest
+                    os.utime(path)  # the size limit evicts the least recently used first
                 return stored
             except UnreadableStateError as error:
                 self._warn(str(error))
@@ -140,19 +139,19 @@ class StateStore:
             if _identity(path) == identity:
                 self._set_aside(path, problem)
                 return None
-            # Another process has put a new file there meanwhile: that one deserves its own judgement.
+            # Another process has replaced the file meanwhile: check the new one.
         return None
 
     def _set_aside(self, path: Path, problem: str) -> None:
         try:
             os.replace(path, path.with_name(path.name + BAD))
         except OSError as error:
-            self._warn(f"{problem} It cannot be set aside either: {error.strerror}.")
+            self._warn(f"{problem} It cannot be renamed either: {error.strerror}.")
         else:
-            self._warn(f"{problem} It was set aside as a {BAD} file.")
+            self._warn(f"{problem} It was renamed to *{BAD}.")
 
     def list(self) -> tuple[StateEntry, ...]:
-        """All stored states and checkpoints, the newest first, told by their headers: data is checked when used."""
+        """All stored states and checkpoints, the newest first, by their headers; data is checked when it is used."""
         paths = [*self._files(SUFFIX), *self._files(READING)]
         entries = [entry for path in paths if (entry := _entry(path)) is not None]
         return tuple(sorted(entries, key=lambda entry: (-entry.modified, entry.digest)))
@@ -160,12 +159,12 @@ class StateStore:
     def show(self, prefix: str) -> StateEntry:
         """The stored state whose key begins with `prefix`. Raises UsageError unless there is exactly one."""
         wanted = prefix.strip().lower()
-        # A state comes after its own checkpoint and takes its place.
+        # A state overrides its own checkpoint.
         paths = {path.stem: path for suffix in (READING, SUFFIX) for path in self._files(suffix)}
         digests = sorted(digest for digest in paths if wanted and digest.startswith(wanted))
         if len(digests) > 1:
             some = ", ".join(digest[: len(wanted) + _MARGIN] for digest in digests[:3])
-            raise UsageError(f"{len(digests)} stored states begin with {wanted!r}.", hint=f"Give more: {some}.")
+            raise UsageError(f"{len(digests)} stored states begin with {wanted!r}.", hint=f"Give more digits: {some}.")
         entry = _entry(paths[digests[0]]) if digests else None
         if entry is None:
             hint = "`longmamba-mlx states ls` lists their keys."
@@ -173,7 +172,7 @@ class StateStore:
         return entry
 
     def remove(self, prefix: str) -> StateEntry:
-        """Delete the stored state whose key begins with `prefix`, and all that belongs to it; return what it was.
+        """Delete the stored state whose key begins with `prefix`, and all files of it; return its entry.
 
         Raises UsageError as `show` does, and DiskError.
         """
@@ -193,11 +192,11 @@ class StateStore:
         return entry
 
     def bad(self) -> tuple[Path, ...]:
-        """Files that were set aside because they could not be trusted."""
+        """The files that were renamed to *.bad."""
         return tuple(sorted(self.folder.glob(f"[0-9a-f][0-9a-f]/*{BAD}")))
 
     def remove_bad(self) -> int:
-        """Delete them -> how many. Raises DiskError."""
+        """Delete the *.bad files -> how many. Raises DiskError."""
         paths = self.bad()
         for path in paths:
             try:
@@ -214,7 +213,7 @@ class StateStore:
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
-    """Tells a file from the one that replaces it; None when there is none."""
+    """What distinguishes a file from its replacement; None when there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -232,7 +231,7 @@ def _entry(path: Path) -> StateEntry | None:
         key, info, done = read_key(path)
     except StateError as error:
         return StateEntry(path.stem, path, nbytes, status.st_mtime, None, None, str(error))
-    problem = "" if key.digest() == path.stem else "Its name is not its key."
+    problem = "" if key.digest() == path.stem else "Its name does not match its key."
     return StateEntry(path.stem, path, nbytes, status.st_mtime, key, info, problem, done)
 
 

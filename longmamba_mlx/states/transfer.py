@@ -1,4 +1,4 @@
-"""A read document as one file to give away: whoever has the same text and model opens it without reading."""
+"""Export and import states: with the same text and model, an imported document opens without reading."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from longmamba_mlx.storage.atomic import write_atomic
 
 
 def export_state(store: StateStore, prefix: str, path: Path) -> StateEntry:
-    """Write the state whose key begins with `prefix` to `path`, checked whole. The text itself is not in it.
+    """Check the state whose key begins with `prefix` and copy it to `path`. It does not contain the text.
 
-    Raises UsageError (no such state, not finished, `path` is there already), StateError, DiskError.
+    Raises UsageError (no such state, not finished, `path` exists), StateError, DiskError.
     """
     entry = store.show(prefix)
     if entry.unfinished:
-        raise UsageError("This document is not read to its end.", hint="Read it first: the same command goes on.")
+        raise UsageError("This document is not read to its end.", hint="Read it first: the same command resumes.")
     if path.exists():
-        raise UsageError(f"{str(path)!r} is there already.", hint="Give another name.")
+        raise UsageError(f"{str(path)!r} exists already.", hint="Give another name.")
     read_state(entry.path, key=entry.key)
     _copy(entry.path, path)
     return entry
 
 
 def import_state(store: StateStore, path: Path) -> StateEntry:
-    """Put an exported file among the remembered documents, after every check that needs no model.
+    """Copy an exported file into the store, after every check that needs no model.
 
     Its shapes are compared with the model's when it is opened. Raises StateError, DiskError.
     """

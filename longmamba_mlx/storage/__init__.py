@@ -1,1 +1,1 @@
-"""Files that are never half-written, and untrusted JSON and safetensors headers."""
+"""Atomic writes, and checked reading of untrusted JSON and safetensors files."""

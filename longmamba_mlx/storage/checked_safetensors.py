@@ -34,15 +34,14 @@ _TO_NUMPY = {name: dtype for dtype, name in _FROM_NUMPY.items() if name != "BF16
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write arrays (numpy or MLX, any shape, bfloat16 too) and texts as a safetensors file, atomically.
+    """Write arrays (NumPy or MLX, any shape, bfloat16 too) and texts as a safetensors file, atomically.
 
-    Two metadata keys are added: "sha256" of the data section, and "header_sha256" of the header with that
-    value zeroed. So no bit of the file can change unnoticed. Raises DiskError; TypeError for arrays or
-    metadata that the format has no place for, which is a mistake of the caller's.
+    Two metadata keys are added: "sha256" of the data section, and "header_sha256" of the header with that value zeroed,
+    so that any changed bit is detected. Raises DiskError; TypeError for arrays or metadata that the format cannot hold.
     """
     reserved = {DATA_DIGEST, HEADER_DIGEST} & metadata.keys()
     if reserved or not all(isinstance(text, str) for text in metadata.values()):
-        raise TypeError(f"metadata must be texts, under other keys than {DATA_DIGEST} and {HEADER_DIGEST}")
+        raise TypeError(f"metadata must be texts, and no key {DATA_DIGEST} or {HEADER_DIGEST}")
     parts = {name: _as_bytes(array) for name, array in sorted(arrays.items())}
     digest = hashlib.sha256()
     entries: dict[str, Any] = {}
@@ -64,7 +63,7 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping
 
 
 def _signed_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    # The digest stands first, so that its place is known whatever the other texts hold.
+    # The digest comes first, so that its position is known whatever the other texts hold.
     table = {"__metadata__": {HEADER_DIGEST: _UNSIGNED, **metadata}, **entries}
     raw = json.dumps(table, separators=(",", ":"), ensure_ascii=True).encode()
     raw += b" " * (-len(raw) % 8)
@@ -74,7 +73,7 @@ def _signed_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> b
 
 
 def _as_bytes(array: Array) -> tuple[str, list[int], memoryview]:
-    """-> safetensors dtype, shape, the little-endian bytes in row-major order."""
+    """An array as safetensors dtype, shape, and its little-endian bytes in row-major order."""
     import numpy as np
 
     shape = list(array.shape)
@@ -89,7 +88,7 @@ def _as_bytes(array: Array) -> tuple[str, list[int], memoryview]:
 
 
 def dtype_name(array: Array) -> str:
-    """The safetensors name of an array's dtype ("F32"). Raises TypeError for one that cannot be stored."""
+    """The safetensors name of an array's dtype ("F32"). Raises TypeError for a dtype that cannot be stored."""
     name = getattr(array.dtype, "name", str(array.dtype).removeprefix("mlx.core."))
     if name not in _FROM_NUMPY:
         raise TypeError(f"arrays of {name} cannot be stored")
@@ -99,11 +98,11 @@ def dtype_name(array: Array) -> str:
 def load_arrays(
     path: str | Path, *, expected: Expected | None = None, max_bytes: int = MAX_DATA
 ) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """Read what `save_arrays` wrote -> evaluated MLX arrays, metadata (without the digests).
+    """Read what `save_arrays` wrote -> evaluated MLX arrays, metadata without the digests.
 
-    `expected` names every tensor with dtype and shape; it is compared before any data is read. Raises
-    SafetensorsError when the header is unsound or not as expected, when the data section is over `max_bytes`
-    bytes, when a digest does not match. The message completes "<file>: ...".
+    `expected` maps every tensor to its dtype and shape; the header is compared with it before any data is read. Raises
+    SafetensorsError for an invalid or unexpected header, a data section of more than `max_bytes` bytes, or a digest
+    that does not match. The message completes "<file>: ...".
     """
     import mlx.core as mx
     import numpy as np
@@ -112,7 +111,7 @@ def load_arrays(
     arrays = {}
     for name, (dtype, shape, content) in tensors.items():
         plain = np.frombuffer(content, _TO_NUMPY.get(dtype, "uint16"))
-        # Without a dtype MLX would make float32 of float64.
+        # Without a dtype MLX would convert float64 to float32.
         array = mx.array(plain, dtype=mx.float64) if dtype == "F64" else mx.array(plain)
         arrays[name] = (array.view(mx.bfloat16) if dtype == "BF16" else array).reshape(shape)
     mx.eval(arrays)
@@ -122,14 +121,14 @@ def load_arrays(
 def load_numpy(
     path: str | Path, *, expected: Expected | None = None, max_bytes: int = MAX_DATA
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """As `load_arrays`, but read-only numpy arrays and no MLX; bfloat16 is refused with SafetensorsError."""
+    """Read like `load_arrays`, but into read-only NumPy arrays and without MLX; bfloat16 raises SafetensorsError."""
     import numpy as np
 
     tensors, metadata = _load_verified(path, expected, max_bytes)
     arrays = {}
     for name, (dtype, shape, content) in tensors.items():
         if dtype not in _TO_NUMPY:
-            raise SafetensorsError(f"tensor {short(name)} is bfloat16, which numpy lacks")
+            raise SafetensorsError(f"tensor {short(name)} is bfloat16, which NumPy lacks")
         arrays[name] = np.frombuffer(content, _TO_NUMPY[dtype]).reshape(shape)
     return arrays, metadata
 
@@ -137,7 +136,7 @@ def load_numpy(
 def _load_verified(
     path: str | Path, expected: Expected | None, max_bytes: int
 ) -> tuple[dict[str, tuple[str, tuple[int, ...], memoryview]], dict[str, str]]:
-    """Header, expectation, digests, in this order, on one open file: what is checked is what is returned."""
+    """Check header, expectation and digests, in this order, on one open file: what is checked is what is returned."""
     with open_regular(path) as file:
         header, raw, data_bytes = read_header(file, path)
         metadata = cast("dict[str, str]", header.pop("__metadata__", {}))
@@ -157,15 +156,15 @@ def _load_verified(
 def _check_expected(header: Mapping[str, Any], expected: Expected | None) -> None:
     for name, entry in header.items():
         if entry["dtype"] != "BF16" and entry["dtype"] not in _TO_NUMPY:
-            raise SafetensorsError(f"tensor {short(name)} has the dtype {entry['dtype']}, not used here")
+            raise SafetensorsError(f"tensor {short(name)} has the dtype {entry['dtype']}, which is not used here")
         if expected is not None and (entry["dtype"], tuple(entry["shape"])) != expected.get(name):
-            raise SafetensorsError(f"tensor {short(name)} is not an expected one, or not in its shape")
+            raise SafetensorsError(f"tensor {short(name)} is unexpected, or has another dtype or shape")
     if missing := sorted((expected or {}).keys() - header.keys()):
         raise SafetensorsError(f"tensor {short(missing[0])} is missing")
 
 
 def _check_digests(raw: bytes, metadata: dict[str, str], data: bytes) -> None:
-    """Compare both digests and take them out of `metadata`."""
+    """Compare both digests and remove them from `metadata`."""
     data_digest, header_digest = metadata.pop(DATA_DIGEST, ""), metadata.pop(HEADER_DIGEST, "")
     if len(data_digest) != 64 or len(header_digest) != 64:
         raise SafetensorsError("it carries no digests")

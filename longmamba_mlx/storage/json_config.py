@@ -1,4 +1,4 @@
-"""Untrusted JSON: a bounded strict parse, and checked access to its keys with errors that name the key."""
+"""Parse untrusted JSON strictly and within bounds, and read its keys with errors that name the key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AGAIN = "check the file against its source, or download it again"
 
 
 class Reader:
-    """Bounded access to one mapping; `prefix` names where its keys live in error messages."""
+    """Checked access to one mapping; `prefix` comes before its keys in error messages."""
 
     def __init__(self, raw: Mapping[str, object], prefix: str = "") -> None:
         self.raw = raw
@@ -62,7 +62,7 @@ class Reader:
         return value
 
     def limits(self, key: str) -> tuple[float, float]:
-        """A step-size limit (low, high): 0 <= low < high, where high may be infinite."""
+        """A range of dt (low, high): 0 <= low < high, where high may be infinite."""
         value = self.raw.get(key)
         if value is None:
             return (0.0, math.inf)
@@ -71,7 +71,7 @@ class Reader:
         low = self.checked_float(key, value[0], 0.0, 1e6)
         high = self.checked_float(key, value[1], 0.0, math.inf)
         if low >= high:
-            raise self.fail(key, f"has no room between {low:g} and {high:g}")
+            raise self.fail(key, f"must rise: {low:g} is not below {high:g}")
         return (low, high)
 
     def token_ids(self, key: str, vocab_size: int) -> tuple[int, ...]:
@@ -105,7 +105,7 @@ def _is_huge(value: object) -> bool:
 
 
 def _tagged_float(value: Mapping[str, object]) -> object:
-    """Undo transformers 5's {"__float__": "Infinity"}; anything else stays a mapping."""
+    """Decode the {"__float__": "Infinity"} of transformers 5; anything else stays a mapping."""
     named = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
     tag = value.get("__float__")
     return named.get(tag, value) if isinstance(tag, str) and len(value) == 1 else value
@@ -114,8 +114,8 @@ def _tagged_float(value: Mapping[str, object]) -> object:
 def read_json(path: str | Path, *, max_bytes: int = 1 << 20) -> dict[str, object]:
     """Read a JSON object from an untrusted file: bounded in size, no duplicate keys, no NaN.
 
-    A bare `Infinity` (transformers 4 writes it) becomes `math.inf`; `parse_config` refuses it where it has no
-    meaning. Raises ConfigError.
+    A bare `Infinity`, which transformers 4 writes, becomes `math.inf`; `parse_config` refuses it where it is invalid.
+    Raises ConfigError.
     """
     path = Path(path)
     try:

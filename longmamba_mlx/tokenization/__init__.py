@@ -1,1 +1,1 @@
-"""Text to token ids and back, prompt formats and chat templates."""
+"""Text to token ids and back: tokenizer, prompt form, chat templates, token counts and offsets."""

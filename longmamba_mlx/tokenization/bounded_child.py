@@ -1,4 +1,4 @@
-"""Run what a stranger's model folder brings (templates, patterns) in a child process with little time and memory."""
+"""Run what a model folder brings (templates, patterns) in a child process with limited time and memory."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def run(module: str, task: object, *, seconds: float) -> object:
 def serve(answer: Callable[[dict[str, object]], object], *, seconds: int, memory: int) -> None:
     """In the child: limit this process to `seconds` of CPU and `memory` bytes, then answer the task on stdin."""
     _limit(resource.RLIMIT_CPU, seconds)
-    if sys.platform != "darwin":  # there it has no effect, and time is the only limit
+    if sys.platform != "darwin":  # no effect there: time is the only limit
         _limit(resource.RLIMIT_AS, memory)
     json.dump(answer(json.load(sys.stdin)), sys.stdout)
 
 
 def _limit(what: int, most: int) -> None:
-    """Set a limit for good, at most the one that is there already."""
+    """Set a limit for good, at most the present one."""
     hard = resource.getrlimit(what)[1]
     value = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(what, (value, value))

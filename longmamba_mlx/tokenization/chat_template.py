@@ -1,9 +1,9 @@
-"""A chat model's own template, cut where the document, the questions and the answers stand.
+"""Derive a prompt form from a chat model's own template.
 
 A template is a small program from the model's folder. It is rendered twice in a limited child process, with marks in
-place of what is not known yet, and cut at the marks; what comes before the document is then read before it, so that
-the document's state is a true beginning of every prompt. A template that does not leave its texts as they are (one
-that repeats them, or needs tools) gives no form, and the model is asked in the plain one.
+place of the document, the questions and the answer, and split at the marks. What comes before the document is read
+before it, so that the document state is a true prefix of every prompt. A template that changes its texts (repeats them,
+or needs tools) gives no form, and the model is prompted in the plain one.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _SECONDS = 10.0
 
 
 def template_form(folder: Path) -> PromptForm | None:
-    """The form that `folder`'s chat template gives; None where it has none, or one that cannot be used."""
+    """The prompt form of `folder`'s chat template; None without a template, or with one that cannot be used."""
     source = _source(folder)
     if source is None:
         return None
     template, tokens = source
     first = {"role": "user", "content": f"{_DOCUMENT}\n\n{_TASK}\n\n{_QUESTIONS[0]}"}
-    talk = [first, {"role": "assistant", "content": _ANSWER}, {"role": "user", "content": _QUESTIONS[1]}]
+    conversation = [first, {"role": "assistant", "content": _ANSWER}, {"role": "user", "content": _QUESTIONS[1]}]
     try:
-        asked, talked = _render(template, ([first], talk), tokens)
+        asked, talked = _render(template, ([first], conversation), tokens)
     except (OSError, ValueError, RecursionError, subprocess.SubprocessError):
-        return None  # whatever goes wrong in somebody's template: the model is asked in the plain form
+        return None  # whatever goes wrong in a foreign template: the plain form is used
     return _cut(asked, talked)
 
 
 def _cut(asked: str, talked: str) -> PromptForm | None:
-    """The form from a first question, and from a talk with a second one."""
+    """The form from a rendered first question, and from a rendered conversation with a second one."""
     if any(text.count(mark) != 1 for text, mark in ((asked, _DOCUMENT), (asked, _QUESTIONS[0]))):
         return None
     opening, rest = asked.split(_DOCUMENT)
@@ -53,7 +53,7 @@ def _cut(asked: str, talked: str) -> PromptForm | None:
 
 
 def _source(folder: Path) -> tuple[str, dict[str, str]] | None:
-    """The template's text, and the special tokens that it may name."""
+    """The template's text, and the special tokens that it may refer to."""
     settings = _read(folder / "tokenizer_config.json")
     try:
         table = json.loads(settings) if settings else {}
@@ -73,7 +73,7 @@ def _read(path: Path) -> str:
 
 
 def _named(value: object) -> str:
-    """A template as tokenizer_config.json holds it: a text, or a list of named ones."""
+    """The default template of tokenizer_config.json, which holds a text or a list of named ones."""
     if isinstance(value, list):
         named = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
         value = named[-1].get("template") if named else None
@@ -86,10 +86,12 @@ def _token(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _render(template: str, talks: Sequence[Sequence[dict[str, str]]], tokens: dict[str, str]) -> tuple[str, str]:
-    """The template's text for each of two talks, from a child process with little time and memory."""
-    task = {"template": template, "talks": talks, "tokens": tokens}
+def _render(
+    template: str, conversations: Sequence[Sequence[dict[str, str]]], tokens: dict[str, str]
+) -> tuple[str, str]:
+    """Render the template for each of two conversations, in a child process with limited time and memory."""
+    task = {"template": template, "conversations": conversations, "tokens": tokens}
     rendered = bounded_child.run("longmamba_mlx.tokenization.template_worker", task, seconds=_SECONDS)
     if not isinstance(rendered, list) or len(rendered) != 2:
-        raise ValueError("a template worker answers with one text for each talk")
+        raise ValueError("a template worker answers with one text per conversation")
     return str(rendered[0]), str(rendered[1])

@@ -1,4 +1,4 @@
-"""A document counted in tokens before it is read: the length decides the filter, and tells the time left."""
+"""Tokenise a whole document before it is read: its length determines the filter and the time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class CountedText:
-    """All ids of a document, with what a chat template puts before it, and where they stand in its text."""
+    """The ids of a document after those of the prompt's opening, and the offsets of tokens in its text."""
 
     ids: Spool
     text_map: TextMap
@@ -29,9 +29,9 @@ def count(
     *,
     should_stop: Callable[[], bool] | None = None,
 ) -> CountedText:
-    """Tokenise a document given in pieces; opening (n,) goes before it.
+    """Tokenise a document given in pieces, after the ids opening (n,).
 
-    Raises StoppedError, and DiskError where a long document's ids do not fit on the disk.
+    Raises StoppedError, and DiskError if the disk is too full for a long document's ids.
     """
     ids = Spool()
     places: list[NDArray[np.int64]] = []
@@ -46,6 +46,6 @@ def count(
                 raise StoppedError("Stopped while counting.")
     except OSError as error:
         hint = "Free some space where temporary files go, or set TMPDIR to another folder."
-        raise DiskError(f"The document's tokens cannot be held: {error.strerror}.", hint=hint) from None
+        raise DiskError(f"The document's tokens cannot be stored: {error.strerror}.", hint=hint) from None
     whole = np.concatenate([*places, np.array([[len(ids)], [end]], np.int64)], axis=1)
     return CountedText(ids, TextMap(whole[0], whole[1]))

@@ -1,4 +1,4 @@
-"""Where in the text a token stands, and how much of each stretch of the text the filter kept."""
+"""Map tokens to character offsets, and the kept shares of tokens to stretches of the text."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.events import Region
 
-ALL_KEPT = 255  # a token's byte in a memory map: the share of units that kept it, 255 for all of them
+ALL_KEPT = 255  # a token's kept share is a byte: 255 where all filterable units kept it
 
 
 @dataclass(frozen=True, eq=False)
 class TextMap:
-    """Token numbers and the character offsets they begin at, (k,) int64 each, both ascending; linear in between.
+    """Token numbers and the character offsets they begin at, (k,) int64 each, both ascending; interpolated in between.
 
-    The first entry is the document's beginning (its first token comes after a chat template's opening), the last its
-    end. Exact where the tokenizer's windows meet, within a few characters of the average elsewhere.
+    The first entry is the beginning of the document (its first token comes after the prompt's opening), the last its
+    end. Exact at the entries, within a few characters elsewhere.
     """
 
     tokens: NDArray[np.int64]
     characters: NDArray[np.int64]
 
     def character(self, token: int) -> int:
-        """The offset where the token with this number begins."""
+        """The character offset at which a token begins."""
         after = int(np.searchsorted(self.tokens, token, "right"))
         if not 0 < after < len(self.tokens):
             return int(self.characters[min(after, len(self.tokens) - 1)])
@@ -35,28 +35,28 @@ class TextMap:
         return begin + (end - begin) * (token - first) // (last - first)
 
     def fits(self, tokens: int, characters: int) -> bool:
-        """Whether it ends where a document of so many tokens and characters does."""
+        """Whether the map ends at this number of tokens and of characters."""
         return int(self.tokens[-1]) == tokens and int(self.characters[-1]) == characters
 
     def array(self) -> NDArray[np.int64]:
-        """(2, k): tokens, characters."""
+        """The map as one array (2, k): tokens, characters."""
         return np.stack([self.tokens, self.characters])
 
     @classmethod
     def from_array(cls, array: NDArray[np.int64]) -> TextMap:
-        """The inverse of `array`. Raises ValueError for numbers that cannot be such a map."""
+        """The inverse of `array`. Raises ValueError for numbers that are no such map."""
         array = np.asarray(array, np.int64)
         if array.ndim != 2 or array.shape[0] != 2 or not array.shape[1]:
-            raise ValueError("its map of the text has an impossible shape")
+            raise ValueError("its text map has an invalid shape")
         if (array < 0).any() or (np.diff(array, axis=1) < 0).any():
-            raise ValueError("its map of the text does not ascend")
+            raise ValueError("its text map does not ascend")
         return cls(array[0], array[1])
 
 
 def regions(
     kept: NDArray[np.uint8], text_map: TextMap, count: int, place_at: Callable[[int], str] = lambda offset: ""
 ) -> tuple[Region, ...]:
-    """Cut a document of kept (tokens,) into at most `count` stretches of equal length in tokens."""
+    """Split a document with kept shares (tokens,) into at most `count` regions of equally many tokens."""
     first, last = int(text_map.tokens[0]), int(text_map.tokens[-1])
     count = min(count, last - first)
     if count < 1 or last > len(kept):

@@ -1,4 +1,4 @@
-"""How a model is asked, when its answer ends, and which answers mean that the document does not tell."""
+"""The prompt form: how a question is put, where its answer ends, and which answers mean "not found"."""
 
 from __future__ import annotations
 
@@ -62,40 +62,40 @@ class PromptForm:
         return None
 
     def ask(self, question: str, *, again: bool = False) -> str:
-        """The text that follows the document, or with `again` an answer. Raises UsageError for an empty question."""
+        """The prompt for a question after the document, or with `again` after an answer. Raises UsageError if empty."""
         words = " ".join(question.split())
         if not words:
             raise UsageError("The question is empty.", hint='Ask something: longmamba-mlx ask --file F "Who?"')
         form = self.follow_up if again and self.follow_up else self.question
-        if "{question}?" in form:  # the form brings the mark itself
+        if "{question}?" in form:  # the form already has the question mark
             words = words.rstrip("? ")
         return form.replace("{question}", words)
 
     def ask_after(self, question: str, *, again: bool = False) -> tuple[str, str]:
-        """`ask` in two parts, between which passages of the document can be read once more.
+        """`ask` in two parts; passages that are read again go between them.
 
-        They follow the document, or in a talk stand at the beginning of the question's turn.
+        They follow the document, or in a conversation begin the question's turn.
         """
         text = self.ask(question, again=again)
         turn = len(self.follow_up.split("{question}")[0]) if again and self.follow_up else 0
         return text[:turn], text[turn:]
 
     def reread(self, passages: Sequence[str]) -> str:
-        """Passages of the document as they are read once more."""
+        """The text of passages that are read again."""
         return "".join(f"\n\n{passage}" for passage in passages) + ("\n\n" if self.follow_up else "")
 
     def finish(self, text: str) -> tuple[str, bool]:
-        """The part of `text` before the first stop, and whether there was one."""
+        """The part of `text` before the first stop text, and whether there was one."""
         places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
         return (text[: min(places)], True) if places else (text, False)
 
     def is_refusal(self, text: str) -> bool:
-        """Whether `text` is exactly one of the phrases for "not in the document": nothing need follow it."""
+        """Whether `text` is exactly one of the phrases for "not in the document", so that the answer can end there."""
         plain = text.strip(" .").casefold()
         return any(plain == phrase.strip(" .").casefold() for phrase in self.not_found)
 
     def found(self, answer: str) -> bool:
-        """False for an answer that is empty or says that the document does not tell."""
+        """False for an answer that is empty or contains a phrase for "not in the document"."""
         plain = answer.casefold()
         return bool(plain.strip()) and not any(phrase.casefold() in plain for phrase in self.not_found)
 

@@ -1,4 +1,4 @@
-"""Token ids that need not fit in memory: a growing array that moves to a temporary file when it becomes large."""
+"""Hold token ids in a growing array that moves to a temporary file when it becomes large."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import tempfile
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_IN_MEMORY = 16 << 20  # bytes; beyond, ids lie in an unnamed temporary file, 4 bytes each
+MOST_IN_MEMORY = 16 << 20  # bytes; beyond, ids are in an unnamed temporary file, 4 bytes each
 _ID = np.dtype("<u4")
 
 
 class Spool:
-    """Token ids (n,) uint32: appended piece by piece, read back in slices of step 1."""
+    """Token ids (n,) uint32, appended piece by piece and read back in slices of step 1."""
 
     def __init__(self, most_in_memory: int | None = None) -> None:
         most = MOST_IN_MEMORY if most_in_memory is None else most_in_memory
-        # The system gives the space back when this process ends, however that happens: the file has no name.
+        # The file has no name, so the system frees its space when this process ends, however that happens.
         self._file = tempfile.SpooledTemporaryFile(max_size=most)  # noqa: SIM115
         self._length = 0
 
     def append(self, ids: NDArray[np.uint32]) -> None:
-        """Put ids (m,) at the end. Raises OSError when the disk is full."""
+        """Append ids (m,). Raises OSError when the disk is full."""
         self._file.seek(0, 2)
         self._file.write(np.ascontiguousarray(ids, _ID).tobytes())
         self._length += len(ids)

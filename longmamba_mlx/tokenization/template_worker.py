@@ -1,6 +1,6 @@
-"""The child process in which a chat template runs: JSON in, JSON out.
+"""Render chat templates in a child process: JSON in, JSON out.
 
-Started as `python -m longmamba_mlx.tokenization.template_worker`. The sandbox keeps a template from Python's own
+Started as `python -m longmamba_mlx.tokenization.template_worker`. Jinja's sandbox keeps a template from Python's own
 objects, but not from looping for ever or doubling a text a hundred times; the limits on the process do.
 """
 
@@ -17,8 +17,8 @@ _LONGEST = 1 << 16  # characters
 
 
 def answer(task: dict[str, Any]) -> list[str]:
-    """The rendered texts of {template, talks, tokens}, one for each talk."""
-    return [_render(task["template"], talk, task["tokens"]) for talk in task["talks"]]
+    """Render {template, conversations, tokens} -> one text per conversation."""
+    return [_render(task["template"], messages, task["tokens"]) for messages in task["conversations"]]
 
 
 def _render(template: str, messages: list[dict[str, str]], tokens: dict[str, str]) -> str:

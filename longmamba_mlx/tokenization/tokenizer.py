@@ -1,4 +1,4 @@
-"""Text to token ids and back, through a model folder's tokenizer.json."""
+"""Encode text to token ids and decode them, with a model folder's tokenizer.json."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OTHER = "Use the tokenizer.json of the model's own publisher: convert --tokeniz
 
 
 class Detokenizer:
-    """Ids in, text out, as soon as whole characters are there; free of control characters."""
+    """Decodes ids one by one into text, as soon as whole characters are complete; without control characters."""
 
     def __init__(self, backend: Backend) -> None:
         from tokenizers.decoders import DecodeStream
@@ -39,13 +39,13 @@ class Detokenizer:
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def push(self, token: int) -> str:
-        """The text that `token` completes; "" while a character is still in parts. Raises ModelError."""
+        """The text that `token` completes; "" while a character is incomplete. Raises ModelError."""
         with _as_model_error("The tokenizer cannot decode"):
             return sanitise(self._stream.step(self._backend, token) or "")
 
 
 class Tokenizer:
-    """A tokenizer of the `tokenizers` library. Knows text and ids, never models."""
+    """A tokenizer of the `tokenizers` library."""
 
     def __init__(self, backend: Backend, identity: str) -> None:
         self._backend = backend
@@ -78,7 +78,7 @@ class Tokenizer:
 
     @cached_property
     def vocabulary(self) -> int:
-        """How many tokens there are, added ones included."""
+        """The number of tokens, added ones included."""
         return int(self._backend.get_vocab_size())
 
     @cached_property
@@ -87,7 +87,7 @@ class Tokenizer:
         return may_run_away(self._backend.normalizer) or may_run_away(self._backend.pre_tokenizer)
 
     def encode(self, text: str, *, as_text: bool = False) -> NDArray[np.uint32]:
-        """Token ids (n,) of the text alone: nothing is put before or after it. `as_text`: see `encode_document`.
+        """Encode a text -> ids (n,), nothing added before or after. `as_text`: as in `encode_document`.
 
         Raises ModelError where the tokenizer fails.
         """
@@ -95,9 +95,9 @@ class Tokenizer:
         return np.asarray(encoding.ids, np.uint32)
 
     def encode_document(self, pieces: Iterable[str]) -> Iterator[EncodedPart]:
-        """A document's ids, part by part; the same as those of the whole text, which may come in pieces of any size.
+        """Encode a document given in pieces of any size: yields parts whose ids together are those of the whole text.
 
-        What looks like a special token in a document is text: a book that holds "<|im_end|>" cannot end its own turn.
+        What looks like a special token is encoded as text: a book that contains "<|im_end|>" cannot end its own turn.
         """
         return encode_parts(self._as_text, pieces)
 
@@ -110,13 +110,13 @@ class Tokenizer:
         return self._encoded(text, special=False)
 
     def _encoded(self, text: str, *, special: bool) -> Encoding:
-        """The tokens of the text; special tokens are recognised in it only where `special`."""
+        """Encode a text; special tokens are recognised in it only if `special`."""
         if self._bounded:
             return _encode_in_child(self._backend.to_str(), text, special)
         self._backend.encode_special_tokens = not special
         try:
             with _as_model_error("The tokenizer cannot encode this text"):
-                # As a batch of one, which releases the GIL: a long text would block the chat's keys.
+                # A batch of one releases the GIL: a long text would otherwise block the chat's keyboard.
                 encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
         finally:
             self._backend.encode_special_tokens = False
@@ -124,12 +124,12 @@ class Tokenizer:
         return encoding
 
     def decode(self, ids: NDArray[np.uint32] | list[int]) -> str:
-        """The text of whole ids, special tokens left out, free of control characters. Raises ModelError."""
+        """Decode ids to text, without special tokens and control characters. Raises ModelError."""
         with _as_model_error("The tokenizer cannot decode"):
             return sanitise(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def stream(self) -> Detokenizer:
-        """A fresh detokenizer for one answer."""
+        """A new detokenizer for one answer."""
         return Detokenizer(self._backend)
 
 
@@ -176,7 +176,7 @@ def _check_whole(encoding: LibraryEncoding) -> None:
 
 
 class NoTokenizer(Tokenizer):
-    """Stands in for the tokenizer that a folder lacks: its model gives logits, but reads and writes no text."""
+    """Stands in for a missing tokenizer: the model computes logits, but any use of text raises ModelError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,8 +1,8 @@
-"""Tokenising a long text in windows, with exactly the ids that the whole text would give.
+"""Tokenise a long text in windows, with exactly the ids that the whole text would give.
 
-A tokenizer looks only so far: normalisers, pre-tokenizers and merges are local. So neighbouring windows overlap, and
-are joined in the middle of a run of tokens that both agree on, id by id and character by character. Where they do not
-agree (an endless run of one character, a tokenizer that looks further), the window grows, at worst to the whole text.
+Normalisers, pre-tokenizers and merges are local. So neighbouring windows overlap, and are joined in the middle of a run
+of tokens in which both agree, id by id and character by character. Where they do not agree (a long run of one
+character, a tokenizer with a wider context), the window grows, at worst to the whole text.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 1 << 16  # characters to a window
+WINDOW = 1 << 16  # characters
 OVERLAP = 1 << 9  # characters that two windows share
-PLACES_APART = 1 << 10  # tokens between two whose characters are told
-AGREED = 16  # tokens in a row that both windows must tell alike; they are joined in the middle of them
+PLACES_APART = 1 << 10  # tokens between two whose character offsets are recorded
+AGREED = 16  # tokens in a row in which both windows must agree; they are joined in the middle of them
 
 
 class Encoding(Protocol):
@@ -32,7 +32,7 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EncodedPart:
-    """The next ids (n,) of a text, which ends for them at character `end`.
+    """The next ids (n,) of a text, up to character `end`.
 
     places (2, k) int64: token numbers within this part (the first is 0) and the characters those tokens begin at.
     """
@@ -45,9 +45,9 @@ class EncodedPart:
 def encode_parts(
     encode: Callable[[str], Encoding], pieces: Iterable[str], *, window: int = WINDOW, overlap: int = OVERLAP
 ) -> Iterator[EncodedPart]:
-    """Tokenise a text given in pieces of any size; holds little more than one window of it."""
+    """Tokenise a text given in pieces of any size, holding little more than one window of it in memory."""
     source = _Source(pieces)
-    first, skip, length = 0, 0, window  # the window's first character; its tokens that are told already; its length
+    first, skip, length = 0, 0, window  # the window's first character; its tokens already yielded; its length
     text, at_end = source.window(first, length)
     encoding = encode(text)
     while not at_end:
@@ -68,7 +68,7 @@ def encode_parts(
 
 
 class _Source:
-    """A text that arrives in pieces and is forgotten from its beginning."""
+    """A text that arrives in pieces and is dropped from its beginning."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
         self._pieces = iter(pieces)
@@ -91,13 +91,13 @@ class _Source:
         return self._held[offset : offset + length], have <= first + length
 
     def forget(self, before: int) -> None:
-        if before - self._start > WINDOW:  # copying what is left each time would cost more than it frees
+        if before - self._start > WINDOW:  # copying the rest each time would cost more than it frees
             self._held = self._held[before - self._start :]
             self._start = before
 
 
 def _break_before(text: str, place: int) -> int:
-    """A paragraph, line or word that begins at or shortly before `place`: there the two windows soon agree."""
+    """The beginning of a paragraph, line or word at or shortly before `place`, where two windows soon agree."""
     for mark in ("\n\n", "\n", " "):
         found = text.rfind(mark, max(place - OVERLAP, 1), place)
         if found > 0:
@@ -123,7 +123,7 @@ class _Seam:
 
 
 def _seam(left: Encoding, right: Encoding, ahead: int, skip: int) -> _Seam | None:
-    """Where two windows are joined, or None; the right one begins `ahead` characters after the left one."""
+    """Find where two windows are joined, or None; the right one begins `ahead` characters after the left one."""
     first, tail = _tail(left, ahead)
     head = _head(right, len(tail) + AGREED, ahead)
     numbers = {span: number for number, span in reversed(list(enumerate(head)))}
@@ -131,7 +131,7 @@ def _seam(left: Encoding, right: Encoding, ahead: int, skip: int) -> _Seam | Non
         at = numbers.get(tail[index])
         if at is not None and tail[index : index + AGREED] == head[at : at + AGREED]:
             middle = index + AGREED // 2
-            # A window is not joined before the place where it was itself joined to the one before.
+            # A window is not joined before its own join with the previous window.
             return _Seam(first + middle, at + AGREED // 2, tail[middle][1]) if first + middle >= skip else None
     return None
 

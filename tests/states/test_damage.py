@@ -357,9 +357,9 @@ def test_a_checkpoint_is_no_state(shelf: Shelf) -> None:
     path = shelf.store.checkpoint_path(KEY)
     write_state(path, KEY, part, [], {}, kept=np.zeros(24, np.uint8))
     assert read_state(path, key=KEY, whole=False).state.tokens == 24
-    with pytest.raises(StateError, match="not from the end"):
+    with pytest.raises(StateError, match="ends before its document"):
         read_state(path, key=KEY)
     os.replace(path, shelf.path)
-    assert shelf.store.load(KEY) is None and "not from the end" in shelf.warnings[0]
+    assert shelf.store.load(KEY) is None and "ends before its document" in shelf.warnings[0]
     with pytest.raises(ValueError):
         shelf.store.save(KEY, part, [], {})
