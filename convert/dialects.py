@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from longmamba_mlx.errors import ConfigError
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 
 # They name code to run, or a quantisation that the converted weights do not have.
 _DROPPED = {"auto_map", "custom_pipelines", "model_file", "trust_remote_code", "_name_or_path"}

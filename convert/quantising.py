@@ -15,7 +15,7 @@ from longmamba_mlx.conversion.folder import write_weights
 from longmamba_mlx.conversion.recipe import recipe_for
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.models import FAMILIES, LanguageModel
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.loading import load_model, make_ready
 from longmamba_mlx.models.quantisation import LayerFormat
 from longmamba_mlx.sizes import format_size

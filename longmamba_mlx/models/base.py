@@ -11,7 +11,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import Mixer, ScanMixer, float_type
 from longmamba_mlx.models.state import LayerState, ModelState
 

@@ -10,8 +10,8 @@ import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import LanguageModel, Layer, ParameterNames
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import ATTENTION, BOTH, MAMBA
-from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.feedforward import FeedForward
 from longmamba_mlx.models.mixer import Mixer, ScanMixer
 from longmamba_mlx.models.state import LayerState

@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.state import LayerState
 
 

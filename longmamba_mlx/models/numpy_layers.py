@@ -22,7 +22,7 @@ from mlx.utils import tree_flatten, tree_map
 from numpy.typing import NDArray
 
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.families.mamba import MambaMixer
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import Mixer

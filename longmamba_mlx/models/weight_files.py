@@ -10,7 +10,7 @@ import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.errors import ConfigError, ModelError
-from longmamba_mlx.models.config.parse import read_json
+from longmamba_mlx.storage.json_config import read_json
 from longmamba_mlx.storage.safetensors_header import SafetensorsError, check_safetensors
 
 INDEX = "model.safetensors.index.json"

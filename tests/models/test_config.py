@@ -6,13 +6,16 @@ import json
 import math
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longmamba_mlx.errors import ConfigError
-from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models.config.parse import MODEL_TYPES, ModelConfig, parse_config, read_json
+from longmamba_mlx.models.registry import ROWS
 
 MAMBA = {
     "model_type": "mamba",
@@ -247,3 +250,18 @@ def test_config_needs_neither_mlx_nor_numpy() -> None:
     code = "import sys, longmamba_mlx, longmamba_mlx.models.config.parse, longmamba_mlx.conversion; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"mlx", "mlx.core", "numpy", "huggingface_hub", "transformers"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("model_type", ROWS)
+def test_every_family_is_one_row_with_a_config_and_a_class(model_type: str) -> None:
+    assert callable(import_module(f"longmamba_mlx.models.config.{ROWS[model_type].config}").parse)
+    assert issubclass(FAMILIES[model_type], LanguageModel)
+    with pytest.raises(ConfigError, match="hidden_size"):  # the row's own reader is asked
+        parse_config({"model_type": model_type})
+
+
+def test_families_behave_as_a_mapping() -> None:
+    assert list(FAMILIES) == list(ROWS) == list(MODEL_TYPES) and len(FAMILIES) == len(ROWS)
+    assert "gpt2" not in FAMILIES
+    with pytest.raises(KeyError):
+        FAMILIES["gpt2"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.feedforward import GatedMLP
 from longmamba_mlx.models.hybrid import HybridLayer, HybridModel, fed

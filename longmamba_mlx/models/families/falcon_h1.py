@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import mlx.core as mx
 
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import Multipliers
-from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer, spread
 from longmamba_mlx.models.feedforward import GatedMLP
 from longmamba_mlx.models.hybrid import HybridLayer, HybridModel, beside, fed

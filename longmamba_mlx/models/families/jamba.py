@@ -11,8 +11,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from longmamba_mlx.models.base import Layer
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import ExpertsConfig
-from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba import MambaMixer
 from longmamba_mlx.models.feedforward import FeedForward, GatedExperts, GatedMLP, router_scores, top_experts
 from longmamba_mlx.models.hybrid import HybridLayer, HybridModel, fed

@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from longmamba_mlx import ops
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
-from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState
 

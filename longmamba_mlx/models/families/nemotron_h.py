@@ -10,8 +10,8 @@ import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import Block, LanguageModel
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import ATTENTION, EXPERTS, MAMBA, ExpertsConfig
-from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.feedforward import FeedForward, SquaredReluExperts, SquaredReluMLP, top_experts
 from longmamba_mlx.models.mixer import Mixer

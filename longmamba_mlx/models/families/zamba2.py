@@ -17,8 +17,8 @@ import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import LanguageModel, Layer, ParameterNames
+from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import BOTH, SharedConfig
-from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import ScanMixer, float_type
 from longmamba_mlx.models.state import KeyValues, LayerState
