@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from longmamba_mlx.bench.machine import machine
 from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from tests.tui.pseudo_terminal import ESCAPE, Terminal
 
 CHILD = Path(__file__).with_name("chat_child.py")
@@ -93,7 +93,7 @@ class Bench:
         text = sample_document().read_text("utf-8")
         self.book.write_text(text[:20_000], "utf-8")
         self.large.write_text((text * (BOOK_BYTES // len(text) + 1))[:BOOK_BYTES], "utf-8")
-        store = TalkStore(self.home / "talks.sqlite")
+        store = ConversationStore(self.home / "talks.sqlite")
         talk = store.begin("A long talk", self.book.name, [str(self.book)], "demo")
         answer = "\n\n".join(f"Paragraph {number} of an answer, with *some* words." for number in range(20))
         for position in range(LINES // 40):

@@ -26,7 +26,7 @@ def model_folder() -> Path:
     return _data() / "models"
 
 
-def talk_file() -> Path:
+def conversations_file() -> Path:
     """The chat's conversations and its settings, one SQLite file."""
     return _data() / "talks.sqlite"
 

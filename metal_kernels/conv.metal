@@ -15,9 +15,11 @@ const int64_t initial_at = batch * initial_strides[0] + channel * initial_stride
 
 float taps[K];
 float recent[K];  // the K raw inputs that the next output is made of, oldest first
+MLX_MTL_PRAGMA_UNROLL
 for (int j = 0; j < K; ++j) {
     taps[j] = static_cast<float>(weight[channel * weight_strides[0] + j * weight_strides[1]]);
 }
+MLX_MTL_PRAGMA_UNROLL
 for (int j = 0; j < BEFORE; ++j) {
     const int t = start - BEFORE + j;
     if (t >= 0) {
@@ -43,6 +45,7 @@ for (int t = start; t < stop; ++t) {
     }
 }
 if (stop == length) {
+    MLX_MTL_PRAGMA_UNROLL
     for (int j = 0; j < BEFORE; ++j) {
         window[(int64_t(batch) * BEFORE + j) * channels + channel] = static_cast<T>(recent[j]);
     }

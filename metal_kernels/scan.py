@@ -11,8 +11,7 @@ import mlx.core as mx
 from longmamba_mlx.metal_kernels import source
 
 _SIMD = 32
-_TOKENS = ("x", "dt", "z", "A", "B", "C", "D", "dt_bias", "threshold", "state_in")
-_SCALARS = ("shortest", "longest", "filtered", "length", "rows", "heads_per_group")
+_ARRAYS = ("x", "dt", "z", "A", "B", "C", "D", "dt_bias", "threshold", "state_in")
 # Threads that keep a large Apple GPU busy; below it a row's states are spread over more lanes.
 _BUSY_THREADS = 4096
 _MAX_LANES = 16
@@ -65,11 +64,18 @@ def layout(batch: int, heads: int, rows: int, states: int, lanes: int | None = N
     return Layout(lanes=lanes, staged=staged, group=group, width=-(-rows * lanes // group) * group)
 
 
+@lru_cache(maxsize=256, typed=True)
+def numbers(*values: float) -> mx.array:
+    """A few numbers as one small array, int32 or float32: a kernel has only 31 buffers. Made once, since every token
+    of a decode step passes the same ones."""
+    return mx.array(values)
+
+
 @lru_cache(maxsize=1)
 def _kernel() -> Any:
     return mx.fast.metal_kernel(
         name="longmamba_scan",
-        input_names=[*_TOKENS, *_SCALARS],
+        input_names=[*_ARRAYS, "dt_range", "sizes"],
         output_names=["y", "state_out", "kept"],
         source=source("scan"),
         header=source("softplus"),
@@ -129,19 +135,20 @@ def _launch(
     batch, length, heads, rows = x.shape
     states = B.shape[3]
     plan = layout(batch, heads, rows, states, lanes)
-    cut = fixed.dt_bias if fixed.threshold is None else fixed.threshold  # read, not used
-    arrays = [x, dt, x if z is None else z, fixed.A, B, C, fixed.D, fixed.dt_bias, cut, state]
-    scalars = [float(fixed.limit[0]), float(fixed.limit[1]), int(fixed.threshold is not None)]
-    sizes = [("T", x.dtype), ("N", states), ("S", plan.lanes), ("TB", plan.staged)]
+    threshold = fixed.dt_bias if fixed.threshold is None else fixed.threshold  # read, not used
+    arrays = [x, dt, x if z is None else z, fixed.A, B, C, fixed.D, fixed.dt_bias, threshold, state]
+    dt_range = numbers(float(fixed.limit[0]), float(fixed.limit[1]))
+    sizes = numbers(length, rows, heads // B.shape[2], int(fixed.threshold is not None))
+    shapes = [("T", x.dtype), ("N", states), ("S", plan.lanes), ("TB", plan.staged), ("GROUP", plan.group)]
     flags = [("PER_HEAD", fixed.per_head), ("HAS_Z", z is not None), ("REVERSE", reverse), ("KEPT", return_kept)]
     parts = (heads if fixed.per_head else plan.width // _SIMD,) if return_kept else ()
     y, state_out, kept = _kernel()(
-        inputs=[*arrays, *scalars, length, rows, heads // B.shape[2]],
+        inputs=[*arrays, dt_range, sizes],
         output_shapes=[x.shape, state.shape, (batch, length, *parts) if return_kept else (1,)],
         output_dtypes=[x.dtype, mx.float32, mx.uint8],
         grid=(plan.width, heads, batch),
         threadgroup=(plan.group, 1, 1),
-        template=[*sizes, *flags],
+        template=[*shapes, *flags],
         verbose=verbose,
     )
     # MLX sums bytes in uint32; to see that as int32 is no launch.

@@ -37,20 +37,25 @@ _TEXTUAL = {
 def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True) -> int:
     """Chat about `paths` until the user leaves; returns the exit code.
 
-    `session_factory` is called on the engine's thread, after the first frame. `save`: keep the talk and the choice
-    of colours. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
+    `session_factory` is called on the engine's thread, after the first frame. `save`: keep the conversation and the
+    theme. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
     (Textual has shown the traceback). A closed terminal ends the process, after what was read is kept.
     """
     for name, value in (_QUIET | _TEXTUAL).items():
         os.environ.setdefault(name, value)  # before Textual is imported
     gc.disable()  # until the first frame, in which little becomes garbage
-    from longmamba_mlx.paths import talk_file
-    from longmamba_mlx.tui.app import STOPPED_READING, ChatApp  # 0.35 s, most of it Textual
-    from longmamba_mlx.tui.arguments import absolute
-    from longmamba_mlx.tui.history.store import TalkStore
+    from longmamba_mlx.paths import conversations_file
+    from longmamba_mlx.tui.app import ChatApp  # 0.35 s, most of it Textual
+    from longmamba_mlx.tui.commands.arguments import absolute
+    from longmamba_mlx.tui.controller import STOPPED_READING
+    from longmamba_mlx.tui.history.store import ConversationStore
     from longmamba_mlx.tui.terminal.watch import watch_terminal
 
-    app = ChatApp(session_factory, [absolute(path) for path in paths], store=TalkStore(talk_file()) if save else None)
+    app = ChatApp(
+        session_factory,
+        [absolute(path) for path in paths],
+        store=ConversationStore(conversations_file()) if save else None,
+    )
     gc.freeze()  # the program itself is no garbage: to look through it each time takes longer than a key may wait
     watch = watch_terminal(lambda: _end_without_terminal(app))
     try:

@@ -1,4 +1,4 @@
-"""The chat as a Textual application: one engine, one chat screen, quitting in order."""
+"""The chat as a Textual application: one engine, one chat screen, colours, signals."""
 
 from __future__ import annotations
 
@@ -16,21 +16,18 @@ from textual.screen import Screen
 from textual.widgets import TextArea
 
 from longmamba_mlx.errors import LongMambaError
-from longmamba_mlx.tui import commands
 from longmamba_mlx.tui.chat import ChatScreen
-from longmamba_mlx.tui.history.store import TalkStore
-from longmamba_mlx.tui.terminal.clipboard import copy_to_system
+from longmamba_mlx.tui.commands.table import COMMANDS, Command
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.themes import THEMES
 from longmamba_mlx.tui.worker.engine import Engine
 from longmamba_mlx.tui.worker.protocol import SessionFactory
 
 TWICE_SECONDS = 1.0
-CLOSE_SECONDS = 10.0
-STOPPED_READING = 75
 
 
 class ChatApp(App[int]):
-    """Its result is the exit code: 75 when it was left in the middle of a reading, which can be resumed."""
+    """Runs the chat; its result is the exit code."""
 
     TITLE = "longmamba-mlx"
     CSS_PATH = [  # noqa: RUF012 - Textual's own declaration
@@ -58,22 +55,20 @@ class ChatApp(App[int]):
         factory: SessionFactory,
         paths: Sequence[str],
         *,
-        store: TalkStore | None = None,
+        store: ConversationStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.engine = Engine(factory)
         self.store = store
         self._choose_colours()
-        self.chat = ChatScreen()
+        self.chat = ChatScreen(self.engine, store, clock)
         self._paths = tuple(paths)
         self._clock = clock
         self._interrupted = float("-inf")
-        self._leave_by: float | None = None
-        self._exit_code = 0
 
     def _choose_colours(self) -> None:
-        """Before the style sheets are read: they would be read once more for other colours."""
+        """Choose before the style sheets are read: other colours would make Textual read them again."""
         for theme in THEMES:
             self.register_theme(theme)
         self.set_reactive(App.theme, self._kept_theme() or THEMES[0].name)
@@ -81,7 +76,7 @@ class ChatApp(App[int]):
         self.stylesheet.set_variables(self._colours)
 
     def refresh_css(self, animate: bool = True) -> None:
-        """Read the style sheets again when the colours are others than those they were read with."""
+        """Read the style sheets again only when the colours have changed."""
         if (colours := self.get_css_variables()) != self._colours:
             self._colours = colours
             super().refresh_css(animate)
@@ -97,7 +92,7 @@ class ChatApp(App[int]):
         await self.chat.greet(self._paths)
 
     def _kept_theme(self) -> str | None:
-        """The colours chosen the last time."""
+        """The theme of the last run."""
         with contextlib.suppress(LongMambaError):
             name = self.store.setting("theme") if self.store else None
             return name if name in self.available_themes else None
@@ -110,34 +105,28 @@ class ChatApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The menu: the chat's own commands, then the themes."""
-        for command in commands.COMMANDS:
+        for command in COMMANDS:
             yield SystemCommand(command.usage, command.summary, lambda chosen=command: self._choose(chosen))
         yield SystemCommand("Theme", "Change the colours", self.action_change_theme)
 
-    async def _choose(self, command: commands.Command) -> None:
+    async def _choose(self, command: Command) -> None:
         if command.needs_argument:
             self.chat.prompt.put(f"/{command.name} ")
         else:
             self.chat.command(f"/{command.name}")
 
-    async def copy(self, text: str) -> None:
-        """To the desktop's clipboard, and to the terminal's for those that know OSC 52 (ssh)."""
-        self.copy_to_clipboard(text)
-        if not self.is_headless:
-            await asyncio.to_thread(copy_to_system, text)
-
     async def action_interrupt(self) -> None:
         """Ctrl+C: copy what is selected; else stop; the second within a second leaves."""
         if selected := self._take_selection():
-            await self.copy(selected)
+            await self.chat.copy(selected)
             self.chat.status.flash("Copied")
             return
         now = self._clock()
         if now - self._interrupted <= TWICE_SECONDS:
-            self.leave()
+            self.chat.controller.leave()
             return
         self._interrupted = now
-        if self.chat.conductor.stop():
+        if self.chat.controller.stop():
             self.chat.status.flash("Stopping… Ctrl+C again leaves")
         else:
             self.chat.status.flash("Ctrl+C again leaves")
@@ -155,26 +144,7 @@ class ChatApp(App[int]):
 
     async def action_quit(self) -> None:
         """Ctrl+Q."""
-        self.leave()
-
-    def leave(self) -> None:
-        """Stop what runs, give it a moment to keep what it has, then quit. Called again: quit at once."""
-        if self._leave_by is not None:
-            self.exit_now()
-            return
-        self._exit_code = STOPPED_READING if self.chat.conductor.desk.reading else 0
-        self._leave_by = self._clock() + CLOSE_SECONDS
-        self.engine.close()
-        reading = self.chat.conductor.desk.reading
-        self.chat.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if reading else "")
-
-    def leaving_is_over(self) -> bool:
-        """Whether there is nothing left to wait for; False when nobody asked to leave."""
-        return self._leave_by is not None and (not self.engine.alive or self._clock() >= self._leave_by)
-
-    def exit_now(self) -> None:
-        """Give the terminal back."""
-        self.exit(self._exit_code)
+        self.chat.controller.leave()
 
     def _quit_on_signals(self) -> None:
         if self.is_headless:
@@ -182,4 +152,4 @@ class ChatApp(App[int]):
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(name, self.leave)
+                loop.add_signal_handler(name, self.chat.controller.leave)

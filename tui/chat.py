@@ -1,31 +1,29 @@
-"""The chat: its parts, its keys, and who is told about what is typed, clicked and chosen."""
+"""The chat screen: its widgets, its keys, and where messages go."""
 
 from __future__ import annotations
 
-import inspect
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.reactive import var
 from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
-from longmamba_mlx.errors import LongMambaError
-from longmamba_mlx.tui import commands
-from longmamba_mlx.tui.actions import Actions
-from longmamba_mlx.tui.controller import Conductor
-from longmamba_mlx.tui.document_panel import Library
-from longmamba_mlx.tui.history.recorder import Diary
-from longmamba_mlx.tui.history.records import Exchange
-from longmamba_mlx.tui.history.store import Talk
+from longmamba_mlx.errors import LongMambaError, UsageError
+from longmamba_mlx.tui.commands.runner import Commands
+from longmamba_mlx.tui.controller import ChatController
+from longmamba_mlx.tui.document_panel import DocumentPanel
+from longmamba_mlx.tui.history.recorder import ConversationRecorder
+from longmamba_mlx.tui.history.store import Conversation, ConversationStore
 from longmamba_mlx.tui.rendering import formatting
-from longmamba_mlx.tui.rendering.flat_containers import GroundHorizontal
-from longmamba_mlx.tui.screens.start_menu import StartMenu
+from longmamba_mlx.tui.rendering.flat_containers import FlatHorizontal
+from longmamba_mlx.tui.terminal.clipboard import copy_to_system
 from longmamba_mlx.tui.widgets.chat_log import ChatLog
 from longmamba_mlx.tui.widgets.hints import CommandHints
 from longmamba_mlx.tui.widgets.memory_map import MemoryMap
@@ -33,41 +31,39 @@ from longmamba_mlx.tui.widgets.passage import PassageView
 from longmamba_mlx.tui.widgets.prompt import Prompt
 from longmamba_mlx.tui.widgets.reader import Reader
 from longmamba_mlx.tui.widgets.reading_bar import ReadingBar
+from longmamba_mlx.tui.widgets.start_menu import StartMenu
 from longmamba_mlx.tui.widgets.status_line import StatusLine
 from longmamba_mlx.tui.widgets.text_pane import TextPane
 from longmamba_mlx.tui.widgets.title_bar import TitleBar
-
-if TYPE_CHECKING:
-    from longmamba_mlx.tui.app import ChatApp
+from longmamba_mlx.tui.worker.engine import Engine
 
 
 class ChatScreen(Screen[None]):
-    """One conversation about what is open."""
+    """One conversation about the open documents. Implements `ChatView`."""
 
     AUTO_FOCUS = "Prompt"  # keys pressed before the first frame are for the prompt, not for the first thing in sight
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop", "Stop", show=False),
-        Binding("f1", "help", "Help", show=False),
+        Binding("f1", "command('help')", "Help", show=False),
         Binding("f2", "command('text')", "The text", show=False),
         Binding("f3", "command('map')", "The memory map", show=False),
-        Binding("f4", "command('sessions')", "Earlier talks", show=False),
-        Binding("ctrl+r", "resume", "Go on with the last talk", show=False),
+        Binding("f4", "command('sessions')", "Earlier conversations", show=False),
+        Binding("ctrl+r", "resume", "Resume the last conversation", show=False),
     ]
 
-    app: ChatApp  # type: ignore[assignment]
-    diary: Diary
-    keeping: var[bool] = var(False, init=False)  # whether every question goes on from the talk
-
-    def __init__(self) -> None:
+    def __init__(
+        self, engine: Engine, store: ConversationStore | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
-        self.conductor = Conductor(self)
-        self.library = Library(self)
-        self.actions = Actions(self)
+        self.recorder = ConversationRecorder(store, self._show_error)
+        self.panel = DocumentPanel(self)
+        self.controller = ChatController(self, engine, self.panel, self.recorder, clock)
+        self.commands = Commands(self, self.controller, self.panel, self.recorder)
 
     def compose(self) -> ComposeResult:
         yield TitleBar()
         yield MemoryMap()
-        with GroundHorizontal(id="body"):
+        with FlatHorizontal(id="body"):
             yield ChatLog()
             yield Reader()
         yield ReadingBar()
@@ -77,26 +73,25 @@ class ChatScreen(Screen[None]):
             yield Prompt()
         yield StatusLine()
 
-    async def on_mount(self) -> None:
-        self.diary = Diary(self.app.store, self.log_view)
-        self.run_worker(self.conductor.pump(), group="reports")
+    def on_mount(self) -> None:
+        self.run_worker(self.controller.pump(), group="events")
 
     async def greet(self, paths: tuple[str, ...]) -> None:
-        """After the first frame: read what was named, or offer what there is to do."""
+        """After the first frame: read the named files, or offer the start menu."""
         if paths:
-            self.actions.read(paths)
-        for question in await self.diary.questions():
+            self.commands.documents.read(paths)
+        for question in await self.recorder.questions():
             self.prompt.asked.add(question)
         if not paths:
-            menu = StartMenu(await self.diary.talks(limit=5))
+            menu = StartMenu(await self.recorder.conversations(limit=5))
             await self.log_view.offer(menu)
             if not self.prompt.text:
                 menu.focus()
-        elif (talk := await self.diary.latest_about(paths)) is not None:
-            asked = formatting.many(talk.exchanges, "question")
-            await self.log_view.note(f"You asked {asked} of this before: Ctrl+R goes on with that talk")
+        elif (earlier := await self.recorder.latest_about(paths)) is not None:
+            asked = formatting.pluralize(earlier.exchanges, "question")
+            await self.log_view.note(f"You asked {asked} about this before: Ctrl+R resumes that conversation")
 
-    # Its parts.
+    # Its widgets.
 
     @property
     def log_view(self) -> ChatLog:
@@ -119,9 +114,17 @@ class ChatScreen(Screen[None]):
         return self.query_one(TitleBar)
 
     @property
+    def memory_map(self) -> MemoryMap:
+        return self.query_one(MemoryMap)
+
+    @property
+    def reader(self) -> Reader:
+        return self.query_one(Reader)
+
+    @property
     def paths(self) -> tuple[str, ...]:
-        """The files of the document that is open; () when it is not known which they are."""
-        return self.conductor.desk.paths
+        """The files of the open document; () when they are not known."""
+        return self.controller.queue.paths
 
     # What is typed.
 
@@ -132,42 +135,34 @@ class ChatScreen(Screen[None]):
         if message.text.startswith("/"):
             self.command(message.text)
         else:
-            self.library.give_way()
-            await self.actions.ask(message.text.strip())
+            self.panel.give_way()
+            await self.commands.asking.ask(message.text.strip())
 
     def command(self, line: str) -> None:
-        """Do what a line that begins with / says."""
-        self._attempt(self._command(line))
-
-    async def _command(self, line: str) -> None:
-        command, argument = commands.parse(line)
-        if not command.shows_text:
-            self.library.give_way()
-        pending = command.run(self.actions, argument)
-        if inspect.isawaitable(pending):
-            await pending
+        """Run a line that begins with /."""
+        self._attempt(self.commands.run(line))
 
     def _attempt(self, work: Awaitable[None]) -> None:
-        """Do something, or say why not. What asks the user something goes on meanwhile."""
+        """Run a command in a worker, or show why it cannot be done."""
 
         async def attempt() -> None:
             try:
                 await work
             except LongMambaError as error:
-                self.library.give_way()
+                self.panel.give_way()
                 await self.log_view.error(str(error), error.hint)
 
         self.run_worker(attempt(), group="commands")
 
     def action_command(self, name: str) -> None:
-        """A key that does the same as a command."""
+        """Run a command by its key."""
         self.command(f"/{name}")
 
     @on(Prompt.Scrolled)
     def scroll_what_is_seen(self, message: Prompt.Scrolled) -> None:
-        """Page keys move the conversation, or the text that lies over it, while the prompt keeps the focus."""
-        over = self.has_class("-over") and not self.library.beside
-        seen = self.query_one(TextPane) if over else self.log_view
+        """Scroll the conversation, or the text that covers it, while the prompt keeps the focus."""
+        over = self.has_class("-over") and not self.panel.beside
+        seen = self.reader.pane if over else self.log_view
         if message.pages < 0:
             seen.scroll_page_up(animate=False)
         else:
@@ -175,7 +170,7 @@ class ChatScreen(Screen[None]):
 
     @on(Prompt.Left)
     def go_to_passages(self) -> None:
-        """To the passages of the last answer that has some, else to whatever comes next."""
+        """Focus the passages of the last answer that has some, else the next widget."""
         for view in reversed(self.log_view.exchanges):
             if passages := view.query(PassageView):
                 passages.first().focus()
@@ -184,80 +179,70 @@ class ChatScreen(Screen[None]):
 
     @on(TextArea.Changed)
     def hint_commands(self, message: TextArea.Changed) -> None:
-        """Show what a command being typed may become."""
+        """Show the commands that match what is typed."""
         self.query_one(CommandHints).show(message.text_area.text)
 
     async def action_stop(self) -> None:
-        if self.conductor.busy or not self.library.give_way():
-            await self.actions.stop()
-
-    def action_help(self) -> None:
-        from longmamba_mlx.tui.screens.help import HelpScreen  # the first frame waits for no dialog's code
-
-        self.app.push_screen(HelpScreen())
+        if self.controller.busy or not self.panel.give_way():
+            await self.commands.asking.stop()
 
     def action_resume(self) -> None:
-        """Go on with the last talk about what is open, or the last of all."""
-        self._attempt(self.actions.resume_last())
-
-    def watch_keeping(self, keeping: bool) -> None:
-        self.query_one("#ask").border_subtitle = (
-            Content("every question goes on from the talk · /keep ends it") if keeping else ""
-        )
+        """Resume the last conversation about the open document, or the last of all."""
+        self._attempt(self.commands.conversation.resume_last())
 
     # What is clicked and chosen.
 
     @on(PassageView.Chosen)
     async def show_passage(self, message: PassageView.Chosen) -> None:
         """Go to a passage in the text."""
-        await self._try_showing(lambda: self.library.follow(message))
+        await self._try_showing(lambda: self.panel.follow(message))
 
     @on(MemoryMap.Chosen)
     async def show_stretch(self, message: MemoryMap.Chosen) -> None:
         """Go to a stretch of the text."""
-        await self._try_showing(lambda: self.library.jump(message.offset))
+        await self._try_showing(lambda: self.panel.jump(message.offset))
 
     @on(TextPane.Step)
     async def show_match(self, message: TextPane.Step) -> None:
-        """The next match in the text."""
-        await self._try_showing(lambda: self.library.step(message.step))
+        """Go to the next match in the text."""
+        await self._try_showing(lambda: self.panel.step(message.step))
 
     @on(TextPane.Moved)
     def mark_in_map(self, message: TextPane.Moved) -> None:
-        """The map shows which part of the text is on the screen."""
-        self.query_one(MemoryMap).see(message.start, message.end)
+        """Mark in the map which part of the text is on the screen."""
+        self.memory_map.see(message.start, message.end)
 
     @on(MemoryMap.Pointed)
     def name_stretch(self, message: MemoryMap.Pointed) -> None:
-        """Say what the map's cursor is on."""
+        """Describe what the map's cursor is on."""
         self.status.flash(message.text)
 
     @on(TextPane.FindWanted)
     def type_find(self) -> None:
-        """Let the words be typed where everything is typed."""
+        """Begin /find in the prompt."""
         self.prompt.put("/find ")
         self.prompt.focus()
 
     @on(TextPane.Left)
     @on(MemoryMap.Left)
     def action_back(self) -> None:
-        """Back to the prompt."""
-        self.library.leave()
+        """Go back to the prompt."""
+        self.panel.leave()
 
     @on(StartMenu.Resumed)
     def resume_chosen(self, message: StartMenu.Resumed) -> None:
-        """Go on with an earlier talk."""
-        self._attempt(self.actions.resume(message.talk))
+        """Resume an earlier conversation."""
+        self._attempt(self.commands.conversation.resume(message.conversation))
 
     @on(StartMenu.Wanted)
     def run_chosen(self, message: StartMenu.Wanted) -> None:
-        """Do what the first screen offers."""
+        """Run what was chosen in the start menu."""
         self.prompt.focus()
         self.command(message.line)
 
     @on(StartMenu.Typed)
     def type_into_prompt(self, message: StartMenu.Typed) -> None:
-        """Whatever is typed on the first screen is typed into the prompt."""
+        """Type into the prompt what was typed over the start menu."""
         self.set_focus(self.prompt)
         self.prompt.insert(message.text)
         if message.entered:
@@ -269,32 +254,58 @@ class ChatScreen(Screen[None]):
         except LongMambaError as error:
             self.status.flash(f"{error}. {error.hint or ''}")
 
-    # Questions to the user, and keeping what was said.
+    async def _show_error(self, message: str, hint: str | None) -> None:
+        await self.log_view.error(message, hint)
+
+    # What the helpers ask of it.
+
+    def show_follow_up(self, on: bool) -> None:
+        """Show whether every question is a follow-up."""
+        hint = Content("every question is a follow-up · /keep ends it")
+        self.query_one("#ask").border_subtitle = hint if on else ""
+
+    def show_help(self) -> None:
+        """Open the help."""
+        from longmamba_mlx.tui.screens.help import HelpScreen  # the first frame does not wait for dialogs
+
+        self.app.push_screen(HelpScreen())
+
+    def use_theme(self, name: str) -> None:
+        """Change the colours; "" opens the list. Raises UsageError for an unknown theme."""
+        if not name:
+            self.app.action_change_theme()
+        elif name in self.app.available_themes:
+            self.app.theme = name
+        else:
+            raise UsageError(f"There is no theme {name}", hint=", ".join(sorted(self.app.available_themes)))
 
     async def confirm(self, question: str, yes: str, no: str = "Keep") -> bool:
-        """Ask before something is lost or fetched; `no` says what happens otherwise."""
+        """Ask before something is lost or fetched; `no` labels the button that changes nothing."""
         from longmamba_mlx.tui.screens.confirm import ConfirmScreen
 
         agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes, no))
         return bool(agreed)
 
-    async def choose_model(self) -> str | None:
-        """Let a model be chosen from those that fit this machine."""
+    async def choose_model(self, current: str) -> str | None:
+        """Let the user choose a model that fits this machine; None when the dialog was closed."""
         from longmamba_mlx.tui.screens.models import ModelsScreen
 
-        return await self.app.push_screen_wait(ModelsScreen(self.conductor.model))
+        return await self.app.push_screen_wait(ModelsScreen(current))
 
-    async def choose_talk(self, search: str) -> Talk | None:
-        """Let an earlier talk be chosen."""
-        from longmamba_mlx.tui.screens.sessions import SessionsScreen
+    async def choose_conversation(self, search: str) -> Conversation | None:
+        """Let the user choose an earlier conversation; None when the dialog was closed. Raises LongMambaError."""
+        from longmamba_mlx.tui.screens.conversations import ConversationsScreen
 
-        if self.diary.store is None:
-            raise LongMambaError("Talks are not kept", hint="The chat was started with --no-save.")
-        return await self.app.push_screen_wait(SessionsScreen(self.diary, search))
+        if self.recorder.store is None:
+            raise LongMambaError("Conversations are not kept", hint="The chat was started with --no-save.")
+        return await self.app.push_screen_wait(ConversationsScreen(self.recorder, search))
 
-    async def keep(self, exchange: Exchange) -> None:
-        """An exchange is over: into the file with it."""
-        desk = self.conductor.desk
-        paths = desk.paths or desk.last_paths  # a question that was kept unasked may be about what was being read
-        title = desk.document.title if desk.document else formatting.files(paths)
-        await self.diary.keep(exchange, title, paths, self.conductor.model)
+    async def copy(self, text: str) -> None:
+        """Fill the desktop's clipboard, and the terminal's where it knows OSC 52 (ssh)."""
+        self.app.copy_to_clipboard(text)
+        if not self.app.is_headless:
+            await asyncio.to_thread(copy_to_system, text)
+
+    def quit(self, exit_code: int) -> None:
+        """End the program and give the terminal back."""
+        self.app.exit(exit_code)

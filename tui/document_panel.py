@@ -1,29 +1,25 @@
-"""The books on the shelf, and the two ways to look into one: its text and its memory map."""
+"""The open documents, and the two views of one: its text and its memory map."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.tui.rendering import formatting, safe_text
-from longmamba_mlx.tui.widgets.memory_map import MemoryMap
+from longmamba_mlx.tui.view import ChatView
 from longmamba_mlx.tui.widgets.passage import PassageView
 from longmamba_mlx.tui.widgets.reader import Reader
-from longmamba_mlx.tui.worker.engine import Shelf
+from longmamba_mlx.tui.worker.engine import OpenDocuments
 from longmamba_mlx.tui.worker.snapshot import Book
-
-if TYPE_CHECKING:
-    from longmamba_mlx.tui.chat import ChatScreen
 
 _MOST_MATCHES = 10_000
 
 
-class Library:
-    """Which text is shown, where, and what is found in it."""
+class DocumentPanel:
+    """Knows which text is shown, where, and what a search found in it."""
 
-    def __init__(self, screen: ChatScreen) -> None:
-        self._screen = screen
+    def __init__(self, view: ChatView) -> None:
+        self._view = view
         self.books: tuple[Book, ...] = ()
         self.current = 0
         self._words = ""
@@ -32,26 +28,26 @@ class Library:
 
     @property
     def book(self) -> Book | None:
-        """The book that is questioned."""
+        """The document that questions go to; None before one is open."""
         return self.books[self.current] if 0 <= self.current < len(self.books) else None
 
     @property
     def _reader(self) -> Reader:
-        return self._screen.query_one(Reader)
+        return self._view.reader
 
     @property
     def beside(self) -> bool:
-        """Whether there is room for the text beside the talk."""
-        return self._screen.has_class("-roomy")
+        """Whether there is room for the text beside the conversation."""
+        return self._view.has_class("-roomy")
 
-    def take(self, shelf: Shelf) -> None:
-        """The engine's books have changed."""
-        self.books, self.current = shelf.books, shelf.current
-        self._screen.query_one(MemoryMap).open(self.book)
+    def take(self, documents: OpenDocuments) -> None:
+        """Show the engine's open documents after a change."""
+        self.books, self.current = documents.books, documents.current
+        self._view.memory_map.open(self.book)
         if self._reader.pane.book is not self.book:
             self._open(self.book)
         if self.book is not None and self.book.text:
-            self._screen.add_class("-beside")
+            self._view.set_class(True, "-beside")
 
     def _open(self, book: Book | None) -> None:
         self._words, self._found = "", []
@@ -61,41 +57,41 @@ class Library:
     # Showing the text.
 
     def show(self) -> None:
-        """Bring the text to the screen. Raises UsageError when there is none."""
+        """Show the text. Raises UsageError when there is none."""
         if self._reader.pane.book is None or not self._reader.pane.book.text:
             raise UsageError("There is no text to show yet", hint="/open FILE reads a document")
-        self._screen.add_class("-beside" if self.beside else "-over")
+        self._view.set_class(True, "-beside" if self.beside else "-over")
         if not self.beside:
             self._reader.pane.focus()
 
     def hide(self) -> None:
-        """Give the room back to the talk."""
-        self._screen.remove_class("-beside" if self.beside else "-over")
+        """Hide the text."""
+        self._view.set_class(False, "-beside" if self.beside else "-over")
 
     def toggle(self) -> None:
-        """Show the text and go into it, or hide it."""
+        """Show the text and focus it, or hide it."""
         if self._reader.showing:
             self.hide()
-            self._screen.prompt.focus()
+            self._view.prompt.focus()
         else:
             self.show()
             self._reader.pane.focus()
 
     def leave(self) -> None:
-        """Back to the prompt; a text over the talk goes away."""
+        """Focus the prompt; a text that covers the conversation is hidden."""
         if not self.beside:
             self.hide()
-        self._screen.prompt.focus()
+        self._view.prompt.focus()
 
     def give_way(self) -> bool:
-        """Take away a text that lies over the talk, so that what comes there is seen; whether there was one."""
-        over = self._screen.has_class("-over") and not self.beside
+        """Hide a text that covers the conversation; whether there was one."""
+        over = self._view.has_class("-over") and not self.beside
         if over:
             self.hide()
         return over
 
     def follow(self, passage: PassageView.Chosen) -> None:
-        """Show a passage in its book. Raises UsageError when that book is not on the shelf."""
+        """Show a passage in its document. Raises UsageError when that is not open."""
         shown = self._reader.pane.book
         if shown is None or shown.digest != passage.book:
             book = next((book for book in self.books if book.digest == passage.book), None)
@@ -116,7 +112,7 @@ class Library:
     # Searching it.
 
     def find(self, wanted: str) -> None:
-        """Go to the first match at or after what is on the screen; "" goes to the next one of the last search."""
+        """Go to the first match at or after the top of the screen; "" goes to the next match of the last search."""
         if not wanted:
             self.step(1)
             return
@@ -130,7 +126,7 @@ class Library:
         self._show_match()
 
     def step(self, step: int) -> None:
-        """The next or the previous match; after the last comes the first. Raises UsageError before a search."""
+        """Go to the next or the previous match, in a ring. Raises UsageError before a search."""
         if not self._words:
             raise UsageError("/find needs words", hint="For example: /find white whale")
         self.show()

@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 from textual.pilot import Pilot  # noqa: E402
 
 from longmamba_mlx.builtin import sample_document  # noqa: E402
-from longmamba_mlx.session.session import Session  # noqa: E402
+from longmamba_mlx.events import Session  # noqa: E402
 from longmamba_mlx.tui.app import ChatApp  # noqa: E402
-from longmamba_mlx.tui.history.store import TalkStore  # noqa: E402
+from longmamba_mlx.tui.history.store import ConversationStore  # noqa: E402
 from longmamba_mlx.tui.widgets.passage import PassageView  # noqa: E402
 
 SIZE = (116, 34)
@@ -52,14 +52,14 @@ async def tell(folder: Path, home: Path) -> None:
     """The story of one session; a picture wherever it is worth looking at."""
     book = home / "the-night-watch.txt"
     book.write_bytes(sample_document().read_bytes())
-    app = ChatApp(lambda: Session("demo"), [str(book)], store=TalkStore(home / "talks.sqlite"))
+    app = ChatApp(lambda: Session("demo"), [str(book)], store=ConversationStore(home / "talks.sqlite"))
     app.animation_level = "none"
 
     def picture(name: str) -> None:
         (folder / f"{name}.svg").write_text(lighter(app.export_screenshot(title="longmamba-mlx chat")), "utf-8")
 
     def idle() -> bool:
-        return not app.chat.conductor.busy
+        return not app.chat.controller.busy
 
     async with app.run_test(size=SIZE) as pilot:
         app.chat.prompt.cursor_blink = False

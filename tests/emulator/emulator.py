@@ -8,6 +8,7 @@ single bit between the two is an error, and so is everything that a guard page o
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,18 +21,25 @@ from tests.emulator.host import HostRun
 from tests.emulator.running import POISON, EmulatorError, Run
 from tests.emulator.texts import Signature, signature, texts
 
+MAX_BUFFERS = 31  # Metal's limit: a kernel with more does not compile
+_FAR = 2**30 + 8  # elements
+_TAIL = 4096  # of an output too large to look at, so many of the last elements are
+_NO_RESERVE = 0x4000  # Linux: memory that is not written is not taken
 _real_metal_kernel = mx.fast.metal_kernel
 
 
 @dataclass(slots=True)
 class Options:
     """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
-    of it; `twice` is the check of orders and poison; `make_run` says what runs them."""
+    of it; `twice` is the check of orders and poison; `make_run` says what runs them; `far` lays the tokens of inputs
+    with four dimensions 2^30 elements apart, where 32-bit offsets end."""
 
     make_run: Callable[[int, int], Run] = HostRun
     adversarial: int = 0
     twice: bool = True
+    far: bool = False
     launches: int = 0
+    largest_group: int = 0
     seen: list[str] = field(default_factory=list)
 
 
@@ -91,6 +99,7 @@ class EmulatedKernel:
         launch = {"output_shapes": output_shapes, "output_dtypes": output_dtypes, "grid": grid}
         text = self.text(inputs, launch | {"threadgroup": threadgroup, "template": template, "init_value": init_value})
         options.launches += 1
+        options.largest_group = max(options.largest_group, int(np.prod(np.minimum(threadgroup, grid))))
         options.seen.append(text)
         group = tuple(min(a, b) for a, b in zip(threadgroup, grid, strict=True))
         if int(np.prod(group)) > 1024:
@@ -111,7 +120,7 @@ class EmulatedKernel:
         values = _numpy(array)
         if self.definition.get("ensure_row_contiguous", True):
             values = np.ascontiguousarray(values).reshape(values.shape)
-        return values
+        return _far_apart(values) if options.far and values.ndim == 4 and values.shape[1] > 1 else values
 
     def _once(
         self,
@@ -124,6 +133,8 @@ class EmulatedKernel:
         group: Sequence[int],
     ) -> list[np.ndarray]:
         parts: Signature = signature(text)
+        if len(parts.arguments) > MAX_BUFFERS:
+            raise EmulatorError(f"{len(parts.arguments)} buffers: more than {MAX_BUFFERS}")
         names = list(self.definition["output_names"])
         results = []
         for argument in parts.arguments:
@@ -135,7 +146,18 @@ class EmulatedKernel:
         for i, argument in enumerate(parts.arguments):
             if argument.name in names and run.spilled(i):
                 raise EmulatorError(f"written outside of output {argument.name}")
-        return [values.copy() for values in results]
+        return [(values if values.size < _FAR else values.reshape(-1)[-_TAIL:]).copy() for values in results]
+
+
+def _far_apart(values: np.ndarray) -> np.ndarray:
+    """The same values with tokens, the second dimension, `_FAR` elements apart."""
+    size = values.dtype.itemsize
+    strides = (values.strides[0], _FAR * size, *(max(stride, 0) for stride in values.strides[2:]))
+    span = (values.shape[1] - 1) * strides[1] + sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True))
+    memory = mmap.mmap(-1, span + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
+    spread: np.ndarray = np.ndarray(values.shape, values.dtype, memory, 0, strides)
+    spread[...] = values
+    return spread
 
 
 def _described(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -193,7 +215,9 @@ def emulated(
     """Inside, mx.fast.metal_kernel makes emulated kernels and Metal counts as available."""
     available = mx.metal.is_available
     before = options.adversarial, options.twice, options.make_run
-    options.adversarial, options.twice, options.make_run, options.launches = adversarial, twice, make_run, 0
+    options.far = False
+    options.adversarial, options.twice, options.make_run = adversarial, twice, make_run
+    options.launches = options.largest_group = 0
     options.seen.clear()
     mx.fast.metal_kernel, mx.metal.is_available = metal_kernel, lambda: True
     try:

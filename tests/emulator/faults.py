@@ -10,6 +10,8 @@ from dataclasses import dataclass
 I = "const int i = int(thread_position_in_grid.x); const int t = int(thread_index_in_threadgroup);\n"
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 SHARED = "threadgroup float s[64];\n"
+MATRICES = "metal::simdgroup_matrix<float, 8, 8> x(a[i]);\nmetal::simdgroup_matrix<float, 8, 8> d(0);\n"
+OUT = "o[i] = d.thread_elements()[0] + d.thread_elements()[1];\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,27 @@ FAULTS = (
         SHARED + "s[t] = a[i];\nsimdgroup_barrier(mem_flags::mem_threadgroup);\no[i] = s[t ^ 31];",
     ),
     _fault(
+        "barrier that orders no memory",
+        SHARED + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_none);\no[i] = s[63 - t];",
+        "order of threads|never written",
+        SHARED + "s[t] = a[i];\n" + BARRIER + "o[i] = s[63 - t];",
+    ),
+    _fault(
+        "barrier that orders the wrong memory",
+        SHARED + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_device);\no[i] = s[63 - t];",
+        "order of threads|never written",
+        SHARED
+        + "s[t] = a[i];\nthreadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);\no[i] = s[63 - t];",
+    ),
+    _fault(
+        "device memory behind a barrier that orders none",
+        "o[i] = a[i];\nthreadgroup_barrier(mem_flags::mem_none);\nconst float f = o[i ^ 63];\n"
+        "threadgroup_barrier(mem_flags::mem_device);\no[i] = f;",
+        "order of threads|never written",
+        "o[i] = a[i];\nthreadgroup_barrier(mem_flags::mem_device);\nconst float f = o[i ^ 63];\n"
+        "threadgroup_barrier(mem_flags::mem_device);\no[i] = f;",
+    ),
+    _fault(
         "divergent barrier",
         "if (t < 40) { " + BARRIER + "}\no[i] = a[i];",
         "divergent",
@@ -192,4 +215,54 @@ FAULTS = (
     _fault("shift by too much", "o[i] = float(1 << (i - 64));", "shift", "o[i] = float(1 << (i % 31));"),
     _fault("integer overflow", "o[i] = float((i + 1) * 100000000);", "overflow"),
     _fault("division by zero", "o[i] = float(100 / i);", "division by zero|undefined", "o[i] = float(100 / (i + 1));"),
+    _fault(
+        "matrix product of some lanes",
+        MATRICES + "if (t % 32 < 16) metal::simdgroup_multiply_accumulate(d, x, x, x);\n" + OUT,
+        "divergent simd",
+        MATRICES + "metal::simdgroup_multiply_accumulate(d, x, x, x);\n" + OUT,
+    ),
+    _fault(
+        "matrix product of a simdgroup that is not full",
+        MATRICES + "metal::simdgroup_multiply_accumulate(d, x, x, x);\n" + OUT,
+        "all 32 lanes",
+        threadgroup=(48, 1, 1),
+    ),
+    _fault(
+        "matrix that accumulates onto nothing",
+        MATRICES + "metal::simdgroup_matrix<float, 8, 8> c;\nmetal::simdgroup_multiply_accumulate(d, x, x, c);\n" + OUT,
+        "uninitialised|never written",
+        MATRICES
+        + "metal::simdgroup_matrix<float, 8, 8> c(0);\nmetal::simdgroup_multiply_accumulate(d, x, x, c);\n"
+        + OUT,
+    ),
+    _fault(
+        "matrix stored where another simdgroup reads, without a barrier",
+        "threadgroup float s[128];\n" + MATRICES + "metal::simdgroup_store(x, s + t / 32 * 64);\n"
+        "metal::simdgroup_load(d, s + (1 - t / 32) * 64);\n" + OUT,
+        "order of threads|never written",
+        "threadgroup float s[128];\n"
+        + MATRICES
+        + "metal::simdgroup_store(x, s + t / 32 * 64);\n"
+        + BARRIER
+        + "metal::simdgroup_load(d, s + (1 - t / 32) * 64);\n"
+        + OUT,
+    ),
+    _fault(
+        "matrix loaded past the end",
+        MATRICES + "metal::simdgroup_load(d, a + 100);\n" + OUT,
+        "out of bounds|never written",
+        MATRICES + "metal::simdgroup_load(d, a + 64);\n" + OUT,
+    ),
+    _fault(
+        "matrix of another size",
+        "metal::simdgroup_matrix<float, 4, 4> x(1);\no[i] = x.thread_elements()[0];",
+        "does not compile",
+        "metal::simdgroup_matrix<float, 8, 8> x(1);\no[i] = x.thread_elements()[0];",
+    ),
+    _fault(
+        "matrices of two types in one product",
+        MATRICES + "metal::simdgroup_matrix<half, 8, 8> c(1);\nmetal::simdgroup_multiply(d, x, c);\n" + OUT,
+        "does not compile",
+        MATRICES + "metal::simdgroup_matrix<float, 8, 8> c(1);\nmetal::simdgroup_multiply(d, x, c);\n" + OUT,
+    ),
 )

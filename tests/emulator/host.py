@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,17 @@ def runtime() -> ctypes.CDLL:
     loaded.emulator_buffer.restype = ctypes.c_void_p
     loaded.emulator_buffer.argtypes = [ctypes.c_size_t, ctypes.c_int]
     return loaded
+
+
+@contextmanager
+def last_threadgroup_only() -> Iterator[None]:
+    """Of every grid only the last threadgroup runs: where its output would be too large to write all of it."""
+    flag = ctypes.c_int.in_dll(runtime(), "emulator_last_only")
+    flag.value = 1
+    try:
+        yield
+    finally:
+        flag.value = 0
 
 
 def _host_source(text: str) -> str:

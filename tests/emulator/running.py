@@ -39,4 +39,5 @@ def reach(array: np.ndarray) -> tuple[int, int]:
 
 def place(array: np.ndarray, memory: Any, below: int) -> None:
     """Write an array into memory with its own strides, and nothing between its elements."""
-    np.ndarray(array.shape, array.dtype, memory, below, array.strides)[...] = array
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)  # what is repeated, once
+    np.ndarray(array.shape, array.dtype, memory, below, array.strides)[once] = array[once]

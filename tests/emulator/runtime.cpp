@@ -11,7 +11,7 @@
 #include <ucontext.h>
 
 namespace {
-constexpr size_t kGuard = size_t(1) << 30, kPage = 4096, kStack = 64 << 10;
+constexpr size_t kGuard = size_t(1) << 30, kHuge = size_t(1) << 30, kPage = 4096, kStack = 64 << 10;
 constexpr int kThreads = 1024, kLanes = 32, kBuffers = 64, kSharedLimit = 32 << 10;
 
 struct Buffer {
@@ -161,6 +161,8 @@ void on_signal(int number, siginfo_t* info, void* context) {
 extern "C" {
 Fiber* emulator_current;
 int emulator_poison = 0xff;
+unsigned long emulator_products = 0;
+int emulator_last_only = 0;  // run only the last threadgroup
 
 void emulator_fail(const char* what, int line) {
   describe(what, line);
@@ -179,7 +181,9 @@ void emulator_check_lanes(const Simdgroup* group) {
   diverged(first, first + other);
 }
 
-void emulator_barrier(bool whole_threadgroup, int line) {
+// A barrier that does not order the memory through which threads meet is none: they run on as if it were not there.
+void emulator_barrier(bool whole_threadgroup, int memory, int line) {
+  if (!(memory & (shared_count ? kThreadgroupMemory : kDeviceMemory | kThreadgroupMemory))) return;
   if (whole_threadgroup) wait_for_threadgroup(kBarrier, line);
   else wait_for_lanes(emulator_current, kSimdBarrier, line);
 }
@@ -195,7 +199,8 @@ void emulator_threadgroup_memory(void* memory, size_t bytes, int line) {
   memset(memory, emulator_poison, bytes);
 }
 
-// A buffer of `bytes`, aligned to 16 bytes, against the guard above or below; everything in it is poison.
+// A buffer of `bytes`, aligned to 16 bytes, against the guard above or below; everything in it is poison, except in a
+// huge one, of which only what is used may take memory.
 void* emulator_buffer(size_t bytes, int high) {
   Buffer& b = buffers[buffer_count++];
   b.bytes = bytes;
@@ -203,7 +208,7 @@ void* emulator_buffer(size_t bytes, int high) {
   b.region = (char*)mmap(nullptr, 2 * kGuard + b.usable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (b.region == MAP_FAILED) return nullptr;
   mprotect(b.region + kGuard, b.usable, PROT_READ | PROT_WRITE);
-  memset(b.region + kGuard, emulator_poison, b.usable);
+  if (b.usable < kHuge) memset(b.region + kGuard, emulator_poison, b.usable);
   b.base = b.region + kGuard + (high ? (b.usable - bytes) / 16 * 16 : 0);
   return b.base;
 }
@@ -213,6 +218,7 @@ void emulator_read_only(int i) { mprotect(buffers[i].region + kGuard, buffers[i]
 // The first byte outside of buffer i, but on its pages, that is no longer poison; 0 if all are.
 int emulator_spilled(int i) {
   const Buffer& b = buffers[i];
+  if (b.usable >= kHuge) return 0;
   const char *const from = b.region + kGuard, *const to = from + b.usable;
   for (const char* at = from; at < b.base; ++at)
     if ((unsigned char)*at != emulator_poison) return 1;
@@ -249,8 +255,8 @@ int emulator_run(Entry kernel, void** args, const uint3* grid, const uint3* size
     *pc = fault_pc;
   } else {
     const uint total = groups.x * groups.y * groups.z;
-    for (uint i = 0; i < total; ++i) {
-      const uint at = reversed ? total - 1 - i : i;
+    for (uint i = emulator_last_only ? total - 1 : 0; i < total; ++i) {
+      const uint at = reversed && !emulator_last_only ? total - 1 - i : i;
       prepare({at % groups.x, at / groups.x % groups.y, at / groups.x / groups.y}, *grid, *size, groups);
       run_threadgroup();
     }

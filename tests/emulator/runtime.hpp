@@ -7,6 +7,7 @@
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef unsigned char uchar;
+typedef unsigned long ulong;
 
 struct uint3 {
   uint x, y, z;
@@ -48,13 +49,15 @@ struct [[gnu::packed]] Fiber {
 
 extern Fiber* emulator_current;
 extern int emulator_poison;
-void emulator_barrier(bool whole_threadgroup, int line);
+extern unsigned long emulator_products;  // 8 x 8 matrix products since it was set to 0
+void emulator_barrier(bool whole_threadgroup, int memory, int line);
 void emulator_check_lanes(const Simdgroup* group);
 void emulator_threadgroup_memory(void* memory, size_t bytes, int line);
 [[noreturn]] void emulator_fail(const char* what, int line);
 }
 
-enum Operation { kNone, kSum, kMax, kMin, kShuffle, kXor, kDown, kUp, kBroadcast, kAny, kAll, kSimdBarrier, kBarrier, kDone };
+enum Operation { kNone, kSum, kMax, kMin, kShuffle, kXor, kDown, kUp, kBroadcast, kAny, kAll, kMultiply, kSimdBarrier, kBarrier, kDone };
+enum Memory { kDeviceMemory = 1, kThreadgroupMemory = 2 };  // what a barrier orders
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __AVX512F__

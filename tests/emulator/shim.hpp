@@ -39,6 +39,7 @@ typedef bfloat bfloat16_t;
 template <typename T>
 struct alignas(2 * sizeof(T)) vec2 {
   T x, y;
+  T& operator[](int i) { return (&x)[i]; }
 };
 template <typename T>
 struct alignas(4 * sizeof(T)) vec4 {
@@ -60,9 +61,10 @@ inline vec4<T> operator+(vec4<T> a, vec4<T> b) {
 #define LINE int line = __builtin_LINE()
 
 namespace metal {
-enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2 };
-inline void threadgroup_barrier(mem_flags, LINE) { emulator_barrier(true, line); }
-inline void simdgroup_barrier(mem_flags, LINE) { emulator_barrier(false, line); }
+enum class mem_flags { mem_none = 0, mem_device = kDeviceMemory, mem_threadgroup = kThreadgroupMemory };
+inline mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(int(a) | int(b)); }
+inline void threadgroup_barrier(mem_flags flags, LINE) { emulator_barrier(true, int(flags), line); }
+inline void simdgroup_barrier(mem_flags flags, LINE) { emulator_barrier(false, int(flags), line); }
 
 #define UNARY(name, builtin) \
   inline float name(float x) { return builtin(x); }
@@ -215,6 +217,59 @@ TAKE(simd_broadcast, kBroadcast, lane, which)
 TAKE(simd_shuffle_xor, kXor, lane, self ^ which)
 TAKE(simd_shuffle_down, kDown, lane_or_poison, self + which)
 TAKE(simd_shuffle_up, kUp, lane_or_poison, self - which)
+
+// 8 x 8 numbers over 32 lanes, two neighbouring columns each, as MLX's steel/gemm/mma.h relies on.
+template <typename T, int Rows, int Columns>
+struct simdgroup_matrix {
+  static_assert(Rows == 8 && Columns == 8, "Metal has 8 x 8 matrices");
+  vec2<T> elements;
+  simdgroup_matrix() = default;
+  explicit simdgroup_matrix(T value) : elements{value, value} {}
+  vec2<T>& thread_elements() { return elements; }
+};
+typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
+typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
+
+INLINE uint matrix_row(uint lane) { return (lane >> 4 & 1) * 4 + (lane >> 1 & 3); }
+INLINE uint matrix_column(uint lane) { return (lane >> 3 & 1) * 4 + (lane & 1) * 2; }
+INLINE uint matrix_lane(uint row, uint column) { return (row & 4) << 2 | (column & 4) << 1 | (row & 3) << 1 | (column >> 1 & 1); }
+
+// The terms of a sum are added in an order that Metal leaves open: built with ADVERSARIAL, in the other one.
+template <typename D, typename T, typename C>
+inline void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& result, simdgroup_matrix<T, 8, 8> a,
+                                          simdgroup_matrix<T, 8, 8> b, simdgroup_matrix<C, 8, 8> c, LINE) {
+  const float given[4] = {float(a.elements.x), float(a.elements.y), float(b.elements.x), float(b.elements.y)};
+  const Meeting all = put_forward(given, sizeof given, kMultiply, line);
+  if (all.self->group->present != 32) emulator_fail("a matrix product needs all 32 lanes", line);
+  if (all.leads()) ++emulator_products;
+  const uint row = matrix_row(all.self->lane), column = matrix_column(all.self->lane);
+  float sums[2] = {float(c.elements.x), float(c.elements.y)};
+  for (uint i = 0; i < 8; ++i) {
+    const uint k = ADVERSARIAL ? 7 - i : i;
+    float left[4], right[4];
+    __builtin_memcpy(left, all.lane(matrix_lane(row, k)), sizeof left);
+    __builtin_memcpy(right, all.lane(matrix_lane(k, column)), sizeof right);
+    for (int j = 0; j < 2; ++j) sums[j] = __builtin_fmaf(left[k & 1], right[2 + j], sums[j]);
+  }
+  result.elements = {D(sums[0]), D(sums[1])};
+}
+template <typename D, typename T>
+inline void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& result, simdgroup_matrix<T, 8, 8> a, simdgroup_matrix<T, 8, 8> b, LINE) {
+  simdgroup_multiply_accumulate(result, a, b, simdgroup_matrix<D, 8, 8>(D(0)), line);
+}
+template <typename T, typename P>
+inline void simdgroup_load(simdgroup_matrix<T, 8, 8>& to, P* from, ulong elements_per_row = 8) {
+  const uint lane = emulator_current->lane;
+  P* const at = from + matrix_row(lane) * elements_per_row + matrix_column(lane);
+  to.elements = {at[0], at[1]};
+}
+template <typename T, typename P>
+inline void simdgroup_store(simdgroup_matrix<T, 8, 8> from, P* to, ulong elements_per_row = 8) {
+  const uint lane = emulator_current->lane;
+  P* const at = to + matrix_row(lane) * elements_per_row + matrix_column(lane);
+  at[0] = from.elements.x;
+  at[1] = from.elements.y;
+}
 
 enum memory_order { memory_order_relaxed };
 template <typename T>

@@ -64,6 +64,20 @@ def test_mlx_checks_the_arguments() -> None:
         )
 
 
+def test_more_buffers_than_metal_has() -> None:
+    for count in (30, 31):
+        names = [f"i{i}" for i in range(count)]
+        text = "o[thread_position_in_grid.x] = " + " + ".join(f"{name}[0]" for name in names) + ";"
+        launch = {"output_shapes": [(9,)], "output_dtypes": [mx.float32], "grid": (9, 1, 1), "threadgroup": (9, 1, 1)}
+        run = metal_kernel("wide", names, ["o"], text)
+        given = [mx.ones((9,))] * count
+        if count == 30:
+            assert run(inputs=given, **launch)[0].tolist() == [30.0] * 9
+        else:
+            with pytest.raises(EmulatorError, match="32 buffers"):
+                run(inputs=given, **launch)
+
+
 def test_grids_are_threads_with_ragged_edges() -> None:
     """Positions, sizes and indices of every thread of an uneven 3-D grid."""
     body = """
@@ -105,6 +119,43 @@ def test_simd_operations() -> None:
                 launch(f"{head}o[i] = {text};")
         else:
             np.testing.assert_array_equal(launch(f"{head}o[i] = {text};").reshape(4, 32), expected)
+
+
+def test_matrix_products() -> None:
+    """One simdgroup loads two 8 x 8 matrices, multiplies them, adds a third and stores the sum; and lane by lane."""
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal((8, 8)).astype(np.float32) for _ in range(3))
+    whole = """
+    metal::simdgroup_matrix<float, 8, 8> x, y, z;
+    metal::simdgroup_load(x, a);
+    metal::simdgroup_load(y, b);
+    metal::simdgroup_load(z, c);
+    metal::simdgroup_multiply_accumulate(z, x, y, z);
+    metal::simdgroup_store(z, o);
+    """
+    # Where MLX's matrix kernels expect a lane's two numbers.
+    by_lane = """
+    const uint lane = thread_index_in_simdgroup;
+    const uint quad = lane / 4;
+    const uint row = (quad & 4) + (lane / 2) % 4;
+    const uint column = (quad & 2) * 2 + (lane % 2) * 2;
+    metal::simdgroup_matrix<float, 8, 8> x, y, z(0);
+    for (int j = 0; j < 2; ++j) {
+        x.thread_elements()[j] = a[row * 8 + column + j];
+        y.thread_elements()[j] = b[row * 8 + column + j];
+    }
+    metal::simdgroup_multiply_accumulate(z, x, y, z);
+    for (int j = 0; j < 2; ++j) o[row * 8 + column + j] = z.thread_elements()[j] + c[row * 8 + column + j];
+    """
+    for body in (whole, by_lane):
+        out = metal_kernel("product", ["a", "b", "c"], ["o"], body)(
+            inputs=[mx.array(a), mx.array(b), mx.array(c)],
+            output_shapes=[(8, 8)],
+            output_dtypes=[mx.float32],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+        )[0]
+        np.testing.assert_allclose(np.array(out), a.astype(np.float64) @ b + c, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16, mx.int32, mx.uint8, mx.bool_])

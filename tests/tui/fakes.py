@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import StoppedError
-from longmamba_mlx.events import Answer, Answered, Counted, Event, Loaded, Loading, Piece, ReadDone, ReadProgress, Side
+from longmamba_mlx.events import (
+    Answer,
+    Answered,
+    Counted,
+    Event,
+    Loaded,
+    Loading,
+    Piece,
+    ReadDone,
+    ReadProgress,
+    Side,
+)
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tokenization.offsets import Region
 

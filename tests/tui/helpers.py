@@ -49,7 +49,7 @@ async def ready(pilot: Pilot[Any], session: FakeSession) -> None:
     app = chat_app(pilot)
     await wait_until(
         pilot,
-        lambda: app.chat.conductor.desk.document is not None and not app.chat.conductor.busy,
+        lambda: app.chat.controller.queue.document is not None and not app.chat.controller.busy,
         "the document is read",
     )
 

@@ -65,7 +65,7 @@ async def test_pieces_are_streamed_exactly() -> None:
             session.let(1)
             wanted = "".join(pieces[:count])
             await wait_until(pilot, partial(shows, app, wanted), wanted)
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert sources(app) == ["".join(pieces)]
         text = screen_text(pilot)
         assert "7 tokens · 70 tok/s" in text and "• who" in text and "x[0]" in text
@@ -78,7 +78,7 @@ async def test_esc_stops_an_answer_within_a_piece_and_keeps_what_came() -> None:
         session.let(2)
         await wait_until(pilot, lambda: sources(app) == ["one two "])
         await pilot.press("escape")
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert sources(app) == ["one two "]
         assert "stopped · 2 tokens" in screen_text(pilot) and session.stops >= 1
         assert app.chat.log_view.records[0].replies[0].mark == "stopped"
@@ -90,7 +90,7 @@ async def test_ctrl_c_stops_and_twice_within_a_second_leaves() -> None:
     async with chatting(session, clock=clock) as (app, pilot):
         await type_line(pilot, "who?")
         await pilot.press("ctrl+c")
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         clock.now += 1.5
         await pilot.press("ctrl+c")
         assert "Ctrl+C again leaves" in screen_text(pilot) and app.is_running
@@ -106,9 +106,9 @@ async def test_ctrl_c_copies_selected_text_and_does_not_stop() -> None:
         await type_line(pilot, "who?")
         app.chat.prompt.put("some words")
         await pilot.press("ctrl+shift+left", "ctrl+c")
-        assert app.clipboard == "words" and app.chat.conductor.busy and session.stops == 0
+        assert app.clipboard == "words" and app.chat.controller.busy and session.stops == 0
         await pilot.press("ctrl+c")
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert session.stops >= 1
 
 
@@ -153,7 +153,7 @@ async def test_an_answer_cut_off_says_so() -> None:
 
 
 def session_idle(app: ChatApp) -> bool:
-    return bool(app.chat.log_view.exchanges) and not app.chat.conductor.busy
+    return bool(app.chat.log_view.exchanges) and not app.chat.controller.busy
 
 
 async def test_an_error_in_an_answer_keeps_what_came_and_the_chat_goes_on() -> None:
@@ -165,7 +165,7 @@ async def test_an_error_in_an_answer_keeps_what_came_and_the_chat_goes_on() -> N
         assert "✗ NaN in layer 3  Try --dtype float32." in text and "It is Ahab." in text
         session.ask_error = None
         await type_line(pilot, "again?")
-        await wait_until(pilot, lambda: len(session.asked) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(session.asked) == 2 and not app.chat.controller.busy)
 
 
 async def test_passages_are_related_and_only_a_verbatim_one_is_a_quote() -> None:
@@ -201,7 +201,7 @@ async def test_new_text_is_followed_from_the_bottom_only() -> None:
         await wait_until(pilot, lambda: log.scroll_y < log.max_scroll_y - 10)
         place = log.scroll_y
         session.let(20)
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert log.scroll_y == place and "line 59" not in screen_text(pilot)
         await type_line(pilot, "next?")
         await wait_until(pilot, lambda: "next?" in screen_text(pilot))
@@ -254,6 +254,6 @@ async def test_copy_export_clear(tmp_path: Path) -> None:
         assert "my notes.md exists already" in said(pilot) and path.read_text() == text
         await type_line(pilot, "/clear")
         assert app.chat.log_view.exchanges == [] and "exists already" not in said(pilot)
-        assert app.chat.conductor.desk.document is not None
+        assert app.chat.controller.queue.document is not None
         await type_line(pilot, "/export x.md")
         assert "nothing to export" in screen_text(pilot)

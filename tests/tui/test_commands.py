@@ -13,9 +13,9 @@ from textual.pilot import Pilot
 from longmamba_mlx.errors import ModelError, UsageError
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.session.session import Session
-from longmamba_mlx.tui import arguments
 from longmamba_mlx.tui.app import ChatApp
-from longmamba_mlx.tui.commands import COMMANDS
+from longmamba_mlx.tui.commands import arguments
+from longmamba_mlx.tui.commands.table import COMMANDS, HEADINGS
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
 from longmamba_mlx.tui.screens.models import ModelsScreen
 from longmamba_mlx.tui.widgets.answer import AnswerView
@@ -40,7 +40,7 @@ async def chatting(
 
 
 async def idle(pilot: Pilot[int], app: ChatApp, count: int = 1) -> None:
-    await wait_until(pilot, lambda: len(app.chat.log_view.records) >= count and not app.chat.conductor.busy)
+    await wait_until(pilot, lambda: len(app.chat.log_view.records) >= count and not app.chat.controller.busy)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ async def idle(pilot: Pilot[int], app: ChatApp, count: int = 1) -> None:
     [
         ("/as-of chapter 12: Who is he?", "Who is he?", {"as_of": "chapter 12"}, "as of chapter 12"),
         ("/as-of 50% Who?", "Who?", {"as_of": "50%"}, "as of 50%"),
-        ("/keep And why?", "And why?", {"keep": True}, "after the talk so far"),
+        ("/keep And why?", "And why?", {"keep": True}, "follow-up"),
         ("/reread Who?", "Who?", {"reread": 3}, "3 passages read again"),
         ("/reread 1 Who?", "Who?", {"reread": 1}, "1 passage read again"),
         (" /usr is what?", "/usr is what?", {}, "/usr is what?"),
@@ -66,15 +66,15 @@ async def test_keep_alone_holds_for_every_question_until_it_is_said_again() -> N
     session = FakeSession()
     async with chatting(session) as (app, pilot):
         await type_line(pilot, "/keep")
-        await wait_until(pilot, lambda: "every question goes on from the talk" in screen_text(pilot))
+        await wait_until(pilot, lambda: "every question is a follow-up" in screen_text(pilot))
         for line in ("One?", "/reread 2 Two?", "/keep"):
             await type_line(pilot, line)
-        await wait_until(pilot, lambda: not app.chat.keeping)
+        await wait_until(pilot, lambda: "every question is a follow-up" not in screen_text(pilot))
         await type_line(pilot, "Three?")
         await idle(pilot, app, 3)
         assert session.ways == [{"keep": True}, {"keep": True, "reread": 2}, {}]
         await type_line(pilot, "/reset")
-        await wait_until(pilot, lambda: session.done == ["reset"] and "The talk begins afresh" in said(pilot))
+        await wait_until(pilot, lambda: session.done == ["reset"] and "The next follow-up starts" in said(pilot))
 
 
 @pytest.mark.parametrize(("width", "beside"), [(140, True), (80, False)])
@@ -108,15 +108,15 @@ async def test_where_there_is_nothing_to_compare_one_line_says_why(tmp_path: Pat
     book.write_text("The access code of Zorvath is 48213. " * 60)
     app = make_app(Session(filter="off", save=False), str(book))  # type: ignore[arg-type]
     async with app.run_test(size=(100, 40)) as pilot:
-        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         await type_line(pilot, "/compare What is the access code of Zorvath?")
         await wait_until(
             pilot, lambda: "There is nothing to compare: book.txt was read without a filter." in said(pilot)
         )
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert "/filter longmamba reads it with one." in said(pilot) and len(app.chat.query(AnswerView)) == 1
         assert "48213" not in said(pilot) and "filter off\n" not in screen_text(pilot)
-        app.leave()
+        app.chat.controller.leave()
         app.engine.join(10)
 
 
@@ -138,7 +138,7 @@ async def test_a_shelf_of_books_is_listed_and_switched_without_reading() -> None
     async with chatting(session, size=(140, 40)) as (app, pilot):
         session.title, session.text = "alice.txt", "Down the rabbit hole. " * 30
         await type_line(pilot, "/open alice.txt")
-        await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(app.chat.panel.books) == 2 and not app.chat.controller.busy)
         assert "2 of 2 · alice.txt" in said(pilot) and "Down the rabbit hole" in widget_text(
             app.chat.query_one(TextPane)
         )
@@ -157,7 +157,7 @@ async def test_add_reads_the_open_document_and_another_as_one() -> None:
     session = FakeSession()
     async with chatting(session) as (app, pilot):
         await type_line(pilot, "/add /books/alice.txt")
-        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.controller.busy)
         assert session.opened[1] == ("/books/moby.txt", "/books/alice.txt")
         await type_line(pilot, "/add /books/moby.txt")
         await wait_until(pilot, lambda: "✗ That is part of the open document already" in said(pilot))
@@ -173,7 +173,7 @@ async def test_add_while_a_book_is_read_adds_to_that_book_and_is_seen_waiting() 
         await pilot.press("x")
         assert "queued · moby.txt, alice.txt will be read after what runs now" in said(pilot)
         session.free()
-        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.controller.busy)
         assert session.opened[1] == ("/books/moby.txt", "/books/alice.txt") and "queued" not in said(pilot)
 
 
@@ -182,12 +182,12 @@ async def test_add_behind_a_waiting_switch_adds_to_the_book_that_will_be_open() 
     async with chatting(session) as (app, pilot):
         session.title, session.text = "alice.txt", "Down the rabbit hole. " * 30
         await type_line(pilot, "/open /books/alice.txt")
-        await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(app.chat.panel.books) == 2 and not app.chat.controller.busy)
         session.hold()
         for line in ("Who is she?", "/books 1", "/add /books/emma.txt"):
             await type_line(pilot, line)
         session.free()
-        await wait_until(pilot, lambda: len(session.opened) == 3 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(session.opened) == 3 and not app.chat.controller.busy)
         assert session.opened[2] == ("/books/moby.txt", "/books/emma.txt")
 
 
@@ -196,12 +196,12 @@ async def test_two_books_of_one_name_keep_their_own_files_also_with_another_mode
     async with chatting(session) as (app, pilot):
         session.text = "Another text of that name. " * 30
         await type_line(pilot, "/open /other/moby.txt")
-        await wait_until(pilot, lambda: len(app.chat.library.books) == 2 and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: len(app.chat.panel.books) == 2 and not app.chat.controller.busy)
         await type_line(pilot, "/model demo-mamba1")
-        await wait_until(pilot, lambda: session.done == ["demo-mamba1 longmamba"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.done == ["demo-mamba1 longmamba"] and not app.chat.controller.busy)
         for number, file in ((1, "/books/moby.txt"), (2, "/other/moby.txt")):
             await type_line(pilot, f"/books {number}")
-            await wait_until(pilot, lambda n=number: f"{n} of 2" in said(pilot) and not app.chat.conductor.busy)
+            await wait_until(pilot, lambda n=number: f"{n} of 2" in said(pilot) and not app.chat.controller.busy)
             assert app.chat.paths == (file,)
 
 
@@ -213,7 +213,7 @@ async def test_forget_asks_first() -> None:
             await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
             assert "Delete what is remembered of moby.txt?" in said(pilot)
             await pilot.press(answer)
-            await wait_until(pilot, lambda: app.screen is app.chat and not app.chat.conductor.busy)
+            await wait_until(pilot, lambda: app.screen is app.chat and not app.chat.controller.busy)
             assert session.done == done
         await wait_until(pilot, lambda: "of moby.txt is deleted; it stays open here" in said(pilot))
 
@@ -222,17 +222,17 @@ async def test_another_model_or_filter_reads_the_book_again() -> None:
     session = FakeSession()
     async with chatting(session) as (app, pilot):
         await type_line(pilot, "/filter off")
-        await wait_until(pilot, lambda: session.done == ["demo off"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.done == ["demo off"] and not app.chat.controller.busy)
         await type_line(pilot, "/model owner/mamba")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert "Download owner/mamba and convert it? (its size is told" in said(pilot) and "Not now (n)" in said(pilot)
+        assert "Download owner/mamba and convert it? (its size is shown" in said(pilot) and "Not now (n)" in said(pilot)
         await pilot.press("y")
-        await wait_until(pilot, lambda: session.done[1:] == ["owner/mamba off"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.done[1:] == ["owner/mamba off"] and not app.chat.controller.busy)
         await type_line(pilot, "/model")
         await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen))
         assert "demo-mamba1" in said(pilot)
         await pilot.press("down", "enter")
-        await wait_until(pilot, lambda: session.done[2:] == ["demo-mamba1 off"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.done[2:] == ["demo-mamba1 off"] and not app.chat.controller.busy)
         session.open_error = ModelError("There is no model 'x'.", hint="Give a folder.")
         await type_line(pilot, "/model x")
         await wait_until(pilot, lambda: "✗ There is no model 'x'. Give a folder." in said(pilot))
@@ -251,7 +251,7 @@ async def test_a_download_shows_how_far_it_is_and_can_be_stopped() -> None:
         assert "Getting" in said(pilot) and "50%" in said(pilot)
         await pilot.press("escape")
         await wait_until(pilot, lambda: "Stopped: the model is still demo" in said(pilot))
-        assert session.done == [] and app.chat.conductor.model == "demo"
+        assert session.done == [] and app.chat.controller.model == "demo"
         session.free()
         await type_line(pilot, "Still there?")
         await idle(pilot, app)
@@ -306,7 +306,7 @@ def test_how_many_passages_has_its_limits(argument: str) -> None:
 
 def test_every_command_is_there_once_and_says_what_it_does() -> None:
     names = [command.name for command in COMMANDS]
-    assert len(set(names)) == len(names) and all(command.summary and command.part for command in COMMANDS)
+    assert len(set(names)) == len(names) and all(command.summary and HEADINGS[command.group] for command in COMMANDS)
     wanted = (
         "open add books forget model filter compare as-of keep reread reset stop text find map copy export sessions"
     )

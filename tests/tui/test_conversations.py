@@ -19,7 +19,7 @@ from longmamba_mlx.errors import DiskError, LongMambaError
 from longmamba_mlx.events import Answer
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.history.records import Exchange, How, Reply, Stage
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from tests.tui.helpers import control_characters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,15 +43,15 @@ class Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> TalkStore:
-    return TalkStore(tmp_path / "data" / "talks.sqlite", Clock())
+def store(tmp_path: Path) -> ConversationStore:
+    return ConversationStore(tmp_path / "data" / "talks.sqlite", Clock())
 
 
 def same(one: Exchange, other: Exchange) -> bool:
     return one.as_json() == other.as_json() and other.stage is Stage.DONE
 
 
-def test_a_talk_comes_back_as_it_was(store: TalkStore) -> None:
+def test_a_talk_comes_back_as_it_was(store: ConversationStore) -> None:
     talk = store.begin("Ahab", "moby.txt", ("/books/moby.txt",), "demo")
     said = [exchange(), exchange("Why?", "Hate.", "stopped"), Exchange("Never asked?", stage=Stage.DONE)]
     for position, each in enumerate(said):
@@ -60,7 +60,7 @@ def test_a_talk_comes_back_as_it_was(store: TalkStore) -> None:
     back = store.load(talk)
     assert len(back) == 3 and all(map(same, said, back))
     assert back[0].replies[0].answer == said[0].replies[0].answer and back[0].how == How(as_of="chapter 3")
-    (listed,) = store.talks()
+    (listed,) = store.conversations()
     assert (listed.title, listed.document, listed.paths, listed.model) == (
         "Ahab",
         "moby.txt",
@@ -70,32 +70,40 @@ def test_a_talk_comes_back_as_it_was(store: TalkStore) -> None:
     assert listed.exchanges == 3
 
 
-def test_the_newest_is_first_and_search_looks_everywhere(store: TalkStore) -> None:
+def test_the_newest_is_first_and_search_looks_everywhere(store: ConversationStore) -> None:
     whale = store.begin("First", "moby.txt", ("/m",), "demo")
     store.put(whale, 0, exchange("Who hunts 100% of_it?", "The captain."))
     tea = store.begin("Tea party", "alice.txt", ("/a",), "demo")
     store.put(tea, 0, exchange("Who pours?", "The hatter."))
-    assert [talk.id for talk in store.talks()] == [tea, whale]
+    assert [talk.id for talk in store.conversations()] == [tea, whale]
     store.put(whale, 1, exchange())
-    assert [talk.id for talk in store.talks()] == [whale, tea]
-    found = {words: [talk.id for talk in store.talks(words)] for words in ("PARTY", "moby", "captain", "hatter pours")}
+    assert [talk.id for talk in store.conversations()] == [whale, tea]
+    found = {
+        words: [talk.id for talk in store.conversations(words)]
+        for words in ("PARTY", "moby", "captain", "hatter pours")
+    }
     assert found == {"PARTY": [tea], "moby": [whale], "captain": [whale], "hatter pours": [tea]}
-    assert [talk.id for talk in store.talks("100% of_it")] == [whale]
-    assert store.talks("of%it") == store.talks("hatter captain") == store.talks("'; DROP TABLE talks") == []
-    assert len(store.talks(limit=1)) == 1
+    assert [talk.id for talk in store.conversations("100% of_it")] == [whale]
+    assert (
+        store.conversations("of%it")
+        == store.conversations("hatter captain")
+        == store.conversations("'; DROP TABLE talks")
+        == []
+    )
+    assert len(store.conversations(limit=1)) == 1
 
 
-def test_rename_delete_and_what_is_said_after_a_delete(store: TalkStore) -> None:
+def test_rename_delete_and_what_is_said_after_a_delete(store: ConversationStore) -> None:
     talk = store.begin("One", "moby.txt", (), "demo")
     store.put(talk, 0, exchange())
     store.rename(talk, "Two\nlines\x1b[2J")
-    assert store.talks()[0].title == "Two lines[2J"
+    assert store.conversations()[0].title == "Two lines[2J"
     store.delete(talk)
     store.put(talk, 1, exchange())
-    assert store.talks() == [] and store.load(talk) == []
+    assert store.conversations() == [] and store.load(talk) == []
 
 
-def test_the_latest_talk_about_files_and_the_questions_of_all(store: TalkStore) -> None:
+def test_the_latest_talk_about_files_and_the_questions_of_all(store: ConversationStore) -> None:
     assert store.latest_about(("/m",)) is None and store.questions() == []
     empty = store.begin("Empty", "moby.txt", ("/m",), "demo")
     assert store.latest_about(("/m",)) is None
@@ -108,32 +116,32 @@ def test_the_latest_talk_about_files_and_the_questions_of_all(store: TalkStore) 
     assert store.questions() == ["b?", "a?"] and store.questions(1) == ["a?"]
 
 
-def test_settings_are_kept(store: TalkStore) -> None:
+def test_settings_are_kept(store: ConversationStore) -> None:
     assert store.setting("theme") is None
     store.set("theme", "nord")
     store.set("theme", "mamba-light")
     assert store.setting("theme") == "mamba-light"
 
 
-def test_the_file_is_the_users_own_and_in_write_ahead_mode(store: TalkStore, tmp_path: Path) -> None:
+def test_the_file_is_the_users_own_and_in_write_ahead_mode(store: ConversationStore, tmp_path: Path) -> None:
     store.set("a", "b")
     path = tmp_path / "data" / "talks.sqlite"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert sqlite3.connect(path).execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_newer_file_is_left_alone_and_a_broken_one_is_one_line(store: TalkStore, tmp_path: Path) -> None:
+def test_a_newer_file_is_left_alone_and_a_broken_one_is_one_line(store: ConversationStore, tmp_path: Path) -> None:
     store.set("a", "b")
     path = tmp_path / "data" / "talks.sqlite"
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(LongMambaError, match="newer longmamba-mlx"):
-        store.talks()
+        store.conversations()
     for left in path.parent.iterdir():
         left.unlink()
     path.write_bytes(b"this is no database, and long enough to be looked at" * 50)
     with pytest.raises(DiskError, match="cannot be used"):
-        store.talks()
+        store.conversations()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def test_a_newer_file_is_left_alone_and_a_broken_one_is_one_line(store: TalkStor
     ],
 )
 def test_the_advice_fits_what_went_wrong(
-    store: TalkStore, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+    store: ConversationStore, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
 ) -> None:
     def fail(*arguments: object, **options: object) -> None:
         error = sqlite3.OperationalError("it failed")
@@ -155,11 +163,11 @@ def test_the_advice_fits_what_went_wrong(
 
     monkeypatch.setattr(sqlite3, "connect", fail)
     with pytest.raises(DiskError, match="it failed") as caught:
-        store.talks()
+        store.conversations()
     assert advice in str(caught.value.hint) and "the chat goes on without" in str(caught.value.hint)
 
 
-def test_records_that_cannot_be_understood_are_left_out(store: TalkStore, tmp_path: Path) -> None:
+def test_records_that_cannot_be_understood_are_left_out(store: ConversationStore, tmp_path: Path) -> None:
     talk = store.begin("One", "moby.txt", (), "demo")
     for position in range(5):
         store.put(talk, position, exchange())
@@ -169,7 +177,7 @@ def test_records_that_cannot_be_understood_are_left_out(store: TalkStore, tmp_pa
         ):
             database.execute("UPDATE exchanges SET record = ? WHERE position = ?", (record, position))
         database.execute("UPDATE talks SET paths = 'no list'")
-    assert len(store.load(talk)) == 1 and store.talks()[0].paths == ()
+    assert len(store.load(talk)) == 1 and store.conversations()[0].paths == ()
 
 
 @given(st.text(max_size=50), st.text(max_size=50), st.text(max_size=50))
@@ -184,16 +192,16 @@ def test_whatever_was_said_comes_back_without_control_characters(question: str, 
 def test_processes_that_begin_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from longmamba_mlx.tui.history.store import TalkStore\n"
+        "from longmamba_mlx.tui.history.store import ConversationStore\n"
         "from longmamba_mlx.tui.history.records import Exchange, Stage\n"
-        "store = TalkStore(Path(sys.argv[1])); talk = store.begin('t', 'd', (), 'm')\n"
+        "store = ConversationStore(Path(sys.argv[1])); talk = store.begin('t', 'd', (), 'm')\n"
         "for n in range(20): store.put(talk, n, Exchange(f'{n}?', stage=Stage.DONE))\n"
     )
     path = tmp_path / "talks.sqlite"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     runs = [subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, env=environment) for _ in range(3)]
     assert [run.wait(60) for run in runs] == [0, 0, 0]
-    assert [talk.exchanges for talk in TalkStore(path).talks()] == [20, 20, 20]
+    assert [talk.exchanges for talk in ConversationStore(path).conversations()] == [20, 20, 20]
 
 
 def test_a_file_that_another_process_begins_is_waited_for(tmp_path: Path) -> None:
@@ -202,15 +210,15 @@ def test_a_file_that_another_process_begins_is_waited_for(tmp_path: Path) -> Non
         other.execute("CREATE TABLE other(x)")
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.3, other.commit).start()
-        assert TalkStore(path).begin("t", "d", (), "m") == 1
+        assert ConversationStore(path).begin("t", "d", (), "m") == 1
 
 
 def test_killed_while_it_writes_keeps_every_exchange_that_was_told_to_be_kept(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from longmamba_mlx.tui.history.store import TalkStore\n"
+        "from longmamba_mlx.tui.history.store import ConversationStore\n"
         "from longmamba_mlx.tui.history.records import Exchange, Stage\n"
-        "store = TalkStore(Path(sys.argv[1])); talk = store.begin('t', 'd', (), 'm')\n"
+        "store = ConversationStore(Path(sys.argv[1])); talk = store.begin('t', 'd', (), 'm')\n"
         "for n in range(100000):\n"
         "    store.put(talk, n, Exchange(f'{n}?' * 500, stage=Stage.DONE)); print(n, flush=True)\n"
     )
@@ -221,6 +229,6 @@ def test_killed_while_it_writes_keeps_every_exchange_that_was_told_to_be_kept(tm
     run.kill()
     told += [int(line) for line in run.stdout.read().split("\n")[:-1]]
     run.wait()
-    (talk,) = TalkStore(path).talks()
+    (talk,) = ConversationStore(path).conversations()
     assert talk.exchanges > told[-1]
-    assert [each.question[:2] for each in TalkStore(path).load(talk.id)][:10] == [f"{n}?" for n in range(10)]
+    assert [each.question[:2] for each in ConversationStore(path).load(talk.id)][:10] == [f"{n}?" for n in range(10)]

@@ -44,7 +44,7 @@ async def ask_for(pilot: Pilot[Any], app: ChatApp, name: str) -> None:
 async def test_a_model_is_fetched_after_the_first_try_was_stopped(hub: Hub, app: ChatApp) -> None:
     hub.faults[WEIGHTS] = ["hold"]
     async with app.run_test(size=(100, 40)) as pilot:
-        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         await ask_for(pilot, app, NAME)
         await wait_until(pilot, lambda: "Getting" in said(pilot) and f"kB · {NAME}" in said(pilot))
         began = time.monotonic()
@@ -52,13 +52,13 @@ async def test_a_model_is_fetched_after_the_first_try_was_stopped(hub: Hub, app:
         await wait_until(pilot, lambda: "Stopped: the model is still demo." in said(pilot))
         assert time.monotonic() - began < 2, "the server said nothing more, and Esc waited for it"
         assert "The same again goes on with it." in said(pilot) and "✗" not in said(pilot)
-        assert not installed_folder(NAME).exists() and app.chat.conductor.model == "demo"
+        assert not installed_folder(NAME).exists() and app.chat.controller.model == "demo"
         hub.released.set()
         await ask_for(pilot, app, NAME)
-        await wait_until(pilot, lambda: app.chat.conductor.model == NAME and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.controller.model == NAME and not app.chat.controller.busy)
         assert installed_folder(NAME).is_dir() and "✗" not in said(pilot)
         assert "Read book.txt" in said(pilot)
-        app.leave()
+        app.chat.controller.leave()
         app.engine.join(10)
 
 
@@ -69,12 +69,12 @@ async def test_a_hub_that_is_not_there_is_said_and_the_model_stays(
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     async with app.run_test(size=(100, 40)) as pilot:
-        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         await ask_for(pilot, app, NAME)
         await wait_until(pilot, lambda: "the Hub was not reached" in said(pilot))
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
-        assert app.chat.conductor.model == "demo"
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
+        assert app.chat.controller.model == "demo"
         await type_line(pilot, "What is the access code of Zorvath?")
-        await wait_until(pilot, lambda: "48213" in said(pilot) and not app.chat.conductor.busy)
-        app.leave()
+        await wait_until(pilot, lambda: "48213" in said(pilot) and not app.chat.controller.busy)
+        app.chat.controller.leave()
         app.engine.join(10)

@@ -10,7 +10,7 @@ import pytest
 
 from longmamba_mlx.errors import DocumentError
 from longmamba_mlx.events import Answered, Event, Failed, Loading, Piece, ReadDone
-from longmamba_mlx.tui.worker.engine import Ended, Engine, Report
+from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent
 from longmamba_mlx.tui.worker.jobs import Ask, Open
 from tests.tui.fakes import FakeSession
 
@@ -29,8 +29,8 @@ def start() -> Iterator[Callable[[FakeSession], Engine]]:
         assert engine.join(10)
 
 
-def collect(engine: Engine, until: Callable[[Report], bool]) -> list[Report]:
-    reports: list[Report] = []
+def collect(engine: Engine, until: Callable[[EngineEvent], bool]) -> list[EngineEvent]:
+    reports: list[EngineEvent] = []
     deadline = time.monotonic() + 10
     while not any(until(report) for report in reports):
         assert time.monotonic() < deadline, reports
@@ -39,7 +39,7 @@ def collect(engine: Engine, until: Callable[[Report], bool]) -> list[Report]:
     return reports
 
 
-def ended(report: Report) -> bool:
+def ended(report: EngineEvent) -> bool:
     return isinstance(report, Ended)
 
 

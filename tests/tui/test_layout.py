@@ -9,7 +9,7 @@ import pytest
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.history.records import Exchange
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.widgets.chat_log import ChatLog
 from longmamba_mlx.tui.widgets.prompt import Prompt
 from longmamba_mlx.tui.widgets.reading_bar import ReadingBar
@@ -37,7 +37,7 @@ async def test_every_row_has_its_place(width: int, height: int) -> None:
         await ready(pilot, session)
         session.free()
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: session.asked and not chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked and not chat.controller.busy)
         assert chat.query_one(ChatLog).region.height == height - 5 and not chat.bar.display
         assert max(len(line) for line in screen_text(pilot).split("\n")) <= width
         # What is new is at the bottom of what is seen.
@@ -59,7 +59,7 @@ async def test_small_terminals_keep_prompt_and_answer(width: int, height: int) -
         session.let(1)
         await wait_until(pilot, lambda: app.chat.log_view.records[0].text)
         assert "Ahab." in screen_text(pilot)
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert "❯" in screen_text(pilot)
 
 
@@ -83,7 +83,7 @@ async def test_a_tiny_terminal_breaks_nothing() -> None:
         await ready(pilot, session)
         session.free()
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.controller.busy)
         await pilot.press("f1")
         await pilot.resize_terminal(80, 24)
         await pilot.press("escape")
@@ -97,7 +97,7 @@ async def test_little_text_stands_at_the_top() -> None:
         for question in ("one?", "two?"):
             await type_line(pilot, question)
         app.chat.prompt.put("/e")
-        await wait_until(pilot, lambda: "Save the talk" in screen_text(pilot))
+        await wait_until(pilot, lambda: "Save the conversation" in screen_text(pilot))
         assert app.chat.query_one("#welcome").region.y == app.chat.log_view.region.y + 1
 
 
@@ -112,7 +112,7 @@ async def test_a_long_question_grows_the_prompt_up_to_a_limit() -> None:
 async def test_memory_is_called_flat_only_where_it_was() -> None:
     app = make_app(FakeSession().free(), "moby.txt")
     async with app.run_test(size=(140, 24)) as pilot:
-        await wait_until(pilot, lambda: app.chat.conductor.desk.document and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.controller.queue.document and not app.chat.controller.busy)
         status = app.chat.status
         for sizes, flat in (
             ([10**9] * 11, False),
@@ -136,17 +136,19 @@ async def test_no_color_leaves_words_and_marks(monkeypatch: pytest.MonkeyPatch) 
         await type_line(pilot, "who?")
         await wait_until(pilot, lambda: "not found in the document" in screen_text(pilot))
         await type_line(pilot, "/x")
-        assert "✗ No command /x" in screen_text(pilot)
+        assert "✗ Unknown command /x" in screen_text(pilot)
 
 
 async def test_a_small_terminal_shows_what_every_dialog_is_for(tmp_path: Path) -> None:
-    store = TalkStore(tmp_path / "talks.sqlite")
+    store = ConversationStore(tmp_path / "talks.sqlite")
     for number in range(12):
-        store.put(store.begin(f"Talk {number} " + "about whales " * 9, "b", ("b",), "demo"), 0, Exchange("Who?"))
+        store.put(
+            store.begin(f"Conversation {number} " + "about whales " * 9, "b", ("b",), "demo"), 0, Exchange("Who?")
+        )
     app = ChatApp(lambda: FakeSession().free(), ["moby.txt"], store=store, clock=FakeClock())
     app.animation_level = "none"
     async with app.run_test(size=(40, 10)) as pilot:
-        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         app.chat.prompt.put("/")
         await wait_until(pilot, lambda: "/open FILE" in screen_text(pilot))
         assert "❯ /" in screen_text(pilot) and "and /add /books" in screen_text(pilot)
@@ -156,7 +158,7 @@ async def test_a_small_terminal_shows_what_every_dialog_is_for(tmp_path: Path) -
         await pilot.press("f1")
         await wait_until(pilot, lambda: "New line; Shift+Enter" in said(pilot))
         await pilot.press("escape", "f4", "up")
-        await wait_until(pilot, lambda: "Search in titles" in said(pilot) and "Talk 0" in said(pilot))
+        await wait_until(pilot, lambda: "Search in titles" in said(pilot) and "Conversation 0" in said(pilot))
         await pilot.press("ctrl+d")
         await wait_until(pilot, lambda: "Keep (n)" in said(pilot) and "Delete (y)" in said(pilot))
         await pilot.press("n", "escape")

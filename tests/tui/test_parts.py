@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,17 @@ import pytest
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Piece, ReadDone, ReadProgress
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.tui import arguments, commands
+from longmamba_mlx.tui.commands import arguments, table
 from longmamba_mlx.tui.history.prompt_history import PromptHistory
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
 from longmamba_mlx.tui.history.transcript import to_markdown, write_new
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.screens import help
 from longmamba_mlx.tui.worker.engine import Ended, merge
-from longmamba_mlx.tui.worker.job_queue import Desk, Task
+from longmamba_mlx.tui.worker.job_queue import JobQueue, Task
 from longmamba_mlx.tui.worker.jobs import Ask, Open
+from tests.tui.fakes import FakeSession
+from tests.tui.helpers import make_app
 
 DONE = ReadDone("book", 10, 1.0, 5, False, None, "longmamba")
 
@@ -59,7 +62,7 @@ def test_parameters() -> None:
 
 @pytest.mark.parametrize("width", range(1, 40))
 def test_fit_never_exceeds_the_width_and_drops_the_last_first(width: int) -> None:
-    line = formatting.fit(["first part", "", "second", "third"], width)
+    line = formatting.truncate_join(["first part", "", "second", "third"], width)
     assert len(line) <= width
     assert line.rstrip("…").startswith("first part"[: width - 1].rstrip())
     assert ("third" in line) <= ("second" in line)
@@ -75,13 +78,22 @@ def test_history_walks_back_and_forth_and_keeps_the_draft() -> None:
 
 
 def test_commands_parse_and_complete() -> None:
-    command, argument = commands.parse("/open  my book.txt ")
+    command, argument = table.parse("/open  my book.txt ")
     assert (command.name, argument) == ("open", "my book.txt")
-    assert [found.name for found in commands.matching("/c")] == ["compare", "copy", "clear"]
-    assert [found.name for found in commands.matching("/open x")] == ["open"]
-    assert commands.matching("open") == commands.matching("/x") == commands.matching("/o\n") == ()
-    with pytest.raises(UsageError, match=r"No command /opne"):
-        commands.parse("/opne book.txt")
+    assert [found.name for found in table.matching("/c")] == ["compare", "copy", "clear"]
+    assert [found.name for found in table.matching("/open x")] == ["open"]
+    assert table.matching("/conv") == table.matching("/conversations x") == table.matching("/sessions")
+    assert table.parse("/conversations whale")[0].name == "sessions"
+
+
+def test_every_command_has_its_method() -> None:
+    commands = make_app(FakeSession()).chat.commands
+    for command in table.COMMANDS:
+        method = getattr(getattr(commands, command.group), command.method)
+        assert len(signature(method).parameters) == bool(command.argument), command.usage
+    assert table.matching("open") == table.matching("/x") == table.matching("/o\n") == ()
+    with pytest.raises(UsageError, match=r"Unknown command /opne"):
+        table.parse("/opne book.txt")
 
 
 def test_paths_with_blanks_are_one_path_when_they_exist(tmp_path: Path) -> None:
@@ -95,8 +107,8 @@ def test_paths_with_blanks_are_one_path_when_they_exist(tmp_path: Path) -> None:
         assert arguments.split_paths(name) == (str(book),)  # one file, one name: its talk is found by it
 
 
-def desk_with(*jobs: Open | Ask) -> Desk[str]:
-    desk: Desk[str] = Desk()
+def desk_with(*jobs: Open | Ask) -> JobQueue[str]:
+    desk: JobQueue[str] = JobQueue()
     for job in jobs:
         desk.add(Task(job, job.question if isinstance(job, Ask) else None))
     return desk
@@ -166,7 +178,7 @@ def test_a_file_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
 
 def test_the_documentation_lists_every_command_and_key() -> None:
     page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
-    for command in commands.COMMANDS:
+    for command in table.COMMANDS:
         assert f"| `{command.usage}` | {command.summary} | {command.key} |" in page
     for key, what in help._KEYS:
         assert f"| {key} | {what} |" in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.screen import Screen
 
-from longmamba_mlx.tui.commands import COMMANDS
+from longmamba_mlx.tui.commands.table import COMMANDS
 from longmamba_mlx.tui.screens.help import HelpScreen
 from tests.tui.fakes import FakeSession
 from tests.tui.helpers import make_app, screen_text, type_line, wait_until
@@ -61,7 +61,7 @@ async def test_commands_are_hinted_completed_and_refused() -> None:
         assert app.chat.prompt.text == "/export "
         await type_line(pilot, "/nonsense [/")
         text = screen_text(pilot)
-        assert "✗ No command /nonsense" in text and "Save the talk" not in text
+        assert "✗ Unknown command /nonsense" in text and "Save the conversation" not in text
         await type_line(pilot, "/open")
         assert "✗ /open needs a file" in screen_text(pilot)
         await type_line(pilot, " /usr is a path?")

@@ -29,7 +29,7 @@ async def test_the_prompt_is_there_before_the_session_is_made() -> None:
         await type_line(pilot, "who?")
         assert "queued · will be asked when the document is read" in screen_text(pilot)
         gate.set()
-        await wait_until(pilot, lambda: session.asked == ["who?"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked == ["who?"] and not app.chat.controller.busy)
         assert made_on != [threading.get_ident()] and session.threads == set(made_on)
 
 
@@ -64,7 +64,7 @@ async def test_questions_typed_meanwhile_wait_in_order_and_are_asked() -> None:
         # What was said about the reading stands before the questions that waited for it.
         assert text.index("Read moby.txt") < text.index("first?")
         session.free()
-        await wait_until(pilot, lambda: session.asked == ["first?", "second?"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked == ["first?", "second?"] and not app.chat.controller.busy)
         assert "queued" not in screen_text(pilot)
 
 
@@ -76,14 +76,14 @@ async def test_esc_stops_the_reading_and_open_takes_it_up_again() -> None:
         await wait_until(pilot, lambda: app.chat.bar.fraction == 0.25)
         await type_line(pilot, "who?")
         await pilot.press("escape")
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         text = screen_text(pilot)
         assert "Stopped reading moby.txt at 25%. /open reads it again." in text and session.saved
         assert "no document is open" in text and "queued" in text and session.asked == []
         session.gate = threading.Semaphore(0)
         await type_line(pilot, "/open")
         session.let(session.chunks + len(session.pieces))
-        await wait_until(pilot, lambda: session.asked == ["who?"] and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked == ["who?"] and not app.chat.controller.busy)
         assert session.opened == [("moby.txt",), ("moby.txt",)]
 
 
@@ -101,11 +101,11 @@ async def test_an_error_is_one_line_with_its_hint_and_the_chat_goes_on() -> None
     app = make_app(session, "moby.txt")
     async with app.run_test(size=(80, 24)) as pilot:
         await wait_until(pilot, lambda: "✗ No such file: moby.txt  Is the name right?" in screen_text(pilot))
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         session.open_error = None
         session.free()
         await type_line(pilot, "/open other.txt")
-        await wait_until(pilot, lambda: app.chat.conductor.desk.document)
+        await wait_until(pilot, lambda: app.chat.controller.queue.document)
         assert session.opened[-1] == (str(Path("other.txt").absolute()),)
 
 
@@ -117,7 +117,7 @@ async def test_a_second_document_that_fails_leaves_the_first_and_drops_what_was_
         await type_line(pilot, "/open other.txt")
         await type_line(pilot, "about the other?")
         await pilot.press("escape")
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert "not asked: the document it was meant for was not read to its end" in screen_text(pilot)
         assert session.asked == [] and app.chat.log_view.records[0].stage is Stage.DONE
         session.free()

@@ -18,16 +18,16 @@ from textual.pilot import Pilot
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.history.records import Exchange, Stage
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.screens import model_choices
 from longmamba_mlx.tui.screens import models as models_screen
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
+from longmamba_mlx.tui.screens.conversations import ConversationsScreen
 from longmamba_mlx.tui.screens.help import HelpScreen
 from longmamba_mlx.tui.screens.model_choices import ModelChoice
 from longmamba_mlx.tui.screens.models import ModelsScreen
-from longmamba_mlx.tui.screens.sessions import SessionsScreen
-from longmamba_mlx.tui.screens.start_menu import StartMenu
 from longmamba_mlx.tui.widgets.passage import PassageView
+from longmamba_mlx.tui.widgets.start_menu import StartMenu
 from tests.tui.fakes import BOOK, FakeSession
 from tests.tui.helpers import FakeClock, said, screen_text, type_line, wait_until
 
@@ -54,7 +54,7 @@ async def reading(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None
 async def answered(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
     await reading(app, pilot, session)
     session.free()
-    await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.conductor.busy)
+    await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.controller.busy)
 
 
 async def text(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
@@ -68,7 +68,7 @@ async def compared(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> Non
     await answered(app, pilot, session)
     session.passages = ()
     await type_line(pilot, "/compare")
-    await wait_until(pilot, lambda: len(app.chat.log_view.records) == 2 and not app.chat.conductor.busy)
+    await wait_until(pilot, lambda: len(app.chat.log_view.records) == 2 and not app.chat.controller.busy)
 
 
 async def commands(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
@@ -84,7 +84,7 @@ async def help(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
 
 async def sessions(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
     await pilot.press("f4")
-    await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen) and "Tea" in said(pilot))
+    await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen) and "Tea" in said(pilot))
 
 
 async def models(app: ChatApp, pilot: Pilot[int], session: FakeSession) -> None:
@@ -116,7 +116,7 @@ async def test_screens_look_as_they_did(
     choices = [ModelChoice("demo", "built in"), ModelChoice("owner/a-model-3b", "6.0 GB · 3 B · chat")]
     monkeypatch.setattr(models_screen, "model_choices", lambda: choices)
     monkeypatch.setattr(model_choices, "model_choices", lambda: choices)
-    store = TalkStore(tmp_path / "talks.sqlite")
+    store = ConversationStore(tmp_path / "talks.sqlite")
     for title in ("Whales", "Tea [/"):
         store.put(store.begin(title, "moby.txt", (), "demo"), 0, Exchange("Who?", stage=Stage.DONE))
     session = FakeSession(kept=KEPT, passages=(PASSAGE,), pieces=["It is **about the whale.**"])

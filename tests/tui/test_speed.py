@@ -35,7 +35,7 @@ async def test_three_hundred_tokens_a_second_arrive_and_the_model_never_waits(mo
 
         monkeypatch.setattr(ExchangeView, "write", timed)
         await type_line(pilot, "count?")
-        await wait_until(pilot, lambda: session.offered and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.offered and not app.chat.controller.busy)
         behind = shown[-1] - session.offered[-1]
         assert f"w{COUNT - 1:05d}" in app.chat.log_view.records[0].text
     # Handing over a piece takes no time; the screen is at most a few frames behind (generous: machines are busy).
@@ -59,7 +59,7 @@ async def test_a_frame_is_one_update_however_many_pieces_came() -> None:
 
         view.write = counted  # type: ignore[method-assign]
         session.free()
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
     assert "".join(writes) == "".join(session.pieces) and len(writes) < 100
 
 
@@ -71,7 +71,7 @@ async def test_ten_thousand_lines_are_a_few_hundred_widgets() -> None:
     talk.append(Exchange("Long?", stage=Stage.DONE, replies=[Reply("", "\n\n".join(["A line."] * 5000))]))
     async with app.run_test(size=(120, 40)) as pilot:
         await ready(pilot, session)
-        await app.chat.log_view.show_talk(talk)
+        await app.chat.log_view.show_conversation(talk)
         await pilot.pause()
         assert len(app.chat.log_view.walk_children()) < 400
         assert app.chat.log_view.virtual_size.height > 9_000
@@ -134,7 +134,7 @@ async def test_what_was_said_is_not_laid_out_again_while_an_answer_grows(monkeyp
     async with app.run_test(size=(100, 40)) as pilot:
         await ready(pilot, session)
         said_before = [Exchange(f"{n}?", stage=Stage.DONE, replies=[Reply("", "An answer.")]) for n in range(12)]
-        await app.chat.log_view.show_talk(said_before)
+        await app.chat.log_view.show_conversation(said_before)
         await type_line(pilot, "count?")
         session.let(2)
         await wait_until(pilot, lambda: "item 1" in said(pilot))
@@ -174,10 +174,10 @@ async def test_a_stop_reaches_the_model_at_once() -> None:
     async with app.run_test(size=(100, 40)) as pilot:
         await ready(pilot, session)
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.controller.busy)
         pressed = time.monotonic()
         await pilot.press("escape")
-        await wait_until(pilot, lambda: heard and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: heard and not app.chat.controller.busy)
         assert heard[0] - pressed < 1.5  # a few milliseconds where the machine has nothing else to do
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.terminal import tty
 from tests.tui.pseudo_terminal import LIMIT_SECONDS, Terminal
 
@@ -151,7 +151,7 @@ def test_the_whole_story_with_the_built_in_model(start: type[Terminal], private_
     assert chat.end() == 0 and given_back(chat)
     again = start("", command=command)
     again.wait_for("Reopened watch.txt")
-    again.wait_for("You asked 2 questions of this before")
+    again.wait_for("You asked 2 questions about this before")
     again.type("\x12")
     again.wait_for("17649")
     again.forget()
@@ -160,8 +160,8 @@ def test_the_whole_story_with_the_built_in_model(start: type[Terminal], private_
     wait_for_talk(private_home, 3)
     again.type("\x11")
     assert again.end() == 0 and given_back(again)
-    store = TalkStore(private_home / "talks.sqlite")
-    (talk,) = store.talks()
+    store = ConversationStore(private_home / "talks.sqlite")
+    (talk,) = store.conversations()
     said = [[(reply.name, reply.text.strip()) for reply in each.replies] for each in store.load(talk.id)]
     assert [len(each) for each in said] == [1, 2, 1]
     assert said[0] == [("", "17649")] and said[2] == [("", "72954")]
@@ -171,7 +171,7 @@ def test_the_whole_story_with_the_built_in_model(start: type[Terminal], private_
 def wait_for_talk(home: Path, exchanges: int) -> None:
     """Until so many exchanges are in the file."""
     deadline = time.monotonic() + LIMIT_SECONDS
-    while sum(talk.exchanges for talk in TalkStore(home / "talks.sqlite").talks()) < exchanges:
+    while sum(talk.exchanges for talk in ConversationStore(home / "talks.sqlite").conversations()) < exchanges:
         assert time.monotonic() < deadline, "the talk was not kept"
         time.sleep(0.1)
 

@@ -67,7 +67,7 @@ async def test_a_passage_jumps_into_the_text_and_is_highlighted(size: tuple[int,
     session = FakeSession(pieces=["about the whale."], passages=(QUOTED,)).free()
     async with reading(session, size) as (app, pilot):
         await type_line(pilot, "what?")
-        await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.controller.busy)
         if by == "click":
             await pilot.click(PassageView)
         else:
@@ -109,7 +109,7 @@ async def test_a_text_over_the_talk_gives_way_to_what_comes_there() -> None:
             await wait_until(pilot, lambda: reader.showing and "1 of 12" in said(pilot))
 
         for line, wanted in (
-            ("Who?", "It is Ahab."), ("/books", "moby.txt · 4,000 tokens"), ("/nothing", "✗ No command /nothing"),
+            ("Who?", "It is Ahab."), ("/books", "moby.txt · 4,000 tokens"), ("/nothing", "✗ Unknown command /nothing"),
         ):  # fmt: skip
             await find()
             await type_line(pilot, line)
@@ -127,7 +127,7 @@ async def test_find_crosses_line_ends_and_needs_words_and_a_text() -> None:
         await wait_until(pilot, lambda: "✗ There is no text to show yet" in said(pilot))
         await type_line(pilot, "/open moby.txt")
         app.chat.app.engine._session.free()  # type: ignore[union-attr]
-        await wait_until(pilot, lambda: app.chat.library.book)
+        await wait_until(pilot, lambda: app.chat.panel.book)
         await type_line(pilot, "/find")
         await wait_until(pilot, lambda: "✗ /find needs words" in said(pilot))
         await type_line(pilot, "/find white whale")
@@ -192,7 +192,7 @@ async def test_a_passage_of_a_text_that_is_not_open_says_so() -> None:
     session = FakeSession(passages=(QUOTED,)).free()
     async with reading(session, WIDE) as (app, pilot):
         await type_line(pilot, "what?")
-        await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.controller.busy)
         app.chat.post_message(PassageView.Chosen("another digest", (0, 1), None))
         await wait_until(pilot, lambda: "The text of this passage is not open" in said(pilot))
 

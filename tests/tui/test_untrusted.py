@@ -15,14 +15,14 @@ from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.events import Notice, ReadDone
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.app import ChatApp
-from longmamba_mlx.tui.history.store import TalkStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.rendering import safe_text
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
-from longmamba_mlx.tui.screens.sessions import SessionsScreen
-from longmamba_mlx.tui.screens.start_menu import StartMenu
+from longmamba_mlx.tui.screens.conversations import ConversationsScreen
 from longmamba_mlx.tui.widgets.answer_text import AnswerText
 from longmamba_mlx.tui.widgets.memory_map import MemoryMap
 from longmamba_mlx.tui.widgets.passage import PassageView
+from longmamba_mlx.tui.widgets.start_menu import StartMenu
 from longmamba_mlx.tui.worker.jobs import Switch
 from tests.tui.fakes import FakeBook, FakeSession
 from tests.tui.helpers import (
@@ -65,7 +65,7 @@ async def test_markup_is_shown_literally_everywhere(payload: str) -> None:
         session.free()
         assert f"Ask about T{payload}…" in said(pilot) and f"N{payload}" in said(pilot)
         await type_line(pilot, f"Q{payload}")
-        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.controller.busy)
         text = said(pilot)
         assert f"Q{payload}" in text and f"P{payload}" in text and f"H{payload}" in text
         assert f"A{payload}".replace("\\[", "[") in text  # Markdown takes a backslash away
@@ -73,7 +73,7 @@ async def test_markup_is_shown_literally_everywhere(payload: str) -> None:
         await type_line(pilot, f"/open O{payload}")
         await wait_until(pilot, lambda: f"✗ E{payload} I{payload}" in said(pilot))
         await type_line(pilot, f"/C{payload}")
-        assert f"No command /C{payload}" in said(pilot)
+        assert f"Unknown command /C{payload}" in said(pilot)
         await pilot.click(PassageView)
         assert app.is_running
 
@@ -89,13 +89,13 @@ async def test_no_control_character_reaches_a_widget() -> None:
         await wait_until(pilot, lambda: app.chat.bar.fraction == 0.25)
         assert control_characters(screen_text(pilot)) == set()
         session.free()
-        await wait_until(pilot, lambda: app.chat.conductor.desk.document)
+        await wait_until(pilot, lambda: app.chat.controller.queue.document)
         await type_line(pilot, f"Q{text}")
-        await wait_until(pilot, lambda: session.asked and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: session.asked and not app.chat.controller.busy)
         session.open_error = LongMambaError(text, hint=text)
         await type_line(pilot, f"/open {text}")
         await wait_until(pilot, lambda: "✗ " in said(pilot))
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
         app.chat.status.flash(text)
         await pilot.pause()
         shown = everything(app.chat.walk_children()) + screen_text(pilot)
@@ -123,7 +123,7 @@ async def test_a_text_that_markdown_breaks_on_is_shown_plainly(
         await ready(pilot, session)
         await type_line(pilot, "who?")
         await wait_until(pilot, lambda: "It is **Ahab**." in said(pilot))
-        await wait_until(pilot, lambda: not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: not app.chat.controller.busy)
 
 
 def hostile_session(text: str) -> FakeSession:
@@ -139,9 +139,9 @@ def hostile_session(text: str) -> FakeSession:
     return session
 
 
-def hostile_store(path: Path, text: str) -> TalkStore:
+def hostile_store(path: Path, text: str) -> ConversationStore:
     """Talks that somebody else has written into the file."""
-    store = TalkStore(path)
+    store = ConversationStore(path)
     with sqlite3.connect(path) as database:
         store.set("a", "b")
         row = (text, text, json.dumps([text]), text)
@@ -171,25 +171,25 @@ async def test_the_new_places_let_no_control_character_through_and_show_markup_l
         await wait_until(pilot, lambda: app.chat.query(StartMenu))
         look()
         await type_line(pilot, "/books 1")
-        await wait_until(pilot, lambda: app.chat.library.book or app.chat.query("ErrorNote"))
-        app.chat.conductor.submit(Switch(0))
-        await wait_until(pilot, lambda: app.chat.library.book and not app.chat.conductor.busy)
+        await wait_until(pilot, lambda: app.chat.panel.book or app.chat.query("ErrorNote"))
+        app.chat.controller.submit(Switch(0))
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         await pilot.hover(MemoryMap, offset=(5, 0))
         await wait_until(pilot, lambda: app.chat.query_one(MemoryMap).tooltip is not None)
         assert control_characters(str(app.chat.query_one(MemoryMap).tooltip)) == set()
-        app.chat.conductor.desk.document = ReadDone(text, 9, 1.0, 9, False, None, text)
+        app.chat.controller.queue.document = ReadDone(text, 9, 1.0, 9, False, None, text)
         for line in ("/books", f"/find {text}", f"/compare {text}", f"/as-of {text}: {text}", f"/rename {text}"):
             await type_line(pilot, line)
-            await wait_until(pilot, lambda: not app.chat.conductor.busy)
+            await wait_until(pilot, lambda: not app.chat.controller.busy)
             look()
         await pilot.press("f4")
-        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen))
         look()
         await pilot.press("ctrl+d")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         look()
         await pilot.press("n")
-        await wait_until(pilot, lambda: isinstance(app.screen, SessionsScreen))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen))
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.screen is app.chat)
         await wait_until(pilot, lambda: "Going on with" in said(pilot))

@@ -21,7 +21,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a question is put. `keep`: after the talk so far; `reread`: passages read again before the answer; `as_of`:
+    """How a question is put. `keep`: as a follow-up; `reread`: passages read again before the answer; `as_of`:
     from what was known at that place; `compare`: with the filter off and on."""
 
     keep: bool = False
@@ -33,8 +33,8 @@ class How:
     def label(self) -> str:
         """For people; "" for an ordinary question."""
         parts = [
-            "after the talk so far" if self.keep else "",
-            f"{formatting.many(self.reread, 'passage')} read again" if self.reread else "",
+            "follow-up" if self.keep else "",
+            f"{formatting.pluralize(self.reread, 'passage')} read again" if self.reread else "",
             f"as of {self.as_of}" if self.as_of else "",
             "filter off and on" if self.compare else "",
         ]

@@ -34,7 +34,7 @@ _BUSY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
+class Conversation:
     """A conversation in the list. `paths`: the files it is about; `updated`: seconds since the epoch."""
 
     id: int
@@ -46,7 +46,7 @@ class Talk:
     exchanges: int
 
 
-class TalkStore:
+class ConversationStore:
     """The file at `path`, made with its folder when something is first written. All methods raise DiskError."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -54,7 +54,7 @@ class TalkStore:
         self._clock = clock
 
     def begin(self, title: str, document: str, paths: Sequence[str], model: str) -> int:
-        """A new talk; its number."""
+        """Add a conversation; returns its number."""
         now = self._clock()
         row = (one_line(title), one_line(document), json.dumps(list(paths)), one_line(model), now, now)
         with self._database() as database:
@@ -63,16 +63,16 @@ class TalkStore:
             )
             return int(added.lastrowid or 0)
 
-    def put(self, talk: int, position: int, exchange: Exchange) -> None:
-        """Keep the exchange that stands at `position` in a talk. A talk deleted meanwhile stays deleted."""
+    def put(self, conversation: int, position: int, exchange: Exchange) -> None:
+        """Save the exchange at `position` of a conversation; one deleted meanwhile stays deleted."""
         record = json.dumps(exchange.as_json(), ensure_ascii=False)
-        row = (talk, position, one_line(exchange.question), exchange.text, record)
+        row = (conversation, position, one_line(exchange.question), exchange.text, record)
         with self._database() as database, suppress(sqlite3.IntegrityError):
             database.execute("INSERT OR REPLACE INTO exchanges VALUES (?, ?, ?, ?, ?)", row)
-            database.execute("UPDATE talks SET updated = ? WHERE id = ?", (self._clock(), talk))
+            database.execute("UPDATE talks SET updated = ? WHERE id = ?", (self._clock(), conversation))
 
-    def talks(self, search: str = "", limit: int = 200) -> list[Talk]:
-        """The newest first; `search`: words that stand in the title, the document's name, a question or an answer."""
+    def conversations(self, search: str = "", limit: int = 200) -> list[Conversation]:
+        """The newest first; `search`: words that occur in the title, the document's name, a question or an answer."""
         wanted = " AND ".join([_MATCHES] * len(search.split())) or "1"
         patterns = [f"%{_literally(word)}%" for word in search.split() for _ in range(_MATCHES.count("?"))]
         query = (
@@ -81,48 +81,50 @@ class TalkStore:
             f" FROM talks WHERE {wanted} ORDER BY updated DESC, id DESC LIMIT ?"
         )
         with self._database() as database:
-            return [_talk(row) for row in database.execute(query, (*patterns, limit))]
+            return [_conversation(row) for row in database.execute(query, (*patterns, limit))]
 
-    def load(self, talk: int) -> list[Exchange]:
-        """The exchanges of a talk, in order; a record that cannot be understood is left out."""
+    def load(self, conversation: int) -> list[Exchange]:
+        """The exchanges of a conversation, in order, without records that cannot be parsed."""
         with self._database() as database:
-            rows = database.execute("SELECT record FROM exchanges WHERE talk = ? ORDER BY position", (talk,)).fetchall()
+            rows = database.execute(
+                "SELECT record FROM exchanges WHERE talk = ? ORDER BY position", (conversation,)
+            ).fetchall()
         exchanges = []
         for (record,) in rows:
             with suppress(KeyError, TypeError, ValueError):
                 exchanges.append(Exchange.from_json(json.loads(record)))
         return exchanges
 
-    def latest_about(self, paths: Sequence[str]) -> Talk | None:
-        """The talk that was last held about exactly these files."""
+    def latest_about(self, paths: Sequence[str]) -> Conversation | None:
+        """The last conversation about exactly these files."""
         wanted = tuple(paths)
-        return next((talk for talk in self.talks() if talk.paths == wanted and talk.exchanges), None)
+        return next((found for found in self.conversations() if found.paths == wanted and found.exchanges), None)
 
-    def rename(self, talk: int, title: str) -> None:
-        """Give a talk another title."""
+    def rename(self, conversation: int, title: str) -> None:
+        """Give a conversation another title."""
         with self._database() as database:
-            database.execute("UPDATE talks SET title = ? WHERE id = ?", (one_line(title), talk))
+            database.execute("UPDATE talks SET title = ? WHERE id = ?", (one_line(title), conversation))
 
-    def delete(self, talk: int) -> None:
-        """Take a talk out of the file."""
+    def delete(self, conversation: int) -> None:
+        """Delete a conversation."""
         with self._database() as database:
-            database.execute("DELETE FROM talks WHERE id = ?", (talk,))
+            database.execute("DELETE FROM talks WHERE id = ?", (conversation,))
 
     def questions(self, limit: int = 200) -> list[str]:
-        """What was asked lately, the oldest first, each once."""
+        """The latest questions, the oldest first, each once."""
         query = "SELECT json_extract(record, '$.question'), max(talk * 1000000 + position) AS place FROM exchanges"
         with self._database() as database:
             rows = database.execute(f"{query} GROUP BY 1 ORDER BY place DESC LIMIT ?", (limit,)).fetchall()
         return [str(question) for question, _ in reversed(rows) if question]
 
     def setting(self, name: str) -> str | None:
-        """A choice the user made, None when there is none."""
+        """A saved setting, None when there is none."""
         with self._database() as database:
             row = database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def set(self, name: str, value: str) -> None:
-        """Remember a choice."""
+        """Save a setting."""
         with self._database() as database:
             database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
@@ -148,7 +150,7 @@ _MATCHES = (
 
 
 def _advice(error: sqlite3.Error, folder: Path) -> str:
-    """What can be done about a file that cannot be used, by the kind of what went wrong."""
+    """What the user can do about a database that cannot be used."""
     kind = getattr(error, "sqlite_errorname", None) or ""
     if kind.startswith("SQLITE_FULL"):
         return f"Free some space on the disk that holds {folder}"
@@ -177,7 +179,7 @@ def _migrate(database: sqlite3.Connection) -> None:
 
 
 def _log_ahead(database: sqlite3.Connection) -> None:
-    """Write-ahead logging from now on. SQLite does not wait for other connections here, whatever the timeout."""
+    """Switch to write-ahead logging. SQLite ignores the busy timeout here, so this retries."""
     ends = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
@@ -197,10 +199,10 @@ def _literally(word: str) -> str:
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _talk(row: tuple[int, str, str, str, str, float, int]) -> Talk:
+def _conversation(row: tuple[int, str, str, str, str, float, int]) -> Conversation:
     number, title, document, paths, model, updated, exchanges = row
     try:
         files = tuple(str(path) for path in json.loads(paths))
     except (TypeError, ValueError):
         files = ()
-    return Talk(number, one_line(title), one_line(document), files, one_line(model), updated, exchanges)
+    return Conversation(number, one_line(title), one_line(document), files, one_line(model), updated, exchanges)

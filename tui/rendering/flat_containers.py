@@ -1,4 +1,4 @@
-"""What spares the time of widgets that are many or large, above all of containers that show nothing of their own."""
+"""Containers that skip Textual's per-row background rendering and repeated layouts."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from textual.widget import Widget
 
 
 class LaidOut(Widget):
-    """Takes the size it is given: after every change of a size Textual would lay the whole screen out once more."""
+    """Accept a new size without the second layout of the whole screen that Textual would do after it."""
 
     def _size_updated(self, size: Size, virtual_size: Size, container_size: Size, layout: bool = True) -> bool:
-        # Once more is right only where a scroll bar has to come or to go.
+        # The second layout is needed only where a scroll bar appears or disappears.
         bar = self.is_scrollable and self.show_vertical_scrollbar != (virtual_size.height > container_size.height)
         return super()._size_updated(size, virtual_size, container_size, layout=bar)
 
 
-class Ground(LaidOut):
-    """Its background, once for all rows: Textual draws each of them, also where other widgets lie over all of it.
+class FlatBackground(LaidOut):
+    """Draw the background once for all rows: Textual renders each row, also where children cover all of it.
 
-    For containers without title; one with a border is drawn as usual. Named after the other base: Textual takes the
-    style sheet of the first one.
+    For containers without a title; one with a border is drawn as usual. List it after the Textual container: Textual
+    takes the default style sheet of the first base.
     """
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """What it holds tells its height, not what it lies in: what has not changed is not laid out as a talk grows."""
+        """Height from the content alone, so that unchanged exchanges are not laid out again as a conversation grows."""
         return super().get_content_height(container.with_height(0), viewport, width)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -34,20 +34,20 @@ class Ground(LaidOut):
         return filtered(self, [Strip.blank(crop.width, self.rich_style)]) * crop.height
 
 
-class GroundContainer(Container, Ground):
-    """A container of the layout that the style sheet says."""
+class FlatContainer(Container, FlatBackground):
+    """A container whose layout the style sheet sets."""
 
 
-class GroundHorizontal(Horizontal, Ground):
-    """One beside the other."""
+class FlatHorizontal(Horizontal, FlatBackground):
+    """Children side by side."""
 
 
-class GroundVertical(Vertical, Ground):
-    """One below the other."""
+class FlatVertical(Vertical, FlatBackground):
+    """Children one below the other."""
 
 
 def filtered(widget: Widget, strips: list[Strip]) -> list[Strip]:
-    """The strips without the colours that the terminal or NO_COLOR does not want."""
+    """Apply the terminal's line filters (NO_COLOR, ANSI) to strips."""
     _, background = widget.background_colors
     for line_filter in widget.get_line_filters():
         strips = [strip.apply_filter(line_filter, background) for strip in strips]

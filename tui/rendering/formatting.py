@@ -13,7 +13,7 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def many(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """1, "token" -> "1 token"; 312441 -> "312,441 tokens"."""
     return f"{count(number)} {noun}{'s' * (number != 1)}"
 
@@ -57,7 +57,7 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
 
 
-def fit(parts: list[str], width: int, *, joint: str = " · ") -> str:
+def truncate_join(parts: list[str], width: int, *, joint: str = " · ") -> str:
     """Join parts, the most important first, leaving out the last ones until they fit into `width`."""
     kept = [part for part in parts if part]
     while len(kept) > 1 and len(joint.join(kept)) > width:

@@ -1,4 +1,4 @@
-"""F1: the keys and the commands, from the one table."""
+"""F1: keys and commands, from the command table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from longmamba_mlx.tui.commands import COMMANDS, Command
+from longmamba_mlx.tui.commands.table import COMMANDS, HEADINGS, Command
 
 _KEYS = (
     ("Enter", "Ask"),
@@ -25,7 +25,7 @@ _KEYS = (
     ("Tab", "Complete a command; or go to a passage: Enter shows it in the text, Space all of it here"),
     ("F2", "The text: Page Up and Down, [ and ] for chapters, / to find, n and N for matches, Esc goes back"),
     ("F3", "The memory map: left and right walk along it, Enter goes there"),
-    ("F4, Ctrl+R", "Earlier talks; go on with the last one"),
+    ("F4, Ctrl+R", "Earlier conversations; resume the last one"),
     ("Ctrl+P", "Menu, with the themes"),
     ("Ctrl+Q", "Leave"),
 )
@@ -52,8 +52,8 @@ class HelpScreen(ModalScreen[None]):
             box.border_subtitle = "Esc closes"
             yield Static("Keys", classes="part", markup=False)
             yield from _table(_KEYS)
-            for part, own in groupby(COMMANDS, key=lambda command: command.part):
-                yield Static(part, classes="part", markup=False)
+            for part, own in groupby(COMMANDS, key=lambda command: command.group):
+                yield Static(HEADINGS[part], classes="part", markup=False)
                 yield from _table((command.usage, _summary(command)) for command in own)
             yield Static("What the answers are", classes="part", markup=False)
             yield Static(_ABOUT, markup=False)

@@ -9,13 +9,13 @@ from textual.widgets import Label, Static
 from longmamba_mlx.events import Answer
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering import formatting, safe_text
-from longmamba_mlx.tui.rendering.flat_containers import GroundVertical
+from longmamba_mlx.tui.rendering.flat_containers import FlatVertical
 from longmamba_mlx.tui.widgets.answer_text import AnswerText
 from longmamba_mlx.tui.widgets.note import error_text
 from longmamba_mlx.tui.widgets.passage import PassageView
 
 
-class AnswerView(GroundVertical):
+class AnswerView(FlatVertical):
     """Shows a reply of an exchange and keeps its record up to date."""
 
     def __init__(self, exchange: Exchange, reply: Reply) -> None:
@@ -71,7 +71,7 @@ class AnswerView(GroundVertical):
         if answer is None:
             return Content.styled(mark, "$text-warning")
         rate = formatting.rate_of(answer.tokens, answer.seconds)
-        tokens = formatting.many(answer.tokens, "token")
+        tokens = formatting.pluralize(answer.tokens, "token")
         detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
         return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)
 

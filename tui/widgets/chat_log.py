@@ -1,6 +1,6 @@
 """The conversation: follows what is new while it is at its bottom, and stays where the reader scrolled.
 
-However long a talk is, only its newest exchanges are widgets; the earlier ones are brought back when somebody
+However long a conversation is, only its newest exchanges are widgets; earlier ones are recreated when the reader
 scrolls up to them.
 """
 
@@ -17,7 +17,7 @@ from textual.widgets import Static
 
 from longmamba_mlx.tui.history.records import Exchange, Stage
 from longmamba_mlx.tui.rendering import formatting, safe_text
-from longmamba_mlx.tui.rendering.flat_containers import Ground, GroundVertical
+from longmamba_mlx.tui.rendering.flat_containers import FlatBackground, FlatVertical
 from longmamba_mlx.tui.widgets.exchange import ExchangeView
 from longmamba_mlx.tui.widgets.note import ErrorNote, Note
 
@@ -26,8 +26,8 @@ _WELCOME = Content.assemble(
     ("Questions asked meanwhile wait their turn. Nothing leaves this machine.\n", safe_text.DIM),
     ("A small model can be wrong: look at the passages under an answer.", safe_text.DIM),
 )
-# How many widgets a talk has (`weight`): every one costs time at every change of the layout. When there are more than
-# MOST, what is oldest goes until there are fewer than ENOUGH, which are a few screens full.
+# Widgets of a conversation (`weight`): each costs time at every layout. Above MOST the oldest are removed until fewer
+# than ENOUGH are left, a few screens full.
 MOST, ENOUGH = 120, 60
 MORE = 20  # so many are brought back at a time: making them takes longer than a key may
 
@@ -39,7 +39,7 @@ def weight(exchange: Exchange) -> int:
 
 
 class Earlier(Static):
-    """Stands for the exchanges that are not widgets now."""
+    """Placeholder for the exchanges that are not widgets now."""
 
     def show(self, count: int) -> None:
         """How many there are; nothing is said of none."""
@@ -47,7 +47,7 @@ class Earlier(Static):
         self.update(Content(f"↑ {formatting.count(count)} earlier · Page Up or a click brings them back"))
 
 
-class ChatLog(VerticalScroll, Ground, can_focus=False):
+class ChatLog(VerticalScroll, FlatBackground, can_focus=False):
     """Notes and exchanges, in the order they came."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
 
     def compose(self) -> ComposeResult:
         # As high as the log at least: an anchored scroll view shifts content that is shorter than itself.
-        with GroundVertical(id="items"):
+        with FlatVertical(id="items"):
             yield Static(_WELCOME, id="welcome", markup=False)
             yield Earlier("", id="earlier", markup=False)
 
@@ -72,43 +72,43 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         return list(self.query(ExchangeView))
 
     @property
-    def _items(self) -> GroundVertical:
-        return self.query_one("#items", GroundVertical)
+    def _items(self) -> FlatVertical:
+        return self.query_one("#items", FlatVertical)
 
     async def ask(self, exchange: Exchange) -> ExchangeView:
-        """Put a question at the end and go there."""
+        """Append a question and scroll to it."""
         self.records.append(exchange)
         view = ExchangeView(exchange)
         await self._add(view, follow=True)
         return view
 
     async def withdraw(self, view: ExchangeView) -> None:
-        """Take a question away that was not asked."""
+        """Remove a question that was not asked."""
         self.records.remove(view.exchange)
         await view.remove()
 
     async def offer(self, widget: Widget) -> None:
-        """Show what there is to do, at the top."""
+        """Show a widget at the top."""
         await self._items.mount(widget, after=self.query_one("#welcome"))
 
     async def note(self, text: str) -> None:
-        """Say something worth knowing; it stands before the questions that have not had their turn."""
+        """Show a note, before the questions that still wait."""
         waiting = next((view for view in self.exchanges if view.exchange.stage is Stage.WAITING), None)
         await self._items.mount(Note(text), before=waiting)
 
     def queue(self, text: str) -> Note:
-        """Say at the end what waits for its turn, until the note is taken away."""
+        """Show at the end what waits for its turn; the caller removes the note."""
         note = Note(text, classes="queued")
         self.anchor()
         self._items.mount(note)
         return note
 
     async def error(self, message: str, hint: str | None) -> None:
-        """Say what went wrong."""
+        """Show an error."""
         await self._add(ErrorNote(message, hint), follow=True)
 
-    async def show_talk(self, exchanges: Sequence[Exchange]) -> None:
-        """Show an earlier talk, its end first; what was here is gone."""
+    async def show_conversation(self, exchanges: Sequence[Exchange]) -> None:
+        """Replace everything by an earlier conversation, and show its end."""
         await self.clear()
         await self._items.remove_children("StartMenu")
         self.records = list(exchanges)
@@ -118,7 +118,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         self.anchor()
 
     async def clear(self) -> None:
-        """Take away all that is over; what waits or runs stays."""
+        """Remove all finished exchanges and notes; what waits or runs stays."""
         over = [view for view in self.exchanges if view.exchange.stage is Stage.DONE]
         notes = [note for note in self.query(Note) if not note.has_class("queued")]
         await self._items.remove_children([*over, *notes, *self.query(ErrorNote)])
@@ -133,7 +133,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         await self._items.mount(widget)
 
     async def _shed(self) -> None:
-        """Let go of the oldest widgets; the reader is at the bottom and sees none of them."""
+        """Remove the oldest widgets; the reader is at the bottom and sees none of them."""
         items = [child for child in self._items.children if isinstance(child, ExchangeView | Note | ErrorNote)]
         weights = [weight(child.exchange) if isinstance(child, ExchangeView) else 2 for child in items]
         if (left := sum(weights)) <= MOST:
@@ -158,7 +158,7 @@ class ChatLog(VerticalScroll, Ground, can_focus=False):
         return first
 
     async def bring_back(self) -> None:
-        """Make widgets of the exchanges before the first one, and leave on the screen what is on it."""
+        """Recreate widgets of earlier exchanges, without moving what is on the screen."""
         if self._bringing or not self._earlier:
             return
         self._bringing = True

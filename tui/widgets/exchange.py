@@ -9,11 +9,11 @@ from textual.widgets import Static
 from longmamba_mlx.events import Answer
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
 from longmamba_mlx.tui.rendering import safe_text
-from longmamba_mlx.tui.rendering.flat_containers import GroundContainer, GroundVertical
+from longmamba_mlx.tui.rendering.flat_containers import FlatContainer, FlatVertical
 from longmamba_mlx.tui.widgets.answer import AnswerView
 
 
-class ExchangeView(GroundVertical):
+class ExchangeView(FlatVertical):
     """Shows a question at once and its answer as it comes."""
 
     def __init__(self, exchange: Exchange) -> None:
@@ -26,7 +26,7 @@ class ExchangeView(GroundVertical):
         if how:
             question = Content.assemble(question, (f"\n{how}", "dim not bold"))
         yield Static(question, classes="question", markup=False)
-        with GroundContainer(classes="replies"):
+        with FlatContainer(classes="replies"):
             for reply in self.exchange.replies:
                 yield AnswerView(self.exchange, reply)
 

@@ -1,23 +1,23 @@
-"""While a command is typed: what it may become."""
+"""The commands that match what is being typed."""
 
 from __future__ import annotations
 
 from textual.content import Content
 from textual.widgets import Static
 
-from longmamba_mlx.tui import commands
+from longmamba_mlx.tui.commands import table
 from longmamba_mlx.tui.rendering import safe_text
 
 _ROWS = 8
-_OTHERS = 8  # rows that the prompt, the lines above and below it and some of the talk want
+_OTHERS = 8  # rows that the prompt, the lines above and below it and some of the conversation need
 
 
 class CommandHints(Static):
-    """One line per matching command, as many as there is room for; not there while a question is typed."""
+    """One line per matching command; hidden while a question is typed."""
 
     def show(self, line: str) -> None:
         """Show the commands that `line` may become."""
-        found = commands.matching(line)
+        found = table.matching(line)
         self.set_class(bool(found), "-shown")
         if not found:
             return

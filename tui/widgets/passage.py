@@ -71,7 +71,7 @@ class PassageView(Static, can_focus=True):
         passage = self._passage
         place = [f"¶ {formatting.count(passage.number)}", place_of(passage)]
         head = Content.assemble(
-            ("✓ quote  " if passage.quoted else "", _QUOTED_STYLE), (formatting.fit(place, 60), safe_text.DIM)
+            ("✓ quote  " if passage.quoted else "", _QUOTED_STYLE), (formatting.truncate_join(place, 60), safe_text.DIM)
         )
         self.update(head if self._short and not self._whole else Content("\n").join([head, self._body()]))
 

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from longmamba_mlx.documents.sanitise import clean
-from longmamba_mlx.tui import commands
+from longmamba_mlx.tui.commands import table
 from longmamba_mlx.tui.history.prompt_history import PromptHistory
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
@@ -109,7 +109,7 @@ class Prompt(TextArea):
             self.post_message(self.Submitted(leading + text))
 
     def _complete(self) -> bool:
-        found = commands.matching(self.text)
+        found = table.matching(self.text)
         if len(found) != 1 or " " in self.text:
             return bool(found)
         self.put(f"/{found[0].name}" + (" " if found[0].argument else ""))

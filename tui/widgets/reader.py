@@ -51,7 +51,7 @@ class Reader(Vertical):
         share = f"{self._span[0] / len(book.text):.0%}" if self._span[1] < len(book.text) else "end"
         parts = [share, self._note, safe_text.one_line(book.place_at(self._span[0]))]
         room = max(self.size.width - 2, 1)
-        line = formatting.fit([part for part in parts if part], room)
+        line = formatting.truncate_join([part for part in parts if part], room)
         self.query_one("#where", Static).update(Content(line))
 
     def on_resize(self) -> None:

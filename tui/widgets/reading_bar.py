@@ -80,5 +80,5 @@ class ReadingBar(Vertical):
 
     def _fit(self) -> None:
         self.query_one("#numbers", Static).update(
-            safe_text.literal(formatting.fit(self._parts, max(self.size.width - 4, 1)))
+            safe_text.literal(formatting.truncate_join(self._parts, max(self.size.width - 4, 1)))
         )

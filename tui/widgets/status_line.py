@@ -100,4 +100,4 @@ class StatusLine(Horizontal):
         line.display = bool(keys)
         line.update(keys)
         room = width - (len(keys) + 2 if keys else 0)
-        self.query_one("#facts", Static).update(safe_text.literal(formatting.fit(facts, room)))
+        self.query_one("#facts", Static).update(safe_text.literal(formatting.truncate_join(facts, room)))

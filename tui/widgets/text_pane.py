@@ -43,7 +43,7 @@ class TextPane(ScrollView, can_focus=True):
         "text-pane--here",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "leave", "Back to the talk", show=False),
+        Binding("escape,q", "leave", "Back to the conversation", show=False),
         Binding("n", "step(1)", "Next match", show=False),
         Binding("N,shift+n", "step(-1)", "Previous match", show=False),
         Binding("right_square_bracket", "place(1)", "Next chapter or page", show=False),

@@ -20,7 +20,7 @@ class Fetching:
 
 
 class FetchReportLike(Protocol):
-    """What a session tells while it gets a model; from any thread."""
+    """Receives the progress of a model download, from any thread."""
 
     def line(self, text: str) -> None: ...
 
@@ -28,17 +28,17 @@ class FetchReportLike(Protocol):
 
 
 class FetchReport:
-    """Hands on what it hears; where the user has asked to stop it ends the work that tells it."""
+    """Passes progress on as events; raises into the download once the user has asked to stop."""
 
     def __init__(self, put: Callable[[Fetching | Notice], None], stopped: Callable[[], bool]) -> None:
         self._put, self._stopped = put, stopped
 
     def line(self, text: str) -> None:
-        """One notice for a person."""
+        """Report one line of text."""
         self._put(Notice(text))
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Raises StoppedError once the user wants no more of it; what is downloaded stays with the Hub's client."""
+        """Report progress. Raises StoppedError after a stop; downloaded parts stay in the Hub's cache."""
         if self._stopped():
             raise StoppedError("The download was stopped.", hint="The same command goes on with it.")
         self._put(Fetching(what, done, total))

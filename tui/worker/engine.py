@@ -1,7 +1,7 @@
-"""The one thread that owns the model: jobs go in through a queue, events come out through another.
+"""The thread that owns the model: jobs in through one queue, events out through another.
 
-Arrays of MLX that are not evaluated cannot cross threads, so one thread makes the session and iterates it for
-life. Nothing here knows Textual; nothing ever waits for the screen.
+MLX arrays that are not evaluated cannot cross threads, so a single thread creates the session and iterates it for the
+life of the program. Nothing here imports Textual or waits for the screen.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from longmamba_mlx.tui.worker.snapshot import Book
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The job is over and nothing more comes from it. `stopped`: it was asked to stop."""
+    """A job is over. `stopped`: it was asked to stop."""
 
     stopped: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """The books that are read, and which of them is questioned."""
+class OpenDocuments:
+    """The open documents; questions go to `books[current]`."""
 
     books: tuple[Book, ...]
     current: int
 
 
-Report: TypeAlias = Event | Ended | Shelf | Fetching
+EngineEvent: TypeAlias = Event | Ended | OpenDocuments | Fetching
 
 
 class Engine:
-    """Runs one job at a time. All methods but the private ones are for the screen's thread."""
+    """Runs one job at a time. Public methods are for the screen's thread."""
 
     def __init__(self, factory: SessionFactory) -> None:
         self._factory = factory
         self._session: SessionLike | None = None
         self._books: dict[int, tuple[object, Book]] = {}
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._reports: SimpleQueue[Report] = SimpleQueue()
+        self._events: SimpleQueue[EngineEvent] = SimpleQueue()
         self._stop = threading.Event()
         self._closing = False
         self.hint = ""
@@ -87,28 +87,28 @@ class Engine:
             self._thread.join(timeout)
         return not self.alive
 
-    def drain(self) -> list[Report]:
-        """All reports that have come in, oldest first."""
-        reports: list[Report] = []
+    def drain(self) -> list[EngineEvent]:
+        """All events so far, oldest first."""
+        events: list[EngineEvent] = []
         try:
             while True:
-                reports.append(self._reports.get_nowait())
+                events.append(self._events.get_nowait())
         except Empty:
-            return reports
+            return events
 
     def _live(self) -> None:
         while (job := self._jobs.get()) is not None:
             stopped = self._run(job)
             if not isinstance(job, Ask):
-                self._report_shelf()
-            self._reports.put(Ended(stopped))
+                self._report_documents()
+            self._events.put(Ended(stopped))
 
     def _run(self, job: Job) -> bool:
         """Run a job to its end; True when it was asked to stop."""
         try:
             session = self._begin()
             for event in _events(session, job):
-                self._reports.put(event)
+                self._events.put(event)
                 if self._stop.is_set():
                     # A stop that came before the session began may have been cleared by it: say it again.
                     session.stop()
@@ -116,19 +116,19 @@ class Engine:
             self.hint = stop.hint or ""
             return True
         except LongMambaError as error:
-            self._reports.put(Failed(str(error), error.hint, error.exit_code))
+            self._events.put(Failed(str(error), error.hint, error.exit_code))
         except Exception as error:
-            self._reports.put(_fault(error))
+            self._events.put(_fault(error))
         return self._stop.is_set()
 
     def _begin(self) -> SessionLike:
         if self._session is None:
             self._session = self._factory()
-            self._session.report = FetchReport(self._reports.put, self._stop.is_set)
+            self._session.report = FetchReport(self._events.put, self._stop.is_set)
         return self._session
 
-    def _report_shelf(self) -> None:
-        """Snapshots of the books; of one that is still there no second one is made."""
+    def _report_documents(self) -> None:
+        """Report the open documents; the snapshot of a document that stays open is reused."""
         if self._session is None:
             return
         known, self._books = self._books, {}
@@ -136,11 +136,11 @@ class Engine:
             kept = known.get(id(read))
             self._books[id(read)] = kept if kept is not None else (read, Book.of(read))
         books = tuple(book for _, book in self._books.values())
-        self._reports.put(Shelf(books, self._session.current))
+        self._events.put(OpenDocuments(books, self._session.current))
 
 
 def _events(session: SessionLike, job: Job) -> Iterator[Event]:
-    """What a job yields; Session's methods are called when the iteration begins, on the engine's thread."""
+    """The events of a job; the session's methods are called when iteration begins, on the engine's thread."""
     match job:
         case Open(paths):
             yield from session.open(paths)
@@ -159,25 +159,25 @@ def _events(session: SessionLike, job: Job) -> Iterator[Event]:
             yield Notice(forgotten if key else f"Nothing was remembered of {title}")
         case _:
             session.reset_talk()
-            yield Notice("The talk begins afresh: the next /keep question starts from the document alone")
+            yield Notice("The next follow-up starts from the document alone")
 
 
-def merge(reports: list[Report]) -> list[Report]:
-    """What one frame shows: neighbouring pieces as one, of neighbouring progress the last."""
-    merged: list[Report] = []
-    for report in reports:
+def merge(events: list[EngineEvent]) -> list[EngineEvent]:
+    """Merge the events of one frame: neighbouring pieces become one, of neighbouring progress the last stays."""
+    merged: list[EngineEvent] = []
+    for event in events:
         last = merged[-1] if merged else None
-        if isinstance(report, Piece) and isinstance(last, Piece):
-            merged[-1] = Piece(last.text + report.text)
-        elif isinstance(report, ReadProgress | Fetching) and type(report) is type(last):
-            merged[-1] = report
+        if isinstance(event, Piece) and isinstance(last, Piece):
+            merged[-1] = Piece(last.text + event.text)
+        elif isinstance(event, ReadProgress | Fetching) and type(event) is type(last):
+            merged[-1] = event
         else:
-            merged.append(report)
+            merged.append(event)
     return merged
 
 
 def _fault(error: Exception) -> Failed:
-    """An error nobody foresaw: say where it happened, since the chat goes on and shows no traceback."""
+    """An unexpected error, with the place it was raised: the chat goes on and shows no traceback."""
     place = ""
     trace = error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""What is open, what runs, what waits: the order of work, without a screen."""
+"""The order of work, without a screen: what is open, what runs, what waits."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Task(Generic[View]):
     view: View | None = None
 
 
-class Desk(Generic[View]):
-    """One task runs; the others wait in order. Questions wait for a document."""
+class JobQueue(Generic[View]):
+    """Runs one task at a time, in order; questions wait for a document."""
 
     def __init__(self) -> None:
         self.document: ReadDone | None = None
@@ -33,21 +33,21 @@ class Desk(Generic[View]):
 
     @property
     def reading(self) -> bool:
-        """Whether documents are being read now, so that questions have to wait for it."""
+        """Whether a document is being read now, so that questions have to wait."""
         return self.running is not None and isinstance(self.running.job, Open | UseModel)
 
     @property
     def coming_paths(self) -> tuple[str, ...]:
-        """Of the document that is open when all that waits is done."""
+        """Files of the document that will be open when all waiting tasks are done."""
         tasks = [*([self.running] if self.running is not None else []), *self.waiting]
         return next((task.job.paths for task in reversed(tasks) if isinstance(task.job, Open | Switch)), self.paths)
 
     def add(self, task: Task[View]) -> None:
-        """Put a task at the end of the row."""
+        """Append a task."""
         self.waiting.append(task)
 
     def start_next(self) -> Task[View] | None:
-        """Let the first task that can run be the running one; None when none can, or one runs already."""
+        """Start the first task that can run; None when none can, or one runs already."""
         if self.running is not None:
             return None
         for task in self.waiting:
@@ -60,7 +60,7 @@ class Desk(Generic[View]):
         return None
 
     def read_done(self, event: ReadDone) -> None:
-        """The running task's document is ready for questions."""
+        """Note that the running task's document is ready for questions."""
         self.document, self._read_now = event, True
         if self.running is not None and isinstance(self.running.job, Open):
             self.paths = self.running.job.paths
@@ -77,13 +77,13 @@ class Desk(Generic[View]):
         return task, self.drop_questions()
 
     def drop_questions(self) -> list[View]:
-        """Take all waiting questions out of the row."""
+        """Remove and return all waiting questions."""
         views = [task.view for task in self.waiting if task.view is not None]
         self.waiting = deque(task for task in self.waiting if task.view is None)
         return views
 
     def withdraw(self) -> View | None:
-        """Take back the question that came last; None when none waits."""
+        """Remove and return the question that came last; None when none waits."""
         for task in reversed(self.waiting):
             if task.view is not None:
                 self.waiting.remove(task)

@@ -1,4 +1,4 @@
-"""What the screen can ask the engine for."""
+"""The jobs the screen can submit to the engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from longmamba_mlx.tui.history.records import How
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Read these documents as one, or reopen them when they are remembered."""
+    """Read these files as one document, or reopen its saved state."""
 
     paths: tuple[str, ...]
 
@@ -25,7 +25,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class UseModel:
-    """Load another model, or the same with another filter, and read the books with it."""
+    """Load another model, or the same with another filter, and read all open documents with it."""
 
     name: str
     filter: str | None = None
@@ -33,7 +33,7 @@ class UseModel:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Question another book of the shelf. `paths`: its files."""
+    """Direct questions to another open document. `paths`: its files."""
 
     index: int
     paths: tuple[str, ...] = ()
@@ -41,12 +41,12 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Delete what is remembered of the book that is open."""
+    """Delete the saved state of the open document."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Forget the talk, not the document."""
+    """Let the next follow-up start from the document."""
 
 
 Job: TypeAlias = Open | Ask | UseModel | Switch | Forget | Reset

@@ -1,4 +1,4 @@
-"""What the chat needs of a session: methods on one thread, the events they yield, and a way to stop them."""
+"""The session interface the chat uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from longmamba_mlx.tui.worker.snapshot import ReadDocumentLike
 class SessionLike(Protocol):
     """`longmamba_mlx.session.session.Session`, or a stand-in in tests.
 
-    All is called on one thread for life, but for `stop`, which any thread may call.
+    All methods are called on one thread, except `stop`, which any thread may call.
     """
 
     report: FetchReportLike | None

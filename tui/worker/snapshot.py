@@ -1,4 +1,4 @@
-"""A book on the shelf as the screen knows it: the text, its places, the map of what was kept."""
+"""An open document as the screen knows it: its text, its places, the map of what the filter kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RegionLike(Protocol):
 
 
 class ReadDocumentLike(Protocol):
-    """What the chat uses of `longmamba_mlx.session.read_document.ReadDocument`."""
+    """The part of `longmamba_mlx.session.read_document.ReadDocument` that the chat uses."""
 
     @property
     def document(self) -> Document | None: ...
@@ -44,24 +44,24 @@ class ReadDocumentLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Book:
-    """A snapshot made on the engine's thread; the screen's thread needs nothing else of a read document."""
+    """An immutable snapshot made on the engine's thread, all that the screen needs of a read document."""
 
     title: str
     tokens: int
     document: Document | None
     text: str = ""
-    """As it is shown: safe, every character where it stands in the document; "" when only a state was opened."""
+    """As shown: safe, every character at its offset in the document; "" when only a state was opened."""
     regions: tuple[RegionLike, ...] = ()
 
     @classmethod
     def of(cls, read: ReadDocumentLike) -> Book:
-        """What there is to show of a document that has been read."""
+        """Take the snapshot of a read document."""
         text = unwrap(one_for_one(read.document.text)) if read.document is not None else ""
         return cls(read.title, read.tokens, read.document, text, tuple(read.regions(MAP_STRETCHES)))
 
     @property
     def digest(self) -> str:
-        """Tells its text from all others: a passage belongs to the text it was found in."""
+        """Identifies its text: a passage belongs to the text it was found in."""
         return self.document.digest if self.document is not None else ""
 
     @property

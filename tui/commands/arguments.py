@@ -1,4 +1,4 @@
-"""What is typed after a command, taken apart."""
+"""Parsers for the arguments of commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REREAD, _MOST_REREAD = 3, 20
 
 
 def split_paths(argument: str) -> tuple[str, ...]:
-    """One path as it stands when it exists, blanks and all; else several as a shell splits them. All absolute."""
+    """The whole argument as one path when that exists, else several, split as a shell does. All absolute."""
     if absolute(argument) and Path(absolute(argument)).exists():
         return (absolute(argument),)
     try:
@@ -25,7 +25,7 @@ def split_paths(argument: str) -> tuple[str, ...]:
 
 
 def absolute(path: str) -> str:
-    """The one name of a file, by which its talk is found again from any folder. What can be none stays as it is."""
+    """The absolute name of a file, by which its conversation is found from any folder; invalid names stay unchanged."""
     try:
         named = Path(path).expanduser()
         return str(named.parent.resolve() / named.name)

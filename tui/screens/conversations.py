@@ -1,4 +1,4 @@
-"""Earlier talks: search, go on with one, rename, delete."""
+"""Earlier conversations: search, resume, rename, delete."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from longmamba_mlx.tui.history.recorder import Diary
-from longmamba_mlx.tui.history.store import Talk
+from longmamba_mlx.tui.history.recorder import ConversationRecorder
+from longmamba_mlx.tui.history.store import Conversation
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
-from longmamba_mlx.tui.screens.start_menu import talk_line
+from longmamba_mlx.tui.widgets.start_menu import conversation_line
 
 
-class SessionsScreen(ModalScreen["Talk | None"]):
-    """The chosen talk, None when none was. What is typed narrows the list."""
+class ConversationsScreen(ModalScreen["Conversation | None"]):
+    """Returns the chosen conversation, None when closed. Typing narrows the list."""
 
-    CSS_PATH = "sessions.tcss"
+    CSS_PATH = "conversations.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Close", show=False),
         Binding("down", "move(1)", "Down", show=False),
@@ -31,16 +31,16 @@ class SessionsScreen(ModalScreen["Talk | None"]):
         Binding("ctrl+d", "delete", "Delete", show=False, priority=True),
     ]
 
-    def __init__(self, diary: Diary, search: str) -> None:
+    def __init__(self, recorder: ConversationRecorder, search: str) -> None:
         super().__init__()
-        self._diary = diary
+        self._recorder = recorder
         self._search = search
-        self._talks: list[Talk] = []
-        self._renaming: Talk | None = None
+        self._conversations: list[Conversation] = []
+        self._renaming: Conversation | None = None
 
     def compose(self) -> ComposeResult:
-        with Vertical(id="sessions") as box:
-            box.border_title = "Sessions"
+        with Vertical(id="conversations") as box:
+            box.border_title = "Conversations"
             box.border_subtitle = "Enter go on · ^N rename · ^D delete · Esc close"
             yield Input(self._search, placeholder="Search in titles, questions and answers", compact=True)
             yield OptionList(markup=False)
@@ -55,42 +55,42 @@ class SessionsScreen(ModalScreen["Talk | None"]):
         return self.query_one(OptionList)
 
     @property
-    def _chosen(self) -> Talk | None:
+    def _chosen(self) -> Conversation | None:
         row = self._list.highlighted
-        return self._talks[row] if row is not None and row < len(self._talks) else None
+        return self._conversations[row] if row is not None and row < len(self._conversations) else None
 
     async def _fill(self) -> None:
         row = self._list.highlighted or 0
-        self._talks = await self._diary.talks(self._search)
+        self._conversations = await self._recorder.conversations(self._search)
         self._list.clear_options()
-        self._list.add_options([Option(talk_line(talk)) for talk in self._talks])
-        if self._talks:
-            self._list.highlighted = min(row, len(self._talks) - 1)
-        nothing = "Nothing was found" if self._search.strip() else "No talk was kept yet"
-        self.query_one("#nothing", Static).update("" if self._talks else nothing)
+        self._list.add_options([Option(conversation_line(found)) for found in self._conversations])
+        if self._conversations:
+            self._list.highlighted = min(row, len(self._conversations) - 1)
+        nothing = "Nothing was found" if self._search.strip() else "No conversation was saved yet"
+        self.query_one("#nothing", Static).update("" if self._conversations else nothing)
 
     @on(Input.Changed)
     async def narrow(self, event: Input.Changed) -> None:
-        """Show what fits the words."""
+        """Filter the list."""
         if self._renaming is None:
             self._search = event.value
             await self._fill()
 
     @on(Input.Submitted)
     async def enter(self, event: Input.Submitted) -> None:
-        """Go on with the chosen talk, or take the new title."""
+        """Resume the chosen conversation, or take the new title."""
         if self._renaming is None:
             if self._chosen is not None:
                 self.dismiss(self._chosen)
             return
         if event.value.strip():
-            await self._diary.retitle(self._renaming, event.value)
+            await self._recorder.retitle(self._renaming, event.value)
         await self._end_renaming()
 
     @on(OptionList.OptionSelected)
     def click(self, event: OptionList.OptionSelected) -> None:
-        """A click goes on with a talk."""
-        self.dismiss(self._talks[event.option_index])
+        """A click goes on with a conversation."""
+        self.dismiss(self._conversations[event.option_index])
 
     def action_move(self, step: int) -> None:
         if step > 0:
@@ -105,14 +105,14 @@ class SessionsScreen(ModalScreen["Talk | None"]):
             self.dismiss(None)
 
     def action_rename(self) -> None:
-        """Let the title be typed where the search is typed."""
-        if (talk := self._chosen) is not None:
-            self._renaming = talk
-            self.query_one("#sessions").border_title = "New title"
-            self._put(safe_text.one_line(talk.title))
+        """Edit the title in the search field."""
+        if (conversation := self._chosen) is not None:
+            self._renaming = conversation
+            self.query_one("#conversations").border_title = "New title"
+            self._put(safe_text.one_line(conversation.title))
 
     async def _end_renaming(self) -> None:
-        self.query_one("#sessions").border_title = "Sessions"
+        self.query_one("#conversations").border_title = "Conversations"
         self._put(self._search)
         self._renaming = None
         await self._fill()
@@ -125,13 +125,12 @@ class SessionsScreen(ModalScreen["Talk | None"]):
 
     @work
     async def action_delete(self) -> None:
-        """Delete the chosen talk when the user agrees."""
-        talk = self._chosen
-        if talk is None or self._renaming is not None:
+        """Delete the chosen conversation after a confirmation."""
+        conversation = self._chosen
+        if conversation is None or self._renaming is not None:
             return
-        question = (
-            f"Delete “{talk.title}” with {formatting.many(talk.exchanges, 'question')}? It cannot be brought back."
-        )
+        asked = formatting.pluralize(conversation.exchanges, "question")
+        question = f"Delete “{conversation.title}” with {asked}? It cannot be brought back."
         if await self.app.push_screen_wait(ConfirmScreen(question, "Delete")):
-            await self._diary.delete(talk)
+            await self._recorder.delete(conversation)
             await self._fill()

@@ -1,4 +1,4 @@
-"""What there is to do when no document was named: earlier talks, the sample, a model."""
+"""The start menu, shown when no document was named: earlier conversations, the sample, a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from longmamba_mlx import builtin
 from longmamba_mlx.documents.sanitise import clean
-from longmamba_mlx.tui.history.store import Talk
+from longmamba_mlx.tui.history.store import Conversation
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
 _WIDTH = 38  # cells of the first column of a list
@@ -25,9 +25,9 @@ class StartMenu(OptionList):
 
     @dataclass
     class Resumed(Message):
-        """An earlier talk was chosen."""
+        """An earlier conversation was chosen."""
 
-        talk: Talk
+        conversation: Conversation
 
     @dataclass
     class Wanted(Message):
@@ -42,11 +42,13 @@ class StartMenu(OptionList):
         text: str
         entered: bool = False
 
-    def __init__(self, talks: Sequence[Talk]) -> None:
-        self._talks = {f"talk {talk.id}": talk for talk in talks}
+    def __init__(self, conversations: Sequence[Conversation]) -> None:
+        self._conversations = {str(found.id): found for found in conversations}
         self._typing = False
         self._commands = {"sample": f"/open '{builtin.sample_document()}'", "model": "/model", "help": "/help"}
-        options: list[Option | None] = [Option(talk_line(talk), id=name) for name, talk in self._talks.items()]
+        options: list[Option | None] = [
+            Option(conversation_line(found), id=name) for name, found in self._conversations.items()
+        ]
         options += [None] if options else []
         options += [
             Option(_line("Read the sample document", "with the built-in model, nothing is downloaded"), id="sample"),
@@ -58,8 +60,8 @@ class StartMenu(OptionList):
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         name = event.option.id or ""
-        if name in self._talks:
-            self.post_message(self.Resumed(self._talks[name]))
+        if name in self._conversations:
+            self.post_message(self.Resumed(self._conversations[name]))
         else:
             self.post_message(self.Wanted(self._commands[name]))
 
@@ -79,13 +81,12 @@ class StartMenu(OptionList):
         self.post_message(self.Typed(clean(event.text)))
 
 
-def talk_line(talk: Talk) -> Content:
-    """A talk in a list: its title, how long, when, and what it is about, whose name may be cut where the row ends."""
-    number = formatting.many(talk.exchanges, "question")
-    details = [number, formatting.ago(time.time() - talk.updated), safe_text.one_line(talk.document)]
-    return _line(
-        formatting.shorten(safe_text.one_line(talk.title), _WIDTH - 2), " · ".join(part for part in details if part)
-    )
+def conversation_line(conversation: Conversation) -> Content:
+    """A conversation as one line of a list: title, length, age, document."""
+    number = formatting.pluralize(conversation.exchanges, "question")
+    details = [number, formatting.ago(time.time() - conversation.updated), safe_text.one_line(conversation.document)]
+    title = formatting.shorten(safe_text.one_line(conversation.title), _WIDTH - 2)
+    return _line(title, " · ".join(part for part in details if part))
 
 
 def _line(what: str, detail: str) -> Content:

@@ -1,0 +1,1 @@
+"""The slash commands: one table, and one module per group of it."""
