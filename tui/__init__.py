@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_chat"]
 
+_INTERRUPTED = 130
 _JOIN_SECONDS = 10.0
 _KEEP_SECONDS = 1.0  # for the last exchange, which the screen's thread puts into the file
 # Libraries that load models like to draw bars and warnings over the screen.
@@ -38,7 +40,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     """Chat about `paths` until the user leaves; returns the exit code.
 
     `session_factory` is called on the engine's thread, after the first frame. `save`: keep the conversation and the
-    theme. 0: left; 75: left in the middle of a reading, which the same command takes up; 1: the chat broke
+    theme. 0: left; 75: left in the middle of a reading, which the same command resumes; 130: SIGINT; 1: the chat broke
     (Textual has shown the traceback). A closed terminal ends the process, after what was read is kept.
     """
     for name, value in (_QUIET | _TEXTUAL).items():
@@ -47,7 +49,6 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
     from longmamba_mlx.paths import conversations_file
     from longmamba_mlx.tui.app import ChatApp  # 0.35 s, most of it Textual
     from longmamba_mlx.tui.commands.arguments import absolute
-    from longmamba_mlx.tui.controller import STOPPED_READING
     from longmamba_mlx.tui.history.store import ConversationStore
     from longmamba_mlx.tui.terminal.watch import watch_terminal
 
@@ -64,10 +65,12 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
         gc.unfreeze()
         gc.enable()
         watch.set()
+        before = signal.signal(signal.SIGINT, lambda *_: _leave_at_once(_INTERRUPTED))  # while the engine ends
         app.engine.close()
         ended = app.engine.join(_JOIN_SECONDS)
+        signal.signal(signal.SIGINT, before)
     code = app.return_code or result or 0
-    if code == STOPPED_READING:
+    if app.chat.controller.stopped_reading:
         print(f"Stopped in the middle of the reading. {app.engine.hint}".rstrip(), file=sys.stderr)
     if not ended:
         _leave_at_once(code)

@@ -8,6 +8,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -48,6 +49,7 @@ class ChatApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+c", "interrupt", "Stop", show=False, priority=True),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, priority=True),
     ]
 
     def __init__(
@@ -119,7 +121,6 @@ class ChatApp(App[int]):
         """Ctrl+C: copy what is selected; else stop; the second within a second leaves."""
         if selected := self._take_selection():
             await self.chat.copy(selected)
-            self.chat.status.flash("Copied")
             return
         now = self._clock()
         if now - self._interrupted <= TWICE_SECONDS:
@@ -150,6 +151,7 @@ class ChatApp(App[int]):
         if self.is_headless:
             return
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            leave = partial(self.chat.controller.leave, interrupted=number == signal.SIGINT)
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                loop.add_signal_handler(name, self.chat.controller.leave)
+                loop.add_signal_handler(number, leave)

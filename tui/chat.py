@@ -23,7 +23,7 @@ from longmamba_mlx.tui.history.recorder import ConversationRecorder
 from longmamba_mlx.tui.history.store import Conversation, ConversationStore
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.rendering.flat_containers import FlatHorizontal
-from longmamba_mlx.tui.terminal.clipboard import copy_to_system
+from longmamba_mlx.tui.terminal.clipboard import Copied, copy_text
 from longmamba_mlx.tui.widgets.chat_log import ChatLog
 from longmamba_mlx.tui.widgets.hints import CommandHints
 from longmamba_mlx.tui.widgets.memory_map import MemoryMap
@@ -300,11 +300,11 @@ class ChatScreen(Screen[None]):
             raise LongMambaError("Conversations are not kept", hint="The chat was started with --no-save.")
         return await self.app.push_screen_wait(ConversationsScreen(self.recorder, search))
 
-    async def copy(self, text: str) -> None:
-        """Fill the desktop's clipboard, and the terminal's where it knows OSC 52 (ssh)."""
+    async def copy(self, text: str, what: str = "Selection") -> None:
+        """Fill the desktop's clipboard, and the terminal's where it knows OSC 52 (ssh); say how that went."""
         self.app.copy_to_clipboard(text)
-        if not self.app.is_headless:
-            await asyncio.to_thread(copy_to_system, text)
+        copied = Copied(True, "") if self.app.is_headless else await asyncio.to_thread(copy_text, text)
+        self.status.flash(copied.said(what))
 
     def quit(self, exit_code: int) -> None:
         """End the program and give the terminal back."""

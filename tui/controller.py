@@ -33,7 +33,7 @@ from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent, OpenDocu
 from longmamba_mlx.tui.worker.job_queue import JobQueue, Task
 from longmamba_mlx.tui.worker.jobs import Ask, Job, Open, UseModel
 
-STOPPED_READING = 75  # exit code: left in the middle of a reading, which can be resumed
+STOPPED_READING, INTERRUPTED = 75, 130  # exit codes: left during a reading, which can be resumed; left by SIGINT
 _CLOSE_SECONDS = 10.0
 _FRAME_SECONDS = 1 / 20
 _PROGRESS_SECONDS = 1 / 5
@@ -62,6 +62,8 @@ class ChatController:
         self._progress: ReadProgress | Fetching | None = None
         self._progress_shown = 0.0
         self._leave_by: float | None = None
+        self.stopped_reading = False
+        """Whether the chat was left in the middle of a reading."""
         self._exit_code = 0
 
     @property
@@ -100,16 +102,16 @@ class ChatController:
         self._view.status.flash("Stopping…")
         return True
 
-    def leave(self) -> None:
+    def leave(self, *, interrupted: bool = False) -> None:
         """Stop what runs, give it a moment to save, then quit. Called again: quit at once."""
         if self._leave_by is not None:
             self._view.quit(self._exit_code)
             return
-        reading = self.queue.reading
-        self._exit_code = STOPPED_READING if reading else 0
+        self.stopped_reading = self.queue.reading
+        self._exit_code = INTERRUPTED if interrupted else STOPPED_READING if self.stopped_reading else 0
         self._leave_by = self._clock() + _CLOSE_SECONDS
         self._engine.close()
-        self._view.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if reading else "")
+        self._view.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if self.stopped_reading else "")
 
     def _leaving_is_over(self) -> bool:
         """Whether nothing is left to wait for; False when nobody asked to leave."""

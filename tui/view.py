@@ -56,8 +56,8 @@ class ChatView(Protocol):
     async def choose_conversation(self, search: str) -> Conversation | None:
         """Let the user choose an earlier conversation; None when the dialog was closed. Raises LongMambaError."""
 
-    async def copy(self, text: str) -> None:
-        """Fill the clipboard."""
+    async def copy(self, text: str, what: str) -> None:
+        """Fill the clipboard and say how that went; `what` names the text ("Answer")."""
 
     def quit(self, exit_code: int) -> None:
         """End the program and give the terminal back."""

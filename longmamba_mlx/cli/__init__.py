@@ -8,6 +8,7 @@ from pathlib import Path
 from longmamba_mlx.cli.memory import require_address_space
 from longmamba_mlx.cli.quick_chat import chat_about_files, only_files
 from longmamba_mlx.errors import LongMambaError, StoppedError
+from longmamba_mlx.tui.terminal.tty import why_no_chat
 
 COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
             "read", "selftest", "states", "use")  # fmt: skip
@@ -40,7 +41,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def with_default_command(words: list[str]) -> list[str]:
-    """`longmamba-mlx book.txt` means `longmamba-mlx chat --file book.txt`, as long as no command has that name."""
+    """`longmamba-mlx book.txt` means `chat --file book.txt`, unless a command has that name; nothing means `chat`.
+
+    Without a terminal, nothing stays nothing: the help is printed.
+    """
+    if not words and not why_no_chat():
+        return ["chat"]
     if not words or words[0].startswith("-") or words[0] in COMMANDS:
         return words
     looks_like_file = Path(words[0]).exists() or "." in words[0] or "/" in words[0]

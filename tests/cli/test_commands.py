@@ -15,6 +15,7 @@ import pytest
 from longmamba_mlx.cli import chat, with_default_command
 from longmamba_mlx.cli.quick_chat import only_files
 from longmamba_mlx.registry import resolve
+from longmamba_mlx.tui.terminal import tty
 from tests.commandline import Run, run
 
 __all__ = ["run"]  # the fixture
@@ -133,10 +134,14 @@ def test_control_characters_never_come_out(run, tmp_path: Path) -> None:  # type
     assert missing.code == 66 and "\x1b" not in missing.err
 
 
-def test_default_command() -> None:
+def test_default_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tty, "_is_terminal", lambda descriptor: False)
     assert with_default_command(["book.txt", "--no-save"]) == ["chat", "--file", "book.txt", "--no-save"]
     assert with_default_command(["ask", "x"]) == ["ask", "x"]
     assert with_default_command(["--help"]) == ["--help"] and with_default_command([]) == []
+    monkeypatch.setattr(tty, "_is_terminal", lambda descriptor: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert with_default_command([]) == ["chat"]
     assert with_default_command(["nonsense"]) == ["nonsense"]
 
 

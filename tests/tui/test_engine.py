@@ -132,6 +132,7 @@ def test_closing_stops_the_reading_and_ends_the_thread(start: Callable[[FakeSess
     collect(engine, lambda report: report == Loading("demo"))
     engine.close()
     assert engine.join(10) and session.saved
+    assert not engine.alive and engine._thread.is_alive()  # it must outlive the interpreter: see the module's docstring
     engine.submit(Ask("late"))
     assert session.asked == []
 

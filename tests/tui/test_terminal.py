@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from longmamba_mlx.tui.history.store import ConversationStore
-from longmamba_mlx.tui.terminal import tty
+from longmamba_mlx.tui.terminal import clipboard, tty
 from tests.tui.pseudo_terminal import LIMIT_SECONDS, Terminal
 
 CHILD = Path(__file__).with_name("pty_child.py")
@@ -79,21 +80,48 @@ def test_keys_arrive_after_the_document_came_through_standard_input(start: type[
     assert chat.end() == 0 and "asked ['who?']" in chat.text and given_back(chat)
 
 
-@pytest.mark.parametrize("leave", ["ctrl+c twice", "SIGTERM"])
-def test_leaving_in_the_middle_of_a_reading_keeps_it(start: type[Terminal], leave: str) -> None:
+@pytest.mark.parametrize(("leave", "code"), [("ctrl+c twice", 0), ("SIGTERM", 75), ("SIGINT", 130)])
+def test_leaving_in_the_middle_of_a_reading_keeps_it(start: type[Terminal], leave: str, code: int) -> None:
     chat = start("reading")
     chat.wait_for("Reading")
-    if leave == "SIGTERM":
-        os.kill(chat.process.pid, signal.SIGTERM)
+    if code:
+        os.kill(chat.process.pid, getattr(signal, leave))
     else:
         chat.type("\x03")
         chat.wait_for("Stopped reading book.txt")
         chat.type("\x03")
         chat.type("\x03")
-    assert chat.end() == (75 if leave == "SIGTERM" else 0)
+    assert chat.end() == code
     assert "saved True" in chat.text and given_back(chat)
     told = "Stopped in the middle of the reading. The same command reads it again."
-    assert (told in chat.text) == (leave == "SIGTERM")
+    assert (told in chat.text) == bool(code)
+
+
+def test_an_interrupt_while_idle_leaves_with_its_code(start: type[Terminal]) -> None:
+    chat = start("plain")
+    chat.wait_for("Ask about book.txt")
+    os.kill(chat.process.pid, signal.SIGINT)
+    assert chat.end() == 130 and given_back(chat) and "Stopped" not in chat.text
+
+
+def test_ctrl_z_suspends_and_fg_brings_the_chat_back(start: type[Terminal]) -> None:
+    chat = start("plain")
+    chat.wait_for("Ask about book.txt")
+    chat.type("\x1a")
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while psutil.Process(chat.process.pid).status() != psutil.STATUS_STOPPED:
+        assert time.monotonic() < deadline, "it was not suspended"
+        chat.read(0.1)
+    while chat.read(0.1):
+        pass
+    assert given_back(chat)
+    chat.forget()
+    os.kill(chat.process.pid, signal.SIGCONT)
+    chat.wait_for("Ask about book.txt")
+    chat.type("who?\r")
+    chat.wait_for("Ahab.")
+    chat.type("\x11")
+    assert chat.end() == 0 and "asked ['who?']" in chat.text
 
 
 @pytest.mark.parametrize("mode", ["plain", "reading"])
@@ -174,6 +202,22 @@ def wait_for_talk(home: Path, exchanges: int) -> None:
     while sum(talk.exchanges for talk in ConversationStore(home / "talks.sqlite").conversations()) < exchanges:
         assert time.monotonic() < deadline, "the talk was not kept"
         time.sleep(0.1)
+
+
+def test_a_copy_is_certain_only_where_a_program_took_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "TMUX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert clipboard.copy_text("words").said("Answer").startswith("Answer sent to the terminal (OSC 52)")
+    program = tmp_path / "tmux"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "load-buffer -w -" ] && cat > {tmp_path}/buffer\n')
+    program.chmod(0o700)
+    monkeypatch.setenv("TMUX", "/tmp/tmux-1/default,1,0")
+    assert clipboard.copy_text("words") == clipboard.Copied(True, " in tmux: its prefix key and ] pastes")
+    assert (tmp_path / "buffer").read_text() == "words"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert not clipboard.copy_text("words").certain
 
 
 def test_without_a_terminal_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,12 @@ class ConversationCommands:
 
     async def copy(self, argument: str) -> None:
         if argument == "all":
-            await self._view.copy(transcript.to_markdown(self._title(), self._over()))
-            self._view.status.flash("Conversation copied")
+            await self._view.copy(transcript.to_markdown(self._title(), self._over()), "Conversation")
             return
         answer = next((record.text for record in reversed(self._view.log_view.records) if record.text), "")
         if not answer:
             raise UsageError("There is no answer to copy yet")
-        await self._view.copy(answer.strip())
-        self._view.status.flash("Answer copied")
+        await self._view.copy(answer.strip(), "Answer")
 
     def export(self, argument: str) -> None:
         path = Path(argument).expanduser()

@@ -27,6 +27,7 @@ _KEYS = (
     ("F3", "The memory map: left and right walk along it, Enter goes there"),
     ("F4, Ctrl+R", "Earlier conversations; resume the last one"),
     ("Ctrl+P", "Menu, with the themes"),
+    ("Ctrl+Z", "Suspend; fg in the shell brings the chat back"),
     ("Ctrl+Q", "Leave"),
 )
 

@@ -24,6 +24,7 @@ class Prompt(TextArea):
     """A text area that grows with its text and posts `Submitted`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+underscore,super+z", "undo", "Undo", show=False),  # Ctrl+Z suspends
         Binding("pageup", "scroll_log(-1)", "Scroll up", show=False),
         Binding("pagedown", "scroll_log(1)", "Scroll down", show=False),
     ]

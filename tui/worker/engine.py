@@ -2,6 +2,10 @@
 
 MLX arrays that are not evaluated cannot cross threads, so a single thread creates the session and iterates it for the
 life of the program. Nothing here imports Textual or waits for the screen.
+
+The thread never ends before the process: MLX keeps Python objects in thread-local storage, whose C++ destructors take
+the GIL when a thread ends. While the interpreter is shutting down that aborts the process ("terminate called without
+an active exception"), and `Thread.join` returns before those destructors have run.
 """
 
 from __future__ import annotations
@@ -52,12 +56,13 @@ class Engine:
         self._closing = False
         self.hint = ""
         """What can be done about the last stop, in the session's words."""
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, name="longmamba-engine", daemon=True)
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs: from the first job until `close`."""
-        return self._thread.is_alive()
+        """Whether jobs are served: from the first one until the end of the one that `close` stopped."""
+        return self._thread.ident is not None and not self._ended.is_set()
 
     def submit(self, job: Job) -> None:
         """Start a job. The caller waits for `Ended` before it submits another."""
@@ -76,16 +81,14 @@ class Engine:
             self._session.stop()
 
     def close(self) -> None:
-        """Stop the running job, then let the thread end. Returns at once; `join` waits."""
+        """Stop the running job and accept no other. Returns at once; `join` waits for its end."""
         self._closing = True
         self.stop()
         self._jobs.put(None)
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread's end, at most `timeout` seconds; True when it has ended."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self.alive
+        """Wait for the end of the running job after `close`, at most `timeout` seconds; True when it has ended."""
+        return self._thread.ident is None or self._ended.wait(timeout)
 
     def drain(self) -> list[EngineEvent]:
         """All events so far, oldest first."""
@@ -102,6 +105,8 @@ class Engine:
             if not isinstance(job, Ask):
                 self._report_documents()
             self._events.put(Ended(stopped))
+        self._ended.set()
+        threading.Event().wait()  # see above: this thread ends with the process
 
     def _run(self, job: Job) -> bool:
         """Run a job to its end; True when it was asked to stop."""
