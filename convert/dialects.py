@@ -23,11 +23,13 @@ def normalised_config(
 ) -> dict[str, object]:
     """The table to write: what `parse_config` reads back as `config`.
 
-    Pure Mamba models get transformers' keys, whatever dialect `source` is in. A hybrid's table is the
-    source's own, checked before, without what could make a reader run code. `end_tokens` are added to the
-    model's own, `block` to the "longmamba" block.
+    Mamba-1 and Mamba-2 models get transformers' keys, whatever dialect `source` is in. The table of a hybrid and of
+    Mamba-3 is the source's own, checked before, without what could make a reader run code. `end_tokens` are added to
+    the model's own, `block` to the "longmamba" block.
     """
-    table = _carried(source, dtype) if config.hybrid is not None else _normalised(config)
+    table = _normalised(config) if config.hybrid is None and config.mamba3 is None else _carried(source, dtype)
+    if config.mamba3 is not None:
+        table |= {"model_type": config.model_type, "tie_embeddings": config.tie_embeddings}
     ids = list(dict.fromkeys([*config.eos_token_ids, *end_tokens]))
     if ids:
         table["eos_token_id"] = ids if len(ids) > 1 else ids[0]

@@ -1,7 +1,8 @@
 """How much a unit remembers over one training window, and which units are global (paper, section 4; all in
 logs).
 
-A Mamba-2 head has one decay rate, so its decay is exp(-|A| T). A Mamba-1 channel has d_state rates, reduced
+A Mamba-2 head has one decay rate, so its decay is exp(-|A| T); a Mamba-3 head has one at each token, and the decay
+exp(-sum |A_t| Delta_t). A Mamba-1 channel has d_state rates, reduced
 by `slowest` (what the channel can remember), `mean_prod` (mean over modes of the products over time) or
 `step_mean` (product over time of the mean over modes: what the authors' theta of 1e-30 belongs to). In logs
 always step_mean <= mean_prod <= slowest.
@@ -48,7 +49,8 @@ def log_decay(budgets: Float, rates: Float, step_mean: Float | None, reduction: 
     """The decay over one training window as one logarithm per unit, (units,).
 
     budgets (windows, units): sum of Delta in each window; rates (units, modes) |A|; step_mean (windows,
-    units) from `log_step_mean`, None where there is one mode. avg is the log of the mean of the windows'
+    units) from `log_step_mean`, None where there is one mode; where A depends on the token (Mamba-3) there is one mode
+    too, and step_mean is the decay itself, -sum |A_t| Delta_t. avg is the log of the mean of the windows'
     decays (the release's "mean of exps"), max the largest, pooled that of the mean window.
     """
     total, rate = np.asarray(budgets, np.float64), np.asarray(rates, np.float64)
@@ -56,7 +58,7 @@ def log_decay(budgets: Float, rates: Float, step_mean: Float | None, reduction: 
     if combine == "pooled":
         total = total.mean(axis=0, keepdims=True)
         steps = None if steps is None else steps.mean(axis=0, keepdims=True)
-    if reduction == "step_mean" and steps is not None:
+    if steps is not None and (reduction == "step_mean" or rate.shape[1] == 1):
         logs = steps
     elif reduction == "mean_prod":
         logs = log_mean_exp(-total[:, :, None] * rate[None], axis=2)

@@ -43,6 +43,10 @@ class Layer(nn.Module):
         if self.scan is not None:
             self.scan.scale(decay, write)
 
+    def token_rates(self, hidden: mx.array) -> mx.array | None:
+        """|A| of each token, None where it does not depend on the token."""
+        return None
+
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """Raw dt. Raises ValueError where the layer has no scan."""
         mixer = self.scan
@@ -192,6 +196,11 @@ class LanguageModel(nn.Module):
         """
         return self.layers[index].raw_step(hidden, state)
 
+    def token_rates(self, index: int, hidden: mx.array) -> mx.array | None:
+        """|A| of layer `index` for each token of hidden (b, l, d_model): (b, l, units) float32, in Mamba-3. None where
+        it is the same for all tokens (`decay_rates`), and without a scan."""
+        return self.layers[index].token_rates(hidden)
+
     def head(self, hidden: mx.array) -> mx.array:
         """Final norm and language-model head: hidden (b, l, d_model) -> logits (b, l, vocab) float32."""
         table = self.embeddings if self.config.tie_embeddings else self.lm_head
@@ -207,11 +216,13 @@ class LanguageModel(nn.Module):
     def decay_rates(self, index: int) -> NDArray[np.float32]:
         """|A| of layer `index` in float32: (n_heads,) for Mamba-2, (d_inner, d_state) for Mamba-1.
 
-        Raises ValueError for a layer without a scan.
+        Raises ValueError for a layer without a scan, and for one whose rates depend on the token (`token_rates`).
         """
         mixer = self.layers[index].scan
         if mixer is None:
             raise ValueError(f"layer {index} has no scan, and so no decay rates")
+        if "A_log" not in mixer:
+            raise ValueError(f"the decay rates of layer {index} depend on the token")
         rates: NDArray[np.float32] = np.exp(np.array(mixer["A_log"].astype(mx.float32)))
         return rates
 

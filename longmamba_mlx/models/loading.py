@@ -116,6 +116,8 @@ def _widen(model: LanguageModel) -> None:
 
 def _fingerprint(files: list[Path], config: ModelConfig) -> str:
     facts = dataclasses.asdict(config)
+    if config.mamba3 is None:
+        del facts["mamba3"]  # as with "hybrid"
     if config.hybrid is None:
         del facts["hybrid"]  # the fingerprints of pure Mamba models are older than this key
     elif config.hybrid.attention is not None:

@@ -29,8 +29,8 @@ from longmamba_mlx.models.mixer import Mixer
 from longmamba_mlx.models.state import LayerState, require
 from longmamba_mlx.ops import backend
 from longmamba_mlx.ops.cpu import numpy_ops
+from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.blas import single_threaded
-from longmamba_mlx.ops.cpu.bridge import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.linear import use_numpy_linears
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 

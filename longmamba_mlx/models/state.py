@@ -17,7 +17,8 @@ FIRST = 4
 2309.17453; as in mlx-lm's rotating cache)."""
 
 _STEP = 256  # tokens by which room for keys and values grows
-_SCAN, _ATTENTION = {"conv", "ssm"}, {"keys", "values"}
+_SCAN, _TURNING, _ATTENTION = {"conv", "ssm"}, {"ssm", "angle", "last_k", "last_v"}, {"keys", "values"}
+_PARTS = sorted(_SCAN | _TURNING | _ATTENTION)
 
 
 def held_after(tokens: int, window: int | None) -> int:
@@ -109,29 +110,36 @@ class LayerState:
     """One layer's state; a layer holds what it needs.
 
     `conv` (b, d_conv - 1, conv_dim) holds the last raw inputs of the convolution; `ssm` is the scan's state
-    in float32: (b, d_inner, d_state) for Mamba-1, (b, n_heads, headdim, d_state) for Mamba-2; `attention` is
-    what an attention layer remembers.
+    in float32: (b, d_inner, d_state) for Mamba-1, (b, n_heads, headdim, d_state) for Mamba-2 and Mamba-3; `attention`
+    is what an attention layer remembers. Mamba-3 has no convolution, but an `angle` (b, n_heads, angles) in 2^-32 turns
+    and the rotated key `last_k` (b, n_heads, rank, d_state) and value `last_v` (b, n_heads, headdim) of the last kept
+    token.
     """
 
     conv: mx.array | None = None
     ssm: mx.array | None = None
     attention: KeyValues | None = None
+    angle: mx.array | None = None
+    last_k: mx.array | None = None
+    last_v: mx.array | None = None
 
     def arrays(self) -> dict[str, mx.array]:
-        """What is there, by name: "conv", "ssm", "keys", "values" (the latter two without spare room)."""
-        named = {}
-        if self.conv is not None:
-            named["conv"] = self.conv
-        if self.ssm is not None:
-            named["ssm"] = self.ssm
+        """What is there, by its field's name, and "keys", "values" of attention (without spare room)."""
+        named = self._own()
         if self.attention is not None:
             named["keys"], named["values"] = self.attention.used()
         return named
 
     def buffers(self) -> list[mx.array]:
         """All that is held, the spare room included: what computing the state computes."""
-        pair = () if self.attention is None else (self.attention.keys, self.attention.values)
-        return [array for array in (self.conv, self.ssm, *pair) if array is not None]
+        pair = [] if self.attention is None else [self.attention.keys, self.attention.values]
+        return [*self._own().values(), *pair]
+
+    def _own(self) -> dict[str, mx.array]:
+        parts = {
+            "conv": self.conv, "ssm": self.ssm, "angle": self.angle, "last_k": self.last_k, "last_v": self.last_v,
+        }  # fmt: skip
+        return {name: array for name, array in parts.items() if array is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +216,12 @@ def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[
     count = _layers(arrays) if n_layer is None else n_layer
     parts: list[dict[str, mx.array]] = [{} for _ in range(count)]
     for index in range(count):
-        for part in (*_SCAN, *_ATTENTION):
+        for part in _PARTS:
             array = arrays.get(f"layers.{index}.{part}")
             if array is not None:
                 parts[index][part] = array
-    complete = all(set(part) in (set(), _SCAN, _ATTENTION, _SCAN | _ATTENTION) for part in parts)
+    whole: tuple[set[str], ...] = (set(), _SCAN, _TURNING, _ATTENTION, _SCAN | _ATTENTION)
+    complete = all(set(part) in whole for part in parts)
     gapless = n_layer is not None or all(parts)
     if not arrays or sum(map(len, parts)) != len(arrays) or not complete or not gapless:
         raise StateError("the stored state does not hold the layers of a model")
@@ -232,4 +241,5 @@ def _layer(parts: Mapping[str, mx.array], tokens: int, window: int | None) -> La
         if keys.ndim != 4 or values.ndim != 4 or keys.shape[2] != held or values.shape[2] != held:
             raise StateError(f"the stored keys and values are not those of {held} tokens")
         kept = KeyValues(keys, values, tokens, window)
-    return LayerState(conv=parts.get("conv"), ssm=parts.get("ssm"), attention=kept)
+    own = {name: array for name, array in parts.items() if name not in _ATTENTION}
+    return LayerState(attention=kept, **own)

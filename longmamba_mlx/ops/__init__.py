@@ -1,7 +1,7 @@
 """The operations of a filtered Mamba layer, with their arguments checked; `backend` decides how they run.
 
-`selective_scan` (Mamba-1), `ssd_scan` (Mamba-2), `causal_conv1d`, `gated_rms_norm` and `dt_b_c_norms` mean the same on
-every backend; `reference` is their specification.
+`selective_scan` (Mamba-1), `ssd_scan` (Mamba-2), `mamba3_scan`, `causal_conv1d`, `gated_rms_norm` and `dt_b_c_norms`
+mean the same on every backend; `reference` is their specification.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from longmamba_mlx.ops import backend, checks
 from longmamba_mlx.ops.backend import in_numpy as numpy_backed
 from longmamba_mlx.ops.backend import name as implementation
 from longmamba_mlx.ops.inputs import Scan, ScanInputs, takes
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State, Mimo
 
 __all__ = [
+    "Mamba3State",
+    "Mimo",
     "causal_conv1d",
     "dt_b_c_norms",
     "gated_rms_norm",
     "implementation",
+    "mamba3_scan",
     "numpy_backed",
     "part_norms",
     "selective_scan",
@@ -53,6 +57,23 @@ def ssd_scan(inputs: ScanInputs) -> Scan:
     """
     checks.check_ssd_scan(inputs)
     return backend.current(inputs.B.shape[3]).ssd_scan(inputs)
+
+
+@takes(Mamba3Inputs)
+def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
+    """Mamba-3's scan with LongMamba's filter (arXiv 2603.15569; the filter: docs/mamba3.md).
+
+    x, z (b, l, h, p); dt, A, trap (b, l, h) and angle (b, l, s) depend on the token: dt raw, A negative, trap before
+    its sigmoid and angle before its tanh; B, C (b, l, r, g, n), normed, where g divides h; B_bias, C_bias (h, r, n); D,
+    dt_bias, threshold (h,). The rank r is 1 without `mimo`, whose parts are (h, r, p). The filter's meaning, dtypes and
+    errors as in `ssd_scan`; a filtered token does not turn the angle either, and the trapezoid pairs the next kept
+    token with the last kept one.
+
+    Returns y (b, l, h, p), gated by z where that is given, the state after the last token and, with `return_kept`, how
+    many heads kept each token, (b, l) int32. With `mimo` and without z, y is (b, l, r, h, p): not yet projected back.
+    """
+    checks.check_mamba3_scan(inputs)
+    return backend.current(inputs.B.shape[4]).mamba3_scan(inputs)
 
 
 def causal_conv1d(

@@ -28,6 +28,7 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ops import metal, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge, numpy_ops
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
 
 Name = Literal["reference", "mlx", "metal", "cpu"]
 
@@ -42,6 +43,8 @@ class Backend(Protocol):
     def selective_scan(self, inputs: ScanInputs, /) -> Scan: ...
 
     def ssd_scan(self, inputs: ScanInputs, /) -> Scan: ...
+
+    def mamba3_scan(self, inputs: Mamba3Inputs, /) -> Mamba3Scan: ...
 
     def causal_conv1d(
         self, x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None

@@ -8,6 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.ops.inputs import DtRange, ScanInputs
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3State
 
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
 
@@ -42,6 +43,46 @@ def check_ssd_scan(inputs: ScanInputs) -> None:
         "C": (batch, length, groups, size),
     }
     _check_scan(op, inputs, expected, heads, (batch, heads, width, size))
+
+
+def check_mamba3_scan(inputs: Mamba3Inputs) -> None:
+    """Shapes of Mamba-3's scan."""
+    op = "mamba3_scan"
+    batch, length, heads, width = _dimensions(op, "x", inputs.x, "b, l, h, p")
+    rank, groups, size = _dimensions(op, "B", inputs.B, "b, l, r, g, n")[2:]
+    angles = _dimensions(op, "angle", inputs.angle, "b, l, s")[2]
+    if not groups or heads % groups:
+        raise ValueError(f"{op}: B has {groups} groups, which does not divide {heads} heads")
+    if not 1 <= angles <= size // 2:
+        raise ValueError(f"{op}: angle turns {angles} pairs, expected 1 to half of the state size {size}")
+    if size % 2:
+        raise ValueError(f"{op}: B has an odd state size {size}, whose dimensions cannot turn in pairs")
+    if inputs.mimo is None and rank != 1:
+        raise ValueError(f"{op}: B has rank {rank}, but there is no mimo")
+    per_head = {"dt": inputs.dt, "A": inputs.A, "trap": inputs.trap}
+    expected: dict[str, tuple[mx.array | None, tuple[int, ...]]] = {
+        **{name: (array, (batch, length, heads)) for name, array in per_head.items()},
+        "angle": (inputs.angle, (batch, length, angles)),
+        "B": (inputs.B, (batch, length, rank, groups, size)),
+        "C": (inputs.C, (batch, length, rank, groups, size)),
+        "B_bias": (inputs.B_bias, (heads, rank, size)),
+        "C_bias": (inputs.C_bias, (heads, rank, size)),
+    }
+    _check_shapes(op, expected, needed=tuple(expected))
+    units = {"D": inputs.D, "dt_bias": inputs.dt_bias, "threshold": inputs.threshold}
+    optional = {name: (vector, (heads,)) for name, vector in units.items()}
+    _check_shapes(op, {**optional, "z": (inputs.z, (batch, length, heads, width))})
+    if inputs.mimo is not None:
+        parts = {"mimo.x": inputs.mimo.x, "mimo.z": inputs.mimo.z, "mimo.out": inputs.mimo.out}
+        _check_shapes(op, {name: (array, (heads, rank, width)) for name, array in parts.items()}, needed=tuple(parts))
+    _check_nothing_is_missing(op, length, (batch, heads, width, size))
+    _check_threshold(op, inputs.threshold)
+    if inputs.initial_state is not None:
+        like = Mamba3State.zeros(batch, heads, width, size, rank, angles)
+        for name, given, known in zip(like.names, inputs.initial_state.arrays(), like.arrays(), strict=True):
+            if given.shape != known.shape or given.dtype != known.dtype:
+                found, wanted = f"{given.shape} {given.dtype}", f"{known.shape} {known.dtype}"
+                raise ValueError(f"{op}: initial_state.{name} is {found}, expected {wanted}")
 
 
 def check_conv(x: mx.array, weight: mx.array, bias: mx.array | None, initial: mx.array | None) -> None:
@@ -130,19 +171,31 @@ def _check_scan(
     vectors = dict.fromkeys(("D", "dt_bias", "threshold"), (units,))
     given = {name: (getattr(inputs, name), shape) for name, shape in {**expected, **vectors}.items()}
     _check_shapes(op, given, needed=("dt", "A", "B", "C"))
-    if not inputs.x.shape[1]:
+    _check_nothing_is_missing(op, inputs.x.shape[1], state_shape)
+    _check_dt_range(op, inputs.time_step_limit)
+    _check_shapes(op, {"initial_state": (inputs.initial_state, state_shape)})
+    # A 16-bit state would lose small updates.
+    _check_float32(op, "initial_state", inputs.initial_state)
+    _check_threshold(op, inputs.threshold)
+
+
+def _check_nothing_is_missing(op: str, length: int, state_shape: tuple[int, ...]) -> None:
+    if not length:
         raise ValueError(f"{op}: x holds no token")
     if 0 in state_shape:
         raise ValueError(f"{op}: x, A and B leave a state of shape {state_shape}, which holds nothing")
-    _check_dt_range(op, inputs.time_step_limit)
-    _check_shapes(op, {"initial_state": (inputs.initial_state, state_shape)})
-    # A threshold rounded to 16 bits would decide ties with the data differently; a 16-bit state would lose small
-    # updates.
-    for name, array in (("threshold", inputs.threshold), ("initial_state", inputs.initial_state)):
-        if array is not None and array.dtype != mx.float32:
-            raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32")
-    if inputs.threshold is not None and _holds_nan(inputs.threshold):
+
+
+def _check_threshold(op: str, threshold: mx.array | None) -> None:
+    # Rounded to 16 bits it would decide ties with the data differently.
+    _check_float32(op, "threshold", threshold)
+    if threshold is not None and _holds_nan(threshold):
         raise ValueError(f"{op}: threshold holds NaN")
+
+
+def _check_float32(op: str, name: str, array: mx.array | None) -> None:
+    if array is not None and array.dtype != mx.float32:
+        raise ValueError(f"{op}: {name} has dtype {array.dtype}, expected float32")
 
 
 def _check_dt_range(op: str, dt_range: DtRange) -> None:

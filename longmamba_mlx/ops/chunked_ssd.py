@@ -12,8 +12,8 @@ import math
 import mlx.core as mx
 
 from longmamba_mlx.ops.activations import silu
+from longmamba_mlx.ops.filtered_dt import filtered_dt
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
-from longmamba_mlx.ops.reference import filtered_dt
 
 BLOCK = 64
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import mlx.core as mx
 
@@ -19,6 +19,8 @@ Scan = tuple[mx.array, mx.array] | tuple[mx.array, mx.array, mx.array]
 """What a scan returns: y, the state after the last token and, where asked for, kept counts."""
 
 Arguments = ParamSpec("Arguments")
+Inputs = TypeVar("Inputs")
+Result = TypeVar("Result")
 
 
 class ScanInputs(NamedTuple):
@@ -40,16 +42,17 @@ class ScanInputs(NamedTuple):
 
 
 def takes(
-    inputs: Callable[Arguments, ScanInputs],
-) -> Callable[[Callable[[ScanInputs], Scan]], Callable[Arguments, Scan]]:
-    """Decorator: call an op on ScanInputs with the fields as its arguments, by position or by name."""
+    inputs: Callable[Arguments, Inputs],
+) -> Callable[[Callable[[Inputs], Result]], Callable[Arguments, Result]]:
+    """Decorator: call an op on its inputs with their fields as its arguments, by position or by name."""
 
-    def decorate(op: Callable[[ScanInputs], Scan]) -> Callable[Arguments, Scan]:
+    def decorate(op: Callable[[Inputs], Result]) -> Callable[Arguments, Result]:
         @wraps(op)
-        def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Scan:
+        def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             return op(inputs(*args, **kwargs))
 
-        signature = inspect.signature(inputs).replace(return_annotation="Scan")
+        returned = inspect.signature(op).return_annotation
+        signature = inspect.signature(inputs).replace(return_annotation=returned)
         called.__signature__ = signature  # type: ignore[attr-defined]
         return called
 

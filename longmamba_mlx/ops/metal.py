@@ -18,6 +18,8 @@ from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import conv, norm, reference
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
+from longmamba_mlx.ops.mamba3 import chunked
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
 
 
 def usable(*, required: bool) -> bool:
@@ -114,6 +116,11 @@ def ssd_scan(inputs: ScanInputs) -> Scan:
         return_kept=inputs.return_kept and inputs.threshold is not None,
     )
     return _result(inputs, y, state, kept)
+
+
+def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
+    """As `mamba3.reference.mamba3_scan`, in plain MLX: there is no Metal kernel for it yet."""
+    return chunked.mamba3_scan(inputs)
 
 
 def causal_conv1d(

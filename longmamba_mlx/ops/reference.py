@@ -20,35 +20,14 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from longmamba_mlx.ops.activations import silu, softplus
+from longmamba_mlx.ops.activations import silu
 from longmamba_mlx.ops.conv import causal_conv1d
-from longmamba_mlx.ops.inputs import UNBOUNDED, DtRange, Scan, ScanInputs
+from longmamba_mlx.ops.filtered_dt import filtered_dt
+from longmamba_mlx.ops.inputs import Scan, ScanInputs
+from longmamba_mlx.ops.mamba3.reference import mamba3_scan
 from longmamba_mlx.ops.norm import dt_b_c_norms, gated_rms_norm
 
-__all__ = ["causal_conv1d", "dt_b_c_norms", "filtered_dt", "gated_rms_norm", "selective_scan", "ssd_scan"]
-
-
-def filtered_dt(
-    dt: mx.array, dt_bias: mx.array | None, threshold: mx.array | None, dt_range: DtRange
-) -> tuple[mx.array, mx.array]:
-    """Apply softplus, `dt_range` and LongMamba's filter to raw dt (b, l, u); dt_bias, threshold (u,).
-
-    Returns dt in float32, exactly 0 where filtered, and what was kept (bool), both (b, l, u).
-
-    The comparison is made before the softplus, in float32: thresholds taken from data tie with it, and only
-    the raw sum (one IEEE addition) is the same number on every machine.
-    """
-    raw = dt.astype(mx.float32)
-    if dt_bias is not None:
-        raw = raw + dt_bias.astype(mx.float32)
-    dt = softplus(raw)
-    if dt_range != UNBOUNDED:
-        dt = mx.clip(dt, dt_range[0], dt_range[1])
-    if threshold is None:
-        return dt, mx.ones(dt.shape, dtype=mx.bool_)
-    keep = raw > threshold
-    # After the clip: a lower bound above 0 would otherwise write the filtered tokens back in.
-    return mx.where(keep, dt, mx.zeros_like(dt)), keep
+__all__ = ["causal_conv1d", "dt_b_c_norms", "gated_rms_norm", "mamba3_scan", "selective_scan", "ssd_scan"]
 
 
 def selective_scan(inputs: ScanInputs) -> Scan:

@@ -95,6 +95,9 @@ class TinyModel:
         rates = self.rates[index]
         return rates if self.config.is_mamba1 else rates[:, 0]
 
+    def token_rates(self, index: int, hidden: mx.array) -> mx.array | None:
+        return None
+
     def raw(self, index: int, hidden: np.ndarray) -> np.ndarray:
         return (hidden.astype(np.float64) @ self.to_raw[index] + self.bias[index]).astype(np.float32)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ MAX_BYTES = 300_000
 
 def make(case: Case) -> str:
     """Write one fixture; a line about it. Raises ValueError when it is too large or the model is dull."""
-    reference = Reference(case)
+    reference = _reference(case)
     config, weights = reference.saved()
     plain, decoded = reference.logits(), reference.decoded()
     filtered, thresholds, zeroed = reference.filtered()
@@ -43,7 +44,7 @@ def make(case: Case) -> str:
         "note": case.note,
         "options": json.dumps(case.options),
         "config": config,
-        "made_with": f"transformers {transformers.__version__}, torch {torch.__version__}",
+        "made_with": f"{_library(case)}, torch {torch.__version__}",
         "decode_drift": f"{drift:.3g}",
         "zeroed": f"{zeroed:.3f}",
         "logits_std": f"{plain.std():.3f}",
@@ -61,6 +62,19 @@ def make(case: Case) -> str:
         f"{case.name}: {path.stat().st_size} bytes, logits std {plain.std():.2f}, decode drift {drift:.2g}, "
         f"{zeroed:.0%} of step sizes zeroed, which moves logits by {moved:.2f}"
     )
+
+
+def _reference(case: Case) -> Any:
+    """Transformers' model of a case, or upstream's of a family that transformers does not have."""
+    if case.model_type != "mamba3":
+        return Reference(case)
+    from tests.parity.upstream_mamba3 import Mamba3Reference
+
+    return Mamba3Reference(case)
+
+
+def _library(case: Case) -> str:
+    return "state-spaces/mamba e9594ce" if case.model_type == "mamba3" else f"transformers {transformers.__version__}"
 
 
 def main(names: list[str]) -> None:

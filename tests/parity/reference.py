@@ -93,6 +93,8 @@ def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], tied: bo
     if name.endswith(("dt_bias", "dt_proj.bias")):
         step = np.exp(rng.uniform(math.log(1e-4), math.log(0.3), shape))
         return step + np.log(-np.expm1(-step))
+    if ".mimo_" in name:
+        return 0.5 * noise
     if name.endswith((".D", "norm.weight", "norm_f.weight")) or ("norm" in name and name.endswith("weight")):
         return 1 + 0.3 * noise
     if name.endswith("bias"):

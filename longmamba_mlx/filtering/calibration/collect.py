@@ -42,6 +42,7 @@ class CalibratedModel(Protocol):
     def embed(self, ids: Any) -> Any: ...
     def layer(self, index: int, hidden: Any, state: Any) -> Any: ...
     def raw_step(self, index: int, hidden: Any, state: Any) -> Any: ...
+    def token_rates(self, index: int, hidden: Any) -> Any: ...
     def decay_rates(self, index: int) -> NDArray[np.floating[Any]]: ...
 
 
@@ -106,10 +107,14 @@ def collect_steps(
     for index in range(config.n_layer):
         units = config.units if model.has_scan(index) else 0
         raw = np.empty((units, count, length), np.float32)
+        token_rates = None
         for number in range(count):
-            raw[:, number] = _run_layer(model, index, hidden[number])
+            raw[:, number], found = _run_layer(model, index, hidden[number])
+            if found is not None:
+                token_rates = np.empty_like(raw) if token_rates is None else token_rates
+                token_rates[:, number] = found
             yield index * count + number + 1, config.n_layer * count
-        rates = _rates(model, index, units)
+        rates = _rates(model, index, units) if token_rates is None else token_rates
         layers.append(summarise(raw, rates, ranks, clamps=clamps, dt_range=dt_range))
     digest = text_digest or hashlib.sha256(windows.astype("<u4").tobytes()).hexdigest()
     return Calibration(
@@ -137,31 +142,38 @@ def _rates(model: CalibratedModel, index: int, units: int) -> Float32:
     return np.asarray(model.decay_rates(index), np.float32).reshape(units, -1)
 
 
-def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> Float32:
-    """One window through one layer: raw (units, L). The chunks (1, l, d_model) of `hidden` are replaced."""
+def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> tuple[Float32, Float32 | None]:
+    """One window through one layer: raw (units, L) and, where A depends on the token, |A| (units, L). The chunks (1, l,
+    d_model) of `hidden` are replaced."""
     import mlx.core as mx
 
     state = model.initial_state().layers[index]
     scans = model.has_scan(index)
-    pieces = []
+    pieces, rates = [], []
     for number, chunk in enumerate(hidden):
         if scans:
             raw, _ = model.raw_step(index, chunk, state)
             pieces.append(np.array(raw, np.float32)[0].T)
+            rate = model.token_rates(index, chunk)
+            if rate is not None:
+                rates.append(np.array(rate, np.float32)[0].T)
         hidden[number], state = model.layer(index, chunk, state)
         mx.eval(hidden[number])
     if not scans:
-        return np.empty((0, sum(chunk.shape[1] for chunk in hidden)), np.float32)
+        return np.empty((0, sum(chunk.shape[1] for chunk in hidden)), np.float32), None
     joined = np.concatenate(pieces, axis=1)
     if not np.isfinite(joined).all():
         raise NumericError(f"layer {index} gives step sizes that are not finite", hint="The weights may be broken.")
-    return joined
+    return joined, np.concatenate(rates, axis=1) if rates else None
 
 
 def summarise(
     raw: Float32, rates: Float32, ranks: NDArray[np.int64], *, clamps: Sequence[float] = (), dt_range: DtRange
 ) -> LayerCalibration:
-    """One layer's calibration from raw (units, windows, L) and rates (units, modes), by blocks of units."""
+    """One layer's calibration from raw (units, windows, L), by blocks of units.
+
+    rates: |A| (units, modes), or of each token, (units, windows, L), where A depends on it.
+    """
     units, windows, length = raw.shape
     if not units:
         return _without_units(len(ranks), windows, length, clamps)
@@ -173,7 +185,7 @@ def summarise(
     if len(blocks) == 1:
         return blocks[0]
     return LayerCalibration(
-        rates=rates,
+        rates=np.concatenate([block.rates for block in blocks]),
         budgets=_side_by_side([block.budgets for block in blocks]),
         step_mean=_joined([block.step_mean for block in blocks]),
         knot_raw=_side_by_side([block.knot_raw for block in blocks]),
@@ -202,7 +214,7 @@ def _summarise_block(
     delta = delta_of(raw, dt_range)
     knot_raw, knot_mass = mass_curve(raw.reshape(len(raw), -1), ranks, dt_range)
     return LayerCalibration(
-        rates=rates,
+        rates=_mean_rate(delta, rates) if rates.ndim == 3 else rates,
         budgets=delta.sum(axis=2).T.astype(np.float32),
         step_mean=_step_mean(delta, rates),
         knot_raw=knot_raw.astype(np.float32),
@@ -211,7 +223,18 @@ def _summarise_block(
     )
 
 
+def _mean_rate(delta: Float64, rates: Float32) -> Float32:
+    """The rate (units, 1) that all tokens (units, windows, L) together decay with: |A|'s mean weighted by Delta."""
+    total = delta.sum(axis=(1, 2))
+    mean = np.divide(
+        (rates * delta).sum(axis=(1, 2)), total, out=rates.mean(axis=(1, 2)).astype(np.float64), where=total > 0
+    )
+    return np.asarray(mean[:, None], np.float32)
+
+
 def _step_mean(delta: Float64, rates: Float32) -> Float32 | None:
+    if rates.ndim == 3:
+        return np.asarray(-(rates * delta).sum(axis=2).T, np.float32)
     return log_step_mean(delta, rates).T.astype(np.float32) if rates.shape[1] > 1 else None
 
 

@@ -30,7 +30,7 @@ _AGAIN = "Calibrate this model again: longmamba-mlx calibrate --model MODEL"
 class PaperTable:
     """The authors' table of one layer for one clamp (`paper` mode).
 
-    budgets (windows, units): T, the sum of clamped Delta; step_mean (windows, units), None with one mode;
+    budgets (windows, units): T, the sum of clamped Delta; step_mean (windows, units) as in `LayerCalibration`;
     mean, maximum (lengths, units): raw thresholds for `paper_lengths`, windows combined by "avg" and "max" of
     Delta.
     """
@@ -46,8 +46,9 @@ class PaperTable:
 class LayerCalibration:
     """One layer's step sizes.
 
-    rates (units, modes): |A|, one mode for Mamba-2; budgets (windows, units): the unclamped sum of Delta of
-    each window; step_mean (windows, units): log step-mean decay, None with one mode; knot_raw, knot_mass
+    rates (units, modes): |A|, one mode for Mamba-2, and for Mamba-3 the mean of |A_t| weighted by Delta; budgets
+    (windows, units): the unclamped sum of Delta of each window; step_mean (windows, units): log step-mean decay for
+    Mamba-1, -sum |A_t| Delta_t for Mamba-3, None for Mamba-2; knot_raw, knot_mass
     (knots, units): raw value and pooled sum of Delta at the calibration's ranks; tables: one per clamp.
     """
 
@@ -212,7 +213,7 @@ def _read_layer(
         return array
 
     def read_steps(name: str) -> Float32 | None:
-        return read(name, windows) if modes > 1 else None
+        return read(name, windows) if modes > 1 or prefix + name in arrays else None
 
     tables = tuple(
         PaperTable(

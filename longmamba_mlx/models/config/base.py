@@ -19,11 +19,29 @@ MAX_PARAMETERS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
+class Mamba3Config:
+    """What Mamba-3 has beside Mamba-2's sizes.
+
+    `angles`: pairs of state dimensions that turn; `mimo`, `rank`: keys, values and queries of a head for each token (1
+    without MIMO); `decay_floor`: the least |A|; `gated_norm`: whether the scan's output is normed per head, not only
+    gated; `d_ff`: inner width of the MLP after each mixer (0: none).
+    """
+
+    angles: int
+    mimo: bool = False
+    rank: int = 1
+    decay_floor: float = 1e-4
+    gated_norm: bool = False
+    d_ff: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Sizes and options of one language model, all checked.
 
-    `d_inner` is the width inside the mixer; a *unit* is a channel (Mamba-1) or a head (Mamba-2). `hybrid` holds what
-    models with attention or MLP layers add, None for pure Mamba.
+    `d_inner` is the width inside the mixer; a *unit* is a channel (Mamba-1) or a head (Mamba-2, Mamba-3). `hybrid`
+    holds what models with attention or MLP layers add, None for pure Mamba; `mamba3` what Mamba-3 adds, None for the
+    others.
     """
 
     model_type: str
@@ -48,6 +66,7 @@ class ModelConfig:
     training_length: int = 2048
     eos_token_ids: tuple[int, ...] = ()
     hybrid: HybridConfig | None = None
+    mamba3: Mamba3Config | None = None
 
     @property
     def is_mamba1(self) -> bool:
@@ -70,6 +89,13 @@ class ModelConfig:
         if self.hybrid is None:
             raise ValueError(f"{self.model_type} is no hybrid model")
         return self.hybrid
+
+    @property
+    def turning(self) -> Mamba3Config:
+        """`mamba3`, for code that only Mamba-3 runs. Raises ValueError for other models."""
+        if self.mamba3 is None:
+            raise ValueError(f"{self.model_type} is no Mamba-3 model")
+        return self.mamba3
 
 
 def refuse_activation(reader: Reader, key: str = "hidden_act", allowed: tuple[str, ...] = ("silu", "swish")) -> None:
@@ -113,5 +139,9 @@ def check_sizes(reader: Reader, config: ModelConfig) -> None:
     per_layer = config.d_model * (3 * config.d_inner + config.conv_dim) + config.d_inner * config.d_state
     if config.hybrid is not None:
         per_layer += config.hybrid.parameters_per_layer(config.d_model)
+    if config.mamba3 is not None:
+        projections = 2 * config.n_groups * config.d_state * (config.mamba3.rank - 1)
+        per_layer += config.d_model * (projections + 3 * config.mamba3.d_ff)
+        per_layer += (2 * config.d_state * config.n_heads + 3 * config.d_inner) * config.mamba3.rank
     if config.n_layer * per_layer + config.vocab_size * config.d_model > MAX_PARAMETERS:
         raise reader.fail("num_hidden_layers", f"and the widths make more than {MAX_PARAMETERS:,} parameters")

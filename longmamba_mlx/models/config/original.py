@@ -1,9 +1,10 @@
-"""Mamba-1 and Mamba-2 as mamba_ssm writes their config.json: `d_model`, `n_layer`, `ssm_cfg`, and no `model_type`."""
+"""Mamba models as mamba_ssm writes their config.json: `d_model`, `n_layer`, `ssm_cfg`, and no `model_type`."""
 
 from __future__ import annotations
 
 import math
 
+from longmamba_mlx.models.config import mamba3
 from longmamba_mlx.models.config.base import (
     MAX_CONV,
     MAX_LAYERS,
@@ -22,6 +23,8 @@ def parse(reader: Reader) -> ModelConfig:
     """Read sizes from the top and the layer's own options from `ssm_cfg`. Raises ConfigError."""
     ssm = reader.table("ssm_cfg")
     layer = ssm.raw.get("layer", "Mamba1")
+    if layer == "Mamba3":
+        return mamba3.parse(reader)
     if layer not in ("Mamba1", "Mamba2"):
         raise ssm.fail("layer", f"is {shown(layer)}, which is not supported")
     _refuse_options(reader, ssm)

@@ -8,28 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
-from longmamba_mlx.ops.cpu import numpy_ops
+from longmamba_mlx.ops.cpu import mamba3, numpy_ops
+from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
-
-
-def to_numpy(array: mx.array) -> Array:
-    """The values in float32: the array's own memory where it is float32 already. Never write to it."""
-    if array.dtype != mx.float32:
-        array = array.astype(mx.float32)
-    return np.asarray(array)
-
-
-def to_mlx(array: NDArray[Any], dtype: mx.Dtype = mx.float32) -> mx.array:
-    """An mx.array holding a copy of the values."""
-    result = mx.array(array)
-    return result if result.dtype == dtype else result.astype(dtype)
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +76,10 @@ class CPU:
             state[:] = to_numpy(inputs.initial_state)
         y, kept = _scanned(ops, ops.ssd_scan, inputs, to_numpy(inputs.A), state)
         return _result(inputs, y, state, kept)
+
+    def mamba3_scan(self, inputs: Mamba3Inputs) -> Mamba3Scan:
+        """As `reference.mamba3_scan`."""
+        return mamba3.mamba3_scan(inputs)
 
 
 def _scanned(

@@ -11,7 +11,7 @@ from types import ModuleType
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx.ops.cpu.bridge import to_mlx, to_numpy
+from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
 
 
 class CPULinear(nn.Linear):

@@ -242,7 +242,7 @@ def _ssd_blocks(dt: Array, x: Array, B: Array, C: Array, y: Array, A: Array, sta
     dt_A = (dt * A).reshape(count, block, heads)
     sums = np.ascontiguousarray(np.cumsum(dt_A, axis=1, dtype=np.float64).swapaxes(1, 2))
     inside = (sums[:, :, :, None] - sums[:, :, None, :]).astype(np.float32)
-    inside += _above_diagonal(block)
+    inside += above_diagonal(block)
     np.exp(inside, out=inside)
     to_end = inside[:, :, -1, :, None].copy()
     scores = np.matmul(C_blocks, B_blocks.swapaxes(2, 3))
@@ -266,6 +266,6 @@ def _ssd_blocks(dt: Array, x: Array, B: Array, C: Array, y: Array, A: Array, sta
 
 
 @lru_cache(maxsize=64)
-def _above_diagonal(block: int) -> Array:
+def above_diagonal(block: int) -> Array:
     """-inf above the diagonal, 0 elsewhere: added before exp, so that no later token is ever read."""
     return np.triu(np.full((block, block), -np.inf, dtype=np.float32), 1)

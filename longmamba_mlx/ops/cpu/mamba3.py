@@ -1,0 +1,292 @@
+"""Mamba-3's scan on NumPy arrays, in blocks of matrix products; `ops.mamba3.reference` says what it means.
+
+Here the key of the last kept token before a block goes into the state the block starts from, with the weight that the
+block's first kept token gives it, and is taken out again for the filtered tokens in front of that one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
+from longmamba_mlx.ops.cpu.numpy_ops import Array, above_diagonal, silu
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State
+
+Wide = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_TURN = float(1 << 32)
+# Rows of a block's matrices (tokens times rank), tokens worked on at once, bytes of the keys worked on at once.
+_ROWS = 32
+_TILE = 256
+_KEY_BYTES = 1 << 19
+
+
+@dataclass(slots=True)
+class Carried:
+    """One sequence's state, changed in place: ssm (h, p, n), angle (h, s) uint32, k (h, r, n), v (h, p)."""
+
+    ssm: Array
+    angle: NDArray[np.uint32]
+    k: Array
+    v: Array
+
+    def heads(self, part: slice) -> Carried:
+        """That of some heads, on the same memory."""
+        return Carried(self.ssm[part], self.angle[part], self.k[part], self.v[part])
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One sequence, heads first: step (h, l) float64; keep (h, l) bool, None: all; exponent, own, earlier (h, l);
+    turn (l, s) float64, tanh(angle) in half turns of 2^-32; x (h, l, p); b_in, c_out (g, l, r, n)."""
+
+    step: Wide
+    keep: NDArray[np.bool_] | None
+    exponent: Wide
+    own: Array
+    earlier: Array
+    turn: Wide
+    x: Array
+    b_in: Array
+    c_out: Array
+
+    def part(self, heads: slice, now: slice, groups: NDArray[np.intp]) -> Sequence:
+        """Some heads and some tokens of it; `groups`: the group of each of the heads."""
+        return Sequence(
+            self.step[heads, now],
+            None if self.keep is None else self.keep[heads, now],
+            self.exponent[heads, now],
+            self.own[heads, now],
+            self.earlier[heads, now],
+            self.turn[now],
+            self.x[heads, now],
+            self.b_in[groups, now],
+            self.c_out[groups, now],
+        )
+
+
+def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
+    """As `reference.mamba3_scan`."""
+    batch, length, heads, width = inputs.x.shape
+    step, keep = _steps(inputs)
+    share = _sigmoid(to_numpy(inputs.trap).astype(np.float64))
+    exponent = to_numpy(inputs.A) * step
+    turn = np.tanh(to_numpy(inputs.angle).astype(np.float64)) * (_TURN / 2)
+    x, b_in, c_out = to_numpy(inputs.x), to_numpy(inputs.B), to_numpy(inputs.C)
+    up = np.ones((heads, 1, width), np.float32) if inputs.mimo is None else to_numpy(inputs.mimo.x)
+    biases = to_numpy(inputs.B_bias), to_numpy(inputs.C_bias)
+
+    start = inputs.start
+    carried = [np.array(array) for array in start.arrays()]
+    y = np.empty((batch, length, heads, inputs.rank, width), np.float32)
+    for i in range(batch):
+        sequence = Sequence(
+            step=step[i].T,
+            keep=None if keep is None else keep[i].T,
+            exponent=exponent[i].T,
+            own=(share[i] * step[i]).T.astype(np.float32),
+            earlier=((1 - share[i]) * step[i]).T.astype(np.float32),
+            turn=turn[i],
+            x=x[i].swapaxes(0, 1),
+            b_in=b_in[i].transpose(2, 0, 1, 3),
+            c_out=c_out[i].transpose(2, 0, 1, 3),
+        )
+        state = Carried(*(array[i] for array in carried))
+        _scan(sequence, state, y[i], up, biases, neighbours=inputs.neighbours)
+    ssm, angle, k, v = carried
+    after = Mamba3State(to_mlx(ssm), mx.array(angle), to_mlx(k), to_mlx(v))
+    result = to_mlx(_finished(y, inputs), inputs.x.dtype), after
+    if not inputs.return_kept:
+        return result
+    counts = np.full((batch, length), heads, np.int32) if keep is None else keep.sum(-1, dtype=np.int32)
+    return (*result, to_mlx(counts, mx.int32))
+
+
+def _steps(inputs: Mamba3Inputs) -> tuple[Wide, NDArray[np.bool_] | None]:
+    """Step sizes (b, l, h), 0 where filtered, and what is kept, None: all. The filter compares float32 sums."""
+    raw = to_numpy(inputs.dt)
+    wide = raw.astype(np.float64)
+    if inputs.dt_bias is not None:
+        bias = to_numpy(inputs.dt_bias)
+        raw, wide = raw + bias, wide + bias
+    # float64, as there are few of them: what they make of the angle adds up over the text.
+    step = np.maximum(wide, 0.0) + np.log1p(np.exp(-np.abs(wide)))
+    if inputs.threshold is None:
+        return step, None
+    keep = raw > to_numpy(inputs.threshold)
+    return step * keep, keep
+
+
+def _sigmoid(x: Wide) -> Wide:
+    result: Wide = 0.5 * (1.0 + np.tanh(0.5 * x))
+    return result
+
+
+def _scan(
+    sequence: Sequence, state: Carried, y: Array, up: Array, biases: tuple[Array, Array], *, neighbours: bool
+) -> None:
+    """One sequence through its tokens, so many heads at once that their keys stay in a core's cache. Writes y (l, h, r,
+    p) and state."""
+    heads, length = sequence.step.shape
+    groups, _, rank, size = sequence.b_in.shape
+    of_group = np.arange(heads) // (heads // groups)
+    tile = max(1, _TILE // rank)
+    together = max(1, _KEY_BYTES // (4 * min(tile, length) * rank * size))
+    for first in range(0, heads, together):
+        some = slice(first, min(first + together, heads))
+        for begin in range(0, length, tile):
+            now = slice(begin, min(begin + tile, length))
+            part = sequence.part(some, now, of_group[some])
+            found = _tile(part, state.heads(some), up[some], (biases[0][some], biases[1][some]), neighbours)
+            y[now, some] = found.transpose(1, 0, 2, 3)
+
+
+def _tile(part: Sequence, state: Carried, up: Array, biases: tuple[Array, Array], neighbours: bool) -> Array:
+    """y (h, l, r, p) of some heads and tokens. Writes state."""
+    angle = np.multiply(part.turn, part.step[..., None])
+    angle = np.cumsum(np.rint(angle, out=angle).astype(np.int64), axis=1)
+    angle += state.angle[:, None].astype(np.int64)
+    wrapped = angle.astype(np.uint32)
+    turned = wrapped.view(np.int32).astype(np.float32)
+    turned *= np.float32(2 * math.pi / _TURN)
+    cos, sin = np.cos(turned)[:, :, None], np.sin(turned)[:, :, None]
+    k = _rotated(part.b_in + biases[0][:, None], cos, sin, neighbours)
+    q = _rotated(part.c_out + biases[1][:, None], cos, sin, neighbours)
+    state.angle[:] = wrapped[:, -1]
+
+    length, rank = k.shape[1:3]
+    block = max(1, _ROWS // rank)
+    whole = length - length % block
+    y = np.empty((*k.shape[:3], part.x.shape[-1]), np.float32)
+    for now, size in ((slice(0, whole), block), (slice(whole, length), length - whole)):
+        if now.start < now.stop:
+            y[:, now] = _blocks(part, now, size, k[:, now], q[:, now], state, up)
+    return y
+
+
+def _rotated(array: Array, cos: Array, sin: Array, neighbours: bool) -> Array:
+    """array (h, l, r, n), changed in place: its pairs of dimensions turned by (h, l, 1, s)."""
+    count, half = cos.shape[-1], array.shape[-1] // 2
+    first = array[..., 0 : 2 * count : 2] if neighbours else array[..., :count]
+    second = array[..., 1 : 2 * count : 2] if neighbours else array[..., half : half + count]
+    turned = first * cos
+    turned -= second * sin
+    other = first * sin
+    other += second * cos
+    first[:], second[:] = turned, other
+    return array
+
+
+def _blocks(part: Sequence, now: slice, block: int, k: Array, q: Array, state: Carried, up: Array) -> Array:
+    """y (h, l, r, p) of `now`, whole blocks of tokens; k, q (h, l, r, n) are theirs. Writes state but for its angle."""
+    heads, length, rank, size = k.shape
+    count, width = length // block, part.x.shape[-1]
+
+    def cut(array: NDArray[Any]) -> NDArray[Any]:
+        return array.reshape(heads, count, block, *array.shape[2:])
+
+    x = cut(part.x[:, now])
+    keep = None if part.keep is None else cut(part.keep[:, now])
+    own, earlier = cut(part.own[:, now]), cut(part.earlier[:, now])
+    # Running sums in float64: their differences keep every bit that float32 can show.
+    sums = np.cumsum(cut(part.exponent[:, now]), axis=2)
+    inside, first = _weights(sums, own, earlier, keep)
+
+    values = (x[..., None, :] * up[:, None, None]).reshape(heads, count, block * rank, width)
+    keys, queries = (array.reshape(heads, count, block * rank, size) for array in (k, q))
+    scores = np.matmul(queries, keys.swapaxes(2, 3))
+    scores.reshape(heads, count, block, rank, block, rank)[:] *= inside[:, :, :, None, :, None]
+    y = np.matmul(scores, values)
+
+    values *= np.repeat(inside[:, :, -1], rank, axis=2)[..., None]
+    added = np.matmul(values.swapaxes(2, 3), keys)
+    last_k, last_v = _last_kept(cut(k), x, keep, state)
+    before_v = last_v[:, :-1, None] * up[:, None]
+    before_k = last_k[:, :-1]
+    pending = np.matmul((before_v * first[..., None, None]).swapaxes(2, 3), before_k)
+    decay = np.exp(sums[:, :, -1]).astype(np.float32)[..., None, None]
+    ssm = state.ssm
+    for j in range(count):
+        ssm = pending[:, j] = ssm + pending[:, j]
+        ssm = ssm * decay[:, j] + added[:, j]
+    state.ssm[:] = ssm
+    state.k[:], state.v[:] = last_k[:, -1], last_v[:, -1]
+
+    far = np.matmul(queries, pending.swapaxes(2, 3))
+    far *= np.repeat(np.exp(sums).astype(np.float32), rank, axis=2)[..., None]
+    y += far
+    if keep is not None:
+        ahead = np.logical_not(np.logical_or.accumulate(keep, axis=2))
+        if ahead.any():  # filtered tokens before the block's first kept one
+            reads = np.matmul(queries, before_k.swapaxes(2, 3)) * (first[..., None] * ahead).repeat(rank, 2)[..., None]
+            y -= np.matmul(reads, before_v)
+    result: Array = y.reshape(heads, length, rank, width)
+    return result
+
+
+def _weights(sums: Wide, own: Array, earlier: Array, keep: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+    """What tokens make of the keys of their block (h, k, q, q), and the weight (h, k) that the block's first kept token
+    gives to the key before the block. sums: of exponents, own and earlier: weights, (h, k, q)."""
+    block = sums.shape[2]
+    inside = (sums[..., :, None] - sums[..., None, :]).astype(np.float32)
+    inside += above_diagonal(block)
+    np.exp(inside, out=inside)
+    later = np.zeros_like(own)
+    if keep is None:
+        later[..., :-1] = earlier[..., 1:]
+        inside *= (own + later)[..., None, :]
+        places = np.arange(block)
+        inside[..., places, places] = own
+        return inside, earlier[..., 0]
+    following = np.where(keep, np.arange(block), block)
+    following = np.minimum.accumulate(following[..., ::-1], axis=-1)[..., ::-1]
+    padded = np.concatenate([earlier, np.zeros_like(earlier[..., :1])], axis=-1)
+    upcoming = np.take_along_axis(padded, following, axis=-1)
+    later[..., :-1] = upcoming[..., 1:]
+    later *= keep
+    inside *= (own + later)[..., None, :]
+    kept = np.cumsum(keep, axis=-1, dtype=np.int32)
+    alone = (kept[..., :, None] == kept[..., None, :]) & np.tri(block, dtype=np.bool_)
+    np.copyto(inside, own[..., None, :], where=alone)  # nothing kept between key and token: no decay either
+    return inside, upcoming[..., 0]
+
+
+def _last_kept(k: Array, x: Array, keep: NDArray[np.bool_] | None, state: Carried) -> tuple[Array, Array]:
+    """Key (h, blocks + 1, r, n) and value (h, blocks + 1, p) of the last kept token before each block and after all."""
+    heads, count, block = k.shape[:3]
+    last_k = np.concatenate([state.k[:, None], k[:, :, -1]], axis=1)
+    last_v = np.concatenate([state.v[:, None], x[:, :, -1]], axis=1)
+    if keep is None:
+        return last_k, last_v
+    place = block - 1 - np.argmax(keep[..., ::-1], axis=-1)
+    some = np.asarray(keep.any(axis=-1))
+    rows = np.arange(heads)
+    for j in range(count):
+        mask = some[:, j, None]
+        last_k[:, j + 1] = np.where(mask[..., None], k[rows, j, place[:, j]], last_k[:, j])
+        last_v[:, j + 1] = np.where(mask, x[rows, j, place[:, j]], last_v[:, j])
+    return last_k, last_v
+
+
+def _finished(y: Array, inputs: Mamba3Inputs) -> Array:
+    """As `tokens.finished`, in NumPy: y (b, l, h, r, p), changed in place."""
+    v, mimo = to_numpy(inputs.x)[:, :, :, None], inputs.mimo
+    if inputs.D is not None:
+        skip = to_numpy(inputs.D)[:, None, None]
+        y += v * (skip if mimo is None else skip * to_numpy(mimo.x))
+    if inputs.z is not None:
+        z = to_numpy(inputs.z)[:, :, :, None]
+        y *= silu(z if mimo is None else z * to_numpy(mimo.z))
+    if mimo is None:
+        return y[:, :, :, 0]
+    if inputs.z is None:
+        return y.swapaxes(2, 3)
+    result: Array = np.einsum("blhrp,hrp->blhp", y, to_numpy(mimo.out))
+    return result
