@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import IO
 
 from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.limits import MEMORY
 from longmamba_mlx.errors import StoppedError
+from longmamba_mlx.steps import Stop
 from longmamba_mlx.system import resident_bytes
 
 _SECONDS = 30.0  # of computing, for any file
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 _LOOK = 0.05  # seconds between two looks at what the child may still take: somebody waits for it to stop
 
 
-def parse(kind: str, file: IO[bytes], should_stop: Callable[[], bool] | None = None, encoding: str = "") -> Parsed:
+def parse(kind: str, file: IO[bytes], should_stop: Stop | None = None, encoding: str = "") -> Parsed:
     """Text and places of an open file, by the module of `formats/` named `kind`; `encoding` is what the user asks for.
 
     Raises Refused, whatever happens to the child; StoppedError once `should_stop()`.
@@ -82,9 +82,7 @@ class _Watch:
     """Ends the child when nobody wants its answer any more, when its time is over or, where the system does not, when
     it takes too much memory."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], seconds: float, should_stop: Callable[[], bool] | None
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float, should_stop: Stop | None) -> None:
         self.reason, self.stopped = "", False
         self._should_stop = should_stop
         self._process, self._deadline = process, time.monotonic() + seconds

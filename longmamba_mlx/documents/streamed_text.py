@@ -6,7 +6,7 @@ import hashlib
 import os
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -22,6 +22,7 @@ from longmamba_mlx.documents.decode import (
 )
 from longmamba_mlx.documents.kinds import HEAD, known_format
 from longmamba_mlx.errors import DocumentError, StoppedError
+from longmamba_mlx.steps import Stop
 
 LARGE = 32 << 20  # bytes; smaller files are held
 
@@ -80,7 +81,7 @@ class LargeText:
 Text: TypeAlias = Document | LargeText
 
 
-def open_large(paths: Sequence[str], should_stop: Callable[[], bool] | None = None) -> LargeText | None:
+def open_large(paths: Sequence[str], should_stop: Stop | None = None) -> LargeText | None:
     """The file, when it is one large text file; None for everything else, which `documents` reads.
 
     Reads all of it once. Raises StoppedError once `should_stop()`.

@@ -1,4 +1,4 @@
-"""The words of questions, answers and passages, as the search compares them."""
+"""Split questions, answers and passages into words and names, as the search compares them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 WORD = re.compile("[^\\W_](?:[^\\W_]|[\u0300-\u036f])*")
 MOST_WORDS = 64
-# Words that say nothing about a place. A question made of nothing else is searched with them.
+# Words that do not discriminate between passages; used only for a question of nothing else.
 _FUNCTION_WORDS = """
 a about an and any are as at be been but by can could did do does for from had has have he her him his how i
 if in into is it its me my no not of on or our she should so some such than that the their them then there
@@ -17,18 +17,18 @@ COMMON = frozenset(_FUNCTION_WORDS.split())
 
 
 def words_in(text: str) -> list[str]:
-    """The distinct words of a question or answer, small letters, in order, at most `MOST_WORDS`."""
+    """The distinct words of a question or answer in lower case and in order, at most `MOST_WORDS`."""
     words = (match[0].lower() for match in WORD.finditer(unicodedata.normalize("NFC", text)))
     return list(dict.fromkeys(word for word in words if len(word) <= 64))[:MOST_WORDS]
 
 
 def telling_words(words: list[str]) -> list[str]:
-    """The words that say something about a place; all of them where none does."""
+    """The words that discriminate between passages; all of them if none does."""
     return [word for word in words if word not in COMMON] or words
 
 
 def folded(word: str) -> str:
-    """As the index's tokenizer folds: no diacritics, small letters."""
+    """Fold a word like the index's tokenizer: no diacritics, lower case."""
     return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).lower()
 
 

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.streamed_text import Text, length_of
-from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Answer, Answered, Event, Passage, Piece, ReadProgress, Region
 from longmamba_mlx.inference.decode import advance
 from longmamba_mlx.inference.prefill import Ids, PrefillOptions, Progress, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.answer import Reply
+from longmamba_mlx.session.evidence import Evidence
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import Info, StateKey, StoredState, write_state
 from longmamba_mlx.steps import Steps, Stop
@@ -137,7 +138,7 @@ class ReadDocument:
             if isinstance(event, Piece):
                 yield event.text
 
-    def reset_talk(self) -> None:
+    def reset_conversation(self) -> None:
         """Let the next question with `keep` start from the document alone."""
         self.conversation = None
 
@@ -167,11 +168,12 @@ class ReadDocument:
         started = time.monotonic()
         form = self.model.form
         end = self._end_of(as_of, should_stop)
+        evidence = Evidence(self.index(), end, should_stop)
         last = self.conversation if keep and self.conversation and self.conversation.end == end else None
         known = form.as_known(question)
         before, text = form.ask_after(known or question, again=last is not None)
         if known is None:
-            nearest = self._nearest(question, end, should_stop)
+            nearest = evidence.nearest(question)
             yield Answered(Answer(question, "", False, nearest, 0, time.monotonic() - started, "stop", reason="demo"))
             return
         if last is not None:
@@ -181,7 +183,7 @@ class ReadDocument:
             state = self.state if end is None else (yield from self._state_at(end, should_stop))
         if reread:
             encode = self.model.tokenizer.encode
-            again = self._again(question, reread, end, should_stop)
+            again = self._reread_ids(evidence.to_reread(question, reread))
             prompt = np.concatenate([encode(before), again, encode(text)])
         else:
             prompt = self.model.tokenizer.encode(before + text)
@@ -189,20 +191,10 @@ class ReadDocument:
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
         if reply.ids or reply.reason != "stopped":  # else the question was not read to its end
             self.conversation = Conversation(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
-        found = form.found(reply.text)
-        passages = self._passages(question, reply.text, 3, end, should_stop) if found else ()
-        not_in_text = self._not_in_text(reply, end, should_stop) if found else ()
-        if passages == ():  # none shares a significant word with question or answer: it cannot come from the document
-            found = False
-        reason: Literal["", "not_found", "not_yet"] = ""
-        if not found and reply.reason != "stopped":
-            reason = "not_yet" if end is not None and self._comes_later(question, end, should_stop) else "not_found"
-            passages = self._nearest(question, end, should_stop)
+        found, passages, not_in_text, reason = _judged(reply, form.found(reply.text), question, evidence)
         spent = time.monotonic() - started
         yield Answered(
-            Answer(
-                question, reply.text, found, passages or (), len(reply.ids), spent, reply.reason, not_in_text, reason
-            )
+            Answer(question, reply.text, found, passages, len(reply.ids), spent, reply.reason, not_in_text, reason)
         )
 
     def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
@@ -252,51 +244,11 @@ class ReadDocument:
             return self.source.place_map
         return cast("PassageIndex", self.index()).places(should_stop)
 
-    def _passages(
-        self, question: str, answer: str, limit: int, end: int | None, should_stop: Stop | None = None
-    ) -> tuple[Passage, ...] | None:
-        """Related passages from the first `end` characters; None without the text, or without room for their index."""
-        index = self.index()
-        try:
-            return None if index is None else index.search(question, answer, limit, end=end, should_stop=should_stop)
-        except DiskError:
-            return None
-
-    def _nearest(self, question: str, end: int | None, should_stop: Stop | None) -> tuple[Passage, ...]:
-        """What a text search finds where there is no answer; () without the text, or without room for its index."""
-        index = self.index()
-        try:
-            return () if index is None else index.nearest(question, end=end, should_stop=should_stop)
-        except DiskError:
-            return ()
-
-    def _comes_later(self, question: str, end: int, should_stop: Stop | None) -> bool:
-        """Whether the text search finds what is asked for after character `end`."""
-        index = self.index()
-        try:
-            return index is not None and index.comes_later(question, end, should_stop=should_stop)
-        except DiskError:
-            return False
-
-    def _not_in_text(self, reply: Reply, end: int | None, should_stop: Stop | None) -> tuple[str, ...]:
-        """Numbers and codes of an answer that do not occur in the first `end` characters; () without an index."""
-        index = self.index()
-        whole = reply.text if reply.reason == "stop" else reply.text.rpartition(" ")[0]  # the last word may be cut
-        try:
-            return () if index is None else index.not_in_text(whole, end=end, should_stop=should_stop)
-        except DiskError:
-            return ()
-
-    def _again(self, question: str, count: int, end: int | None, should_stop: Stop | None) -> NDArray[np.uint32]:
-        """The ids of the `count` passages most related to a question, in the document's order; () without the text."""
-        index = self.index()
-        try:
-            found = () if index is None else index.to_reread(question, count, end=end, should_stop=should_stop)
-        except DiskError:
-            found = ()
-        if not found:
+    def _reread_ids(self, passages: tuple[Passage, ...]) -> NDArray[np.uint32]:
+        """The ids of passages that are read again; (0,) for none."""
+        if not passages:
             return np.zeros(0, np.uint32)
-        text = self.model.form.reread([passage.text for passage in found])
+        text = self.model.form.reread([passage.text for passage in passages])
         return self.model.tokenizer.encode(text, as_text=True)
 
     def thresholds(self) -> list[NDArray[np.float32] | None]:
@@ -311,6 +263,24 @@ class ReadDocument:
         """Write the document state as one file, atomically. Raises DiskError."""
         text_map = None if self.text_map is None else self.text_map.array()
         write_state(Path(path), self.key, self.state, self.thresholds(), self.info(), kept=self.kept, text_map=text_map)
+
+
+def _judged(
+    reply: Reply, found: bool, question: str, evidence: Evidence
+) -> tuple[bool, tuple[Passage, ...], tuple[str, ...], Literal["", "not_found", "not_yet"]]:
+    """`found`, `passages`, `not_in_text` and `reason` of an Answer; found: whether the model gave one."""
+    if found:
+        passages = evidence.passages(question, reply.text)
+        whole = reply.text if reply.reason == "stop" else reply.text.rpartition(" ")[0]  # the last word may be cut
+        not_in_text = evidence.not_in_text(whole)
+        if passages != ():
+            return True, passages or (), not_in_text, ""
+        # No passage shares a significant word with the question or the answer: it cannot come from the document.
+    else:
+        not_in_text = ()
+    if reply.reason == "stopped":
+        return False, (), not_in_text, ""
+    return False, evidence.nearest(question), not_in_text, "not_yet" if evidence.comes_later(question) else "not_found"
 
 
 def all_thresholds(plan: FilterPlan | None) -> list[NDArray[np.float32] | None]:

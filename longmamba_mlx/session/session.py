@@ -135,10 +135,10 @@ class Session:
             yield from side.answering(question, should_stop=self._stop.is_set, **self._sampling)  # type: ignore[arg-type]
             side.conversation = before  # a comparison is no part of it
 
-    def reset_talk(self) -> None:
+    def reset_conversation(self) -> None:
         """Let the next question with `keep` start from the document alone."""
         if self.document is not None:
-            self.document.reset_talk()
+            self.document.reset_conversation()
 
     def forget(self) -> str | None:
         """Delete the stored state of the current document -> its key, None when none was stored. It stays open.

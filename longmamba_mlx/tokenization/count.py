@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import DiskError, StoppedError
+from longmamba_mlx.steps import Stop
 from longmamba_mlx.tokenization.offsets import TextMap
 from longmamba_mlx.tokenization.spool import Spool
 from longmamba_mlx.tokenization.tokenizer import Tokenizer
@@ -27,7 +28,7 @@ def count(
     opening: NDArray[np.uint32],
     pieces: Iterable[str],
     *,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Stop | None = None,
 ) -> CountedText:
     """Tokenise a document given in pieces, after the ids opening (n,).
 

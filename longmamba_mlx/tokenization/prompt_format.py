@@ -15,13 +15,13 @@ _NOT_FOUND = ("the document does not say", "not in the document", "not mentioned
 
 @dataclass(frozen=True, slots=True)
 class PromptForm:
-    """What stands around the document, the questions and the answers.
+    """The texts around the document, the questions and the answers.
 
-    The plain form is for base models; a model folder's config.json may bring its own ("longmamba" block), and a chat
-    model's template gives one (`chattemplate`): `opening` is read before the document, so that the document state is a
-    true beginning of every prompt; `follow_up` asks after an answer, `question` right after the document.
+    The plain form is for base models; a model folder's config.json may define another ("longmamba" block), and a chat
+    model's template gives one (`chat_template`). `opening` is read before the document, so that the document state is a
+    true prefix of every prompt; `question` follows the document, `follow_up` an answer.
 
-    `known`: the only questions that the model can answer, each with {name} where a name stands; () for any question.
+    `known`: the only questions that the model can answer, each with {name} in place of a name; () for any question.
     """
 
     question: str = _QUESTION
@@ -33,10 +33,9 @@ class PromptForm:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, object], template: PromptForm | None = None) -> PromptForm:
-        """Read the keys question, stop, not_found and known_questions; without a question, `template` is the form
-        where there is one.
+        """Read the keys question, stop, not_found and known_questions of `settings`.
 
-        Raises ConfigError for anything but texts.
+        Without a question, `template` is the form if there is one. Raises ConfigError for anything but texts.
         """
         if template is not None and "question" not in settings:
             return template
@@ -47,9 +46,9 @@ class PromptForm:
         return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND), known=known)
 
     def as_known(self, question: str) -> str | None:
-        """The question in the words that the model knows; None where it is none of its known questions.
+        """The question in the model's own words; None if it is none of its known questions.
 
-        Upper and lower case, white space and the marks at the end make no difference outside the name.
+        Case, white space and final punctuation are ignored outside the name.
         """
         if not self.known:
             return question

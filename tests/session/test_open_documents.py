@@ -12,6 +12,7 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DocumentMissingError, ModelError, StoppedError, UsageError
 from longmamba_mlx.events import Answer, Answered, Event, Loaded, Loading, Piece, ReadDone, ReadProgress, Side
 from longmamba_mlx.session.api import Model
+from longmamba_mlx.session.evidence import Evidence
 from longmamba_mlx.session.session import Session
 
 QUESTION = "What is the access code of Zorvath?"
@@ -178,7 +179,7 @@ def test_keep_goes_on_from_the_talk(demo: Model, story: str) -> None:
     )  # fmt: skip
     ids = list(generate(demo.loaded.model, read_book.state, prompt, max_tokens=64, stop_ids=demo.stop_ids))
     assert demo.tokenizer.decode(ids).strip().startswith(second.text)
-    read_book.reset_talk()
+    read_book.reset_conversation()
     assert read_book.ask(QUESTION, keep=True).text == first.text, "without a talk it starts from the document"
 
 
@@ -211,7 +212,9 @@ def test_passages_as_of_a_place_come_from_before_it(demo: Model) -> None:
     whole = demo.read(Document("gate", f"CHAPTER 1\n\n{early}\n\nCHAPTER 2\n\n{later}"))
     first = whole.ask("What is the access code of the gate of Zorvath?", as_of="chapter 1")
     assert all(passage.end <= len(early) + 13 for passage in first.passages)
-    found = whole._passages("What is the gate of Zorvath?", "", 3, whole.document.find_place("chapter 1"))  # type: ignore[union-attr]
+    assert whole.document is not None
+    evidence = Evidence(whole.index(), whole.document.find_place("chapter 1"))
+    found = evidence.passages("What is the gate of Zorvath?", "")
     assert any(passage.text == early for passage in found)
     with pytest.raises(UsageError):
         whole.ask("What is the access code of Zorvath?", as_of="0.001%")

@@ -173,7 +173,7 @@ class FakeSession:
     def switch(self, index: int) -> None:
         self.current = index
 
-    def reset_talk(self) -> None:
+    def reset_conversation(self) -> None:
         self.done.append("reset")
 
     def forget(self) -> str | None:

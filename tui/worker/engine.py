@@ -163,7 +163,7 @@ def _events(session: SessionLike, job: Job) -> Iterator[Event]:
             forgotten = f"Forgotten: what was remembered of {title} is deleted; it stays open here"
             yield Notice(forgotten if key else f"Nothing was remembered of {title}")
         case _:
-            session.reset_talk()
+            session.reset_conversation()
             yield Notice("The next follow-up starts from the document alone")
 
 
