@@ -11,13 +11,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import scan as scan_launches
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
 from tests.emulator.emulator import EmulatorError, Options
 from tests.emulator.fixtures import forget_kernels
 from tests.emulator.host import last_threadgroup_only
 
-SOURCES = ("scan", "conv", "gated_norm", "dt_b_c_norm")
+SOURCES = ("sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm")
 _LOCAL_ARRAY = re.compile(r"^\s*(?:float|int|uint|metal::simdgroup_matrix<float, 8, 8>) (\w+)\[", re.MULTILINE)
 _LOOP = re.compile(r"^( *)for \(int (\w+) = .*\{$")
 
@@ -31,8 +32,8 @@ def rolled_loops(body: str) -> list[str]:
             continue
         indent, counter = loop.groups()
         end = next(i for i in range(at, len(lines)) if lines[i] == indent + "}")
-        indexed = re.findall(rf"\b(\w+)\[[^\]]*\b{counter}\b", "\n".join(lines[at:end]))
-        if arrays & set(indexed) and lines[at - 1].strip() != "MLX_MTL_PRAGMA_UNROLL":
+        indexed = re.findall(rf"\b(\w+(?:\(\))?)\[[^\]]*\b{counter}\b", "\n".join(lines[at:end]))
+        if (arrays | {"thread_elements()"}) & set(indexed) and lines[at - 1].strip() != "MLX_MTL_PRAGMA_UNROLL":
             found.append(line.strip())
     return found
 
@@ -47,7 +48,7 @@ def test_arrays_stay_in_registers(name: str) -> None:
 
 def test_threads_and_tokens_of_a_launch(emulated: Options) -> None:
     """At most 256 threads a threadgroup, which every Apple GPU takes; a launch well below the watchdog's seconds."""
-    assert scan_kernel.MAX_TOKENS <= 32768
+    assert scan_launches.MAX_TOKENS <= 32768
     assert emulated.largest_group == 0
     run_everything()
     assert 0 < emulated.largest_group <= 256
@@ -66,8 +67,8 @@ def run_everything() -> None:
 
 
 def far_scan(per_head: bool) -> float:
-    """The largest difference between a scan of inputs whose tokens lie 2^30 elements apart and of the same beside each
-    other; four tokens, so that offsets pass 2^31."""
+    """The largest difference between a scan of inputs whose last tokens lie past 2^31 elements and of the same beside
+    each other."""
     from longmamba_mlx.ops import metal
     from tests.emulator.emulator import options
     from tests.ops.cases import selective_case, ssd_case
@@ -95,7 +96,7 @@ def test_short_offsets_of_inputs_are_noticed(name: str, emulated: Options, monke
 
 def replace_in_scan(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     real = scan_kernel.source
-    assert old in real("scan")
+    assert old in real("sequential_scan")
     monkeypatch.setattr(scan_kernel, "source", lambda name: real(name).replace(old, new))
     forget_kernels()
 
@@ -106,12 +107,12 @@ def last_head(emulated: Options) -> float:
     x = mx.random.normal((1, 64, 1, 64), key=mx.random.key(1))
     dt, b_in = x[:, :, :, :1], x[:, :, :, :16]
     fixed = scan_kernel.Coefficients(-mx.ones((1, 1)), mx.ones((1,)), mx.zeros((1,)), None, (0.0, np.inf), True)
-    small = scan_kernel.scan(x, dt, None, b_in, b_in, mx.zeros((1, 1, 64, 16)), fixed, lanes=1)
+    small = scan_kernel.sequential_scan(x, dt, None, b_in, b_in, mx.zeros((1, 1, 64, 16)), fixed, lanes=1)
     batch, heads = 2048, 2048
     vector = mx.broadcast_to(mx.array(1.0), (heads,))
     many = scan_kernel.Coefficients(-vector[:, None], vector, 0 * vector, None, (0.0, np.inf), True)
     with last_threadgroup_only():
-        y, state, _ = scan_kernel.scan(
+        y, state, _ = scan_kernel.sequential_scan(
             mx.broadcast_to(x, (batch, 64, heads, 64)),
             mx.broadcast_to(dt, (batch, 64, heads, 1)),
             None,
