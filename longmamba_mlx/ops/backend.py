@@ -90,7 +90,9 @@ def current(states: int = 0) -> Backend:
     wish = _wish()
     if not metal.fits(states) or not metal.usable(required=wish in _METAL):
         return plain_mlx
-    return _SEQUENTIAL if wish == "sequential" else metal
+    if wish == "sequential":
+        return _SEQUENTIAL
+    return metal
 
 
 def in_numpy() -> bool:
