@@ -94,7 +94,7 @@ def test_it_can_be_turned_off(emulated: Options, monkeypatch: pytest.MonkeyPatch
     from longmamba_mlx import ops
 
     case = small(64)
-    for wish, products in (("metal", True), ("sequential", False)):
+    for wish, products in (("metal", True), ("chunked", True), ("sequential", False)):
         monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
         before = emulated.products
         ops.ssd_scan(**case)
