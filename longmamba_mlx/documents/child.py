@@ -18,7 +18,7 @@ from longmamba_mlx.errors import StoppedError
 from longmamba_mlx.steps import Stop
 from longmamba_mlx.system import resident_bytes
 
-_SECONDS = 30.0  # of computing, for any file
+_SECONDS = 3.0  # of computing, for any file
 _SECONDS_PER_BYTE = 5 / (1 << 20)  # and five more per megabyte
 _PATIENCE = 4.0  # times as long on the clock: others may be at work on this machine
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")

@@ -51,6 +51,8 @@ class Archive:
             raise Refused("damaged")
         if info.flag_bits & 1:
             raise Refused("locked")
+        if info.file_size > max(_RATIO_FROM, _RATIO * info.compress_size):  # told before it is paid for
+            raise Refused("bomb")
         return Entry(self, self._zip.open(info), info.compress_size)
 
     def read(self, name: str) -> bytes:

@@ -75,6 +75,16 @@ class TextBuilder:
         """A line for the user, told once: what was guessed or left out."""
         self._notes[line] = None
 
+    def add(self, parsed: Parsed) -> None:
+        """All of another text, with its places and notes."""
+        start = self.position
+        for place in parsed.marks:
+            self.mark(place.kind, place.label, place.number, place.level, at=start + place.start)
+        self.write(parsed.text)
+        self.end_paragraph()
+        for line in parsed.notes:
+            self.note(line)
+
     @property
     def text(self) -> str:
         """All that was written so far."""

@@ -1,15 +1,18 @@
-"""DOCX: Word's paragraphs, headings, lists, tables and notes, read as a stream so that a book of any size fits."""
+"""DOCX: Word's paragraphs, headings, lists, tables, notes, comments and page headers, read as a stream."""
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from longmamba_mlx.documents.formats import xmltree
 from longmamba_mlx.documents.formats.archive import Archive
+from longmamba_mlx.documents.formats.asides import Notes, running
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
+from longmamba_mlx.documents.formats.embedded import add_embedded
 from longmamba_mlx.documents.formats.outline import Outline
 from longmamba_mlx.documents.formats.rows import Row, is_short
 from longmamba_mlx.documents.formats.xmltree import attribute, local
@@ -19,6 +22,7 @@ _HEADING = re.compile(r"heading ([1-9])", re.I)
 _CONTENTS = re.compile(r"toc [1-9]|(?:contents|toc) heading", re.I)
 _OUTLINE_LEVELS = tuple("012345678")  # 9 is body text
 _OFF = ("0", "false", "off")
+_SYMBOLS = {0xA8: "☐", 0x6F: "☐", 0xFE: "☑", 0xFD: "☒", 0xFC: "✓", 0xFB: "✗", 0xB7: "•", 0xE0: "→", 0xE8: "→"}
 _BASE_STYLES = 20  # links from style to style that are followed
 
 
@@ -36,7 +40,16 @@ class _Paragraph:
     style: str = ""
     level: int = 0  # a heading's, told by the paragraph itself
     numbering: tuple[str, str] | None = None  # list and level
-    notes: list[str] = field(default_factory=list)
+    joins: bool = False  # its end was deleted: the next paragraph goes on
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What stands in other files: notes ("footnote 3"), comments by id with their authors, and embedded files."""
+
+    notes: dict[str, str]
+    comments: dict[str, tuple[str, str]]
+    files: dict[str, str]  # relationship -> name in the archive
 
 
 def read_docx(archive: Archive) -> Parsed:
@@ -47,7 +60,12 @@ def read_docx(archive: Archive) -> Parsed:
     numbering = xmltree.parse(archive.open("word/numbering.xml")) if "word/numbering.xml" in archive.names else None
     out = TextBuilder()
     notes = _notes(archive, "footnote") | _notes(archive, "endnote")
-    _Reader(out, _styles(archive), Outline(numbering), notes).read(archive, main)
+    beside = _Beside(notes, _comments(archive), _relationships(archive, main))
+    for line in running("Header", _texts(archive, "header")):
+        out.paragraph(line)
+    _Reader(out, _styles(archive), Outline(numbering), beside).read(archive, main)
+    for line in running("Footer", _texts(archive, "footer")):
+        out.paragraph(line)
     return out.finish()
 
 
@@ -86,30 +104,79 @@ def _notes(archive: Archive, kind: str) -> dict[str, str]:
         return {}
     found = {}
     for note in xmltree.parse(archive.open(name)):
-        text = "".join(part.text or "" for part in note.iter() if local(part.tag) == "t")
+        text = "".join(_plain(note))
         if local(note.tag) == kind and text.strip() and attribute(note, "type") in ("", "normal"):
-            found[f"{kind} {attribute(note, 'id')}"] = " ".join(text.split())
+            found[f"{kind} {attribute(note, 'id')}"] = text
     return found
+
+
+def _comments(archive: Archive) -> dict[str, tuple[str, str]]:
+    """Comments by their id: text and author."""
+    if "word/comments.xml" not in archive.names:
+        return {}
+    return {
+        attribute(comment, "id"): ("".join(_plain(comment)), attribute(comment, "author"))
+        for comment in xmltree.parse(archive.open("word/comments.xml"))
+    }
+
+
+def _texts(archive: Archive, kind: str) -> list[str]:
+    """The headers or footers, as the files in which they stand are counted."""
+    names = [match for name in archive.names if (match := re.fullmatch(rf"word/{kind}(\d{{0,4}})\.xml", name))]
+    names.sort(key=lambda match: int(match[1] or 0))
+    return ["".join(_plain(xmltree.parse(archive.open(match[0])))) for match in names]
+
+
+def _relationships(archive: Archive, main: str) -> dict[str, str]:
+    """The files that the main one refers to, by the names it has for them."""
+    folder, name = posixpath.split(main)
+    rels = f"{folder}/_rels/{name}.rels"
+    if rels not in archive.names:
+        return {}
+    found = {}
+    for element in xmltree.parse(archive.open(rels)):
+        if attribute(element, "TargetMode") != "External":
+            target = attribute(element, "Target")
+            found[attribute(element, "Id")] = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
+    return found
+
+
+def _plain(element: Element) -> Iterator[str]:
+    """The text of a small part, its paragraphs parted by spaces."""
+    for child in element:
+        name = local(child.tag)
+        if name == "t":
+            yield child.text or ""
+        elif name in ("tab", "br", "cr"):
+            yield " "
+        elif name not in _SKIPPED:
+            yield from _plain(child)
+            yield " " if name in ("p", "tc") else ""
 
 
 class _Reader:
     """Goes through the main file's elements once; what was read is let go at each paragraph's end."""
 
-    def __init__(self, out: TextBuilder, styles: dict[str, _Style], outline: Outline, notes: dict[str, str]) -> None:
-        self._out, self._styles, self._outline, self._notes = out, styles, outline, notes
+    def __init__(self, out: TextBuilder, styles: dict[str, _Style], outline: Outline, beside: _Beside) -> None:
+        self._out, self._styles, self._outline, self._beside = out, styles, outline, beside
+        self._notes = Notes()
+        self._archive: Archive | None = None
+        self._held: list[str] = []  # the text of paragraphs whose end was deleted
         self._open: list[_Paragraph] = []  # paragraphs within paragraphs: text boxes
         self._rows: list[Row] = []
         self._tight = False
         self._skip = 0
         self._run: int | None = None  # where the present run's text begins
         self._hidden = False
-        self._note_count = 0
 
     def read(self, archive: Archive, main: str) -> None:
+        self._archive = archive
         path: list[str] = []
         for start, element in xmltree.events(archive.open(main)):
             name = local(element.tag)
             if start:
+                if name in ("del", "moveFrom") and path[-2:] == ["pPr", "rPr"] and self._open:
+                    self._open[-1].joins = True
                 path.append(name)
                 self._skip += name in _SKIPPED
                 if not self._skip and name in _STARTS:
@@ -124,12 +191,18 @@ class _Reader:
                 element.clear()
         if path:
             raise Refused("damaged")
+        self._end_joined()
+        self._write_notes()
 
     def _end(self, name: str, element: Element, path: list[str]) -> None:
-        if name == "tr":
+        if name == "tc":
+            self._end_joined()
+        elif name == "tr":
             self._end_row()
         elif name == "tbl":
             self._tight = False
+        elif name == "altChunk":
+            self._add_file(attribute(element, "id"))
         elif not self._open:
             return
         elif name == "p":
@@ -155,6 +228,7 @@ class _Reader:
         self._hidden = False
 
     def _begin_row(self) -> None:
+        self._end_joined()
         self._rows.append(Row())
 
     def _begin_cell(self) -> None:
@@ -182,15 +256,26 @@ class _Reader:
             paragraph.text.append("\n")
         elif name == "noBreakHyphen":
             paragraph.text.append("-")
+        elif name == "sym":
+            paragraph.text.append(_symbol(attribute(element, "char")))
         elif name in ("footnoteReference", "endnoteReference"):
-            note = self._notes.get(f"{name.removesuffix('Reference')} {attribute(element, 'id')}")
-            if note:
-                self._note_count += 1
-                paragraph.text.append(f"[{self._note_count}]")
-                paragraph.notes.append(f"[{self._note_count}] {note}")
+            key = f"{name.removesuffix('Reference')} {attribute(element, 'id')}"
+            paragraph.text.append(self._notes.refer(self._beside.notes.get(key, "")))
+        elif name == "commentReference":
+            self._notes.comment(*self._beside.comments.get(attribute(element, "id"), ("", "")))
+
+    def _add_file(self, key: str) -> None:
+        name = self._beside.files.get(key, "")
+        if self._archive is not None and name in self._archive.names:
+            add_embedded(self._archive.read(name), name, self._out)
 
     def _end_paragraph(self) -> None:
         paragraph = self._open.pop()
+        if paragraph.joins and not self._open:
+            self._held += paragraph.text
+            return
+        if not self._open:
+            paragraph.text[:0], self._held = self._held, []
         text = "".join(paragraph.text).strip(" \n")
         style, level = self._inherited(paragraph.style)
         if not text.strip() or _CONTENTS.fullmatch(style.name):
@@ -198,8 +283,18 @@ class _Reader:
         number, depth = paragraph.numbering or style.numbering
         label = self._outline.next_label(number, depth) if number not in ("", "0") else ""
         self._emit(label + text, paragraph.level or level, item=label)
-        for note in paragraph.notes:
+        if not self._open:
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        for note in self._notes.take():
             self._emit(note, 0, item="")
+
+    def _end_joined(self) -> None:
+        """Write a text whose end was deleted and that nothing goes on with."""
+        text, self._held = "".join(self._held).strip(" \n"), []
+        if text:
+            self._emit(text, 0, item="")
 
     def _inherited(self, key: str) -> tuple[_Style, int]:
         """A paragraph style and the heading level that it or one it is based on has."""
@@ -227,6 +322,15 @@ class _Reader:
         for text, level in row.paragraphs():
             is_line = " | " in text and not level
             self._emit(text, level, item=" | " if is_line else "")
+
+
+def _symbol(code: str) -> str:
+    """A character of a symbol font, where people use it in a text; others have no meaning without their font."""
+    try:
+        number = int(code, 16)
+    except ValueError:
+        return ""
+    return _SYMBOLS.get(number & 0xFF, "") if 0xF000 <= number <= 0xF0FF else chr(number) if number < 0xD800 else ""
 
 
 _STARTS: dict[str, Callable[[_Reader], None]] = {

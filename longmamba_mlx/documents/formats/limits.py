@@ -15,11 +15,13 @@ def lock_down(seconds: int) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, _OPEN),
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, MEMORY),
     ]
     if hasattr(resource, "RLIMIT_NPROC"):
         limits.append((resource.RLIMIT_NPROC, 0))
+    # Beyond the soft limit the process is told so (SIGXCPU), which ends it; the hard one would only kill it.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 2))
     for name, value in limits:
         # A system that does not know a limit, or has set a lower one, keeps its own.
         with contextlib.suppress(ValueError, OSError):

@@ -5,31 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import IO
 
 from longmamba_mlx.documents.decode import UndecodableError, decode, encoding_note
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
+from longmamba_mlx.documents.formats.hidden import (
+    BLOCKS,
+    CONTROLS,
+    MAY_HIDE,
+    SKIPPED,
+    VOID,
+    Skipped,
+    is_hidden,
+    is_page_number,
+)
 from longmamba_mlx.documents.formats.rows import Row, is_short
+from longmamba_mlx.documents.formats.tags import Tags
 from longmamba_mlx.documents.sanitise import clean
 
-_BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details dialog div dl dt fieldset figcaption figure "
-    "footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu ol p pre section summary table tbody "
-    "tfoot thead ul".split()
-)
-_SKIPPED = frozenset(
-    "annotation audio button canvas datalist del head iframe nav noembed noframes noscript object rp rt script "
-    "select style svg template textarea title video".split()
-)
-_MAY_END_ITSELF = frozenset("p li dt dd tr td th thead tbody tfoot option html head body colgroup".split())
-_VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_HIDDEN = re.compile(r"display\s*:\s*none", re.I)
 _DECLARED = re.compile(
     rb"""(?:<meta[^>]{0,200}?charset\s*=\s*|<\?xml[^>]{0,100}?encoding\s*=\s*)["']?([\w.:-]+)""", re.I
 )
-_MOST_LISTS = 20
+_MOST_LISTS, _MOST_COMPARED = 20, 1000
+_LITTLE, _MUCH, _TIMES = 500, 200, 10  # letters: a page that shows so few and hides so many waits for a script
 
 
 @dataclass
@@ -67,21 +66,49 @@ def to_text(data: bytes, out: TextBuilder, encoding: str = "", declared: str = "
 
 
 def add_html(text: str, out: TextBuilder) -> Page:
-    """Add an HTML file's text to `out`."""
-    reader = _Reader(out)
-    reader.feed(text)
-    reader.close()
-    reader.finish()
+    """Add an HTML file's text to `out`, with a note on what of it was left out."""
+    show = _show(text) if MAY_HIDE.search(text) else _Show()
+    reader = _Reader(out, show)
+    reader.read(text)
+    if show.hidden:
+        out.note("Parts of the page that are hidden until a script shows them were read too.")
+    elif reader.left_out["hidden"]:
+        out.note("Hidden parts of the page were left out.")
+    if reader.left_out["control"]:
+        out.note("Navigation, buttons or menus of the page were left out.")
     return reader.page
 
 
-class _Reader(HTMLParser):
-    def __init__(self, out: TextBuilder) -> None:
-        super().__init__(convert_charrefs=True)
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """What is read of a page besides what is shown: hidden parts, and <noscript> where its text is not `elsewhere`."""
+
+    hidden: bool = False
+    elsewhere: str = ""
+
+
+def _show(text: str) -> _Show:
+    """Decide after a look at the page as a browser with scripts begins to show it."""
+    seen = TextBuilder()
+    reader = _Reader(seen, _Show(), noscript=False)
+    reader.read(text)
+    shown, hidden = len(seen.text), reader.left_out["hidden"]
+    waits = not shown or (shown < _LITTLE and hidden > max(_MUCH, _TIMES * shown))
+    return _Show(waits, " ".join(seen.text.split()))
+
+
+class _Reader(Tags):
+    def __init__(self, out: TextBuilder, show: _Show, *, noscript: bool = True) -> None:
+        super().__init__()
         self.page = Page()
-        self._out = out
+        self.left_out = {"hidden": 0, "control": 0, "": 0}
+        """Letters that were passed over, by why."""
+        self._out, self._show = out, show
+        self._unread = SKIPPED if noscript else SKIPPED | {"noscript"}
         self._inline: list[str] = []
-        self._skipped, self._depth = "", 0
+        self._skipped: Skipped | None = None
+        self._why = ""
+        self._noscript = self._compared = 0
         self._pre = 0
         self._heading = 0
         self._lists: list[int] = []  # the next number of each list around, 0 where items have none
@@ -92,15 +119,23 @@ class _Reader(HTMLParser):
         self._tables = 0
         self._rows: list[tuple[int, Row]] = []  # the open rows, each with how deep its table is
 
+    def read(self, text: str) -> None:
+        """A whole page; tags that are not ended end with it."""
+        self.feed(text)
+        self.close()
+        self._end_skipped()
+        self.end_block()
+        self._end_row(0)
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._skipped is not None:
+            if not self._skipped.start(tag):
+                return
+            self._end_skipped()
         attributes = dict(attrs)
-        if self._skipped:
-            self._depth += tag == self._skipped
-            return
-        if tag in _BLOCKS:
+        if tag in BLOCKS:
             self.end_block()
-        if tag not in _VOID and (tag in _SKIPPED or (tag not in _MAY_END_ITSELF and _is_hidden(attributes))):
-            self._skipped, self._depth = tag, 1
+        if self._skips(tag, attributes):
             return
         for name in ("id", "name") if tag == "a" else ("id",):
             if key := attributes.get(name):
@@ -110,32 +145,49 @@ class _Reader(HTMLParser):
         elif level := _HEADINGS.get(tag):
             self._heading = level
 
+    def _skips(self, tag: str, attributes: dict[str, str | None]) -> bool:
+        """Begin to skip at a start tag, or not."""
+        if tag in VOID:
+            return False
+        hidden = is_hidden(tag, attributes)
+        if tag in self._unread or is_page_number(attributes) or (hidden and not self._show.hidden):
+            self._skipped = Skipped(tag)
+            self._why = "hidden" if hidden else "control" if tag in CONTROLS else ""
+        return self._skipped is not None
+
+    def _end_skipped(self) -> None:
+        if self._skipped is not None:
+            self.left_out[self._why] += self._skipped.letters
+            self._skipped = None
+
     def handle_endtag(self, tag: str) -> None:
-        if self._skipped:
-            self._depth -= tag == self._skipped
-            if self._depth == 0:
-                self._skipped = ""
-            return
-        if tag in _BLOCKS or tag in ("tr", "td", "th"):
+        if self._skipped is not None:
+            if not self._skipped.end(tag):
+                return
+            own = tag == self._skipped.tag
+            self._end_skipped()
+            if own:
+                return
+        if tag in BLOCKS or tag in ("tr", "td", "th"):
             self.end_block()
         if action := _ENDS.get(tag):
             action(self)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """In XHTML <script/> and <title/> are whole; in HTML the slash means nothing, but nobody writes it."""
-        if tag not in _SKIPPED:
+        """In XHTML <script/> and <title/> are whole; in HTML the slash means nothing."""
+        if tag in ("script", "style") and not self.is_closed(tag):
             self.handle_starttag(tag, attrs)
-            if tag not in _VOID:
+            self.set_cdata_mode(tag)
+        elif tag not in SKIPPED:
+            self.handle_starttag(tag, attrs)
+            if tag not in VOID:
                 self.handle_endtag(tag)
 
     def handle_data(self, data: str) -> None:
-        if not self._skipped:
+        if self._skipped is None:
             self._inline.append(clean(data))
-
-    def finish(self) -> None:
-        """There is no more text; tags that were not ended end here."""
-        self.end_block()
-        self._end_row(0)
+        else:
+            self._skipped.letters += len(data.strip())
 
     def end_block(self) -> None:
         """The text since the last block is a paragraph, or several where line breaks part them."""
@@ -152,6 +204,8 @@ class _Reader(HTMLParser):
         self._heading = 0
 
     def _emit(self, text: str, level: int) -> None:
+        if self._noscript and self._is_elsewhere(text):
+            return
         if self._rows:
             self._rows[-1][1].add(text, level)
             return
@@ -222,6 +276,16 @@ class _Reader(HTMLParser):
                     self._out.paragraph(text, tight=self._tight)
                     self._tight = True
 
+    def _is_elsewhere(self, text: str) -> bool:
+        self._compared += 1
+        return self._compared < _MOST_COMPARED and " ".join(text.split()) in self._show.elsewhere
+
+    def _begin_noscript(self, attributes: dict[str, str | None]) -> None:
+        self._noscript += 1
+
+    def _end_noscript(self) -> None:
+        self._noscript = max(self._noscript - 1, 0)
+
     def _begin_pre(self, attributes: dict[str, str | None]) -> None:
         self._pre += 1
 
@@ -277,6 +341,7 @@ _STARTS: dict[str, Callable[[_Reader, dict[str, str | None]], None]] = {
     "td": _Reader._begin_cell,
     "th": _Reader._begin_cell,
     "table": _Reader._begin_table,
+    "noscript": _Reader._begin_noscript,
     "pre": _Reader._begin_pre,
     "img": _Reader._image,
     "a": _Reader._begin_link,
@@ -289,17 +354,12 @@ _ENDS: dict[str, Callable[[_Reader], None]] = {
     "ol": _Reader._end_list,
     "tr": _Reader._end_row,
     "table": _Reader._end_table,
+    "noscript": _Reader._end_noscript,
     "pre": _Reader._end_pre,
     "a": _Reader._end_link,
     "sup": _Reader._end_raised,
     "q": _Reader._end_quote,
 }
-
-
-def _is_hidden(attributes: dict[str, str | None]) -> bool:
-    """Not shown, or a printed page's number in the middle of an e-book's text."""
-    roles = f"{attributes.get('epub:type')} {attributes.get('role')}"
-    return "hidden" in attributes or bool(_HIDDEN.search(attributes.get("style") or "")) or "pagebreak" in roles
 
 
 def _collapse(text: str) -> str:
