@@ -19,7 +19,8 @@ from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.models.quantisation import LayerFormat, Quantisation
-from longmamba_mlx.models.weight_files import read_weights, weight_files
+from longmamba_mlx.models.weight_files import weight_files
+from longmamba_mlx.models.weights import read_weights
 from longmamba_mlx.registry.resolve import resolve
 from longmamba_mlx.tokenization.tokenizer import Tokenizer
 

@@ -19,11 +19,11 @@ from longmamba_mlx.conversion.source import Source, find_source, read_config, re
 from longmamba_mlx.conversion.vocabulary import write_tokenizer
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES
-from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
-from longmamba_mlx.models.quantisation import LayerFormat
-from longmamba_mlx.models.weight_files import check_weights, file_in
+from longmamba_mlx.models.config.parse import ModelConfig, parse_config
+from longmamba_mlx.models.loading import with_end_tokens
+from longmamba_mlx.models.quantisation import LayerFormat, parse_quantisation
+from longmamba_mlx.models.weights import check_weights
 from longmamba_mlx.storage.atomic import write_text
-from longmamba_mlx.storage.json_config import Reader
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 _SPARE = 16 << 20
@@ -52,12 +52,22 @@ class _Checkpoint:
     weights: dict[str, mx.array]
 
 
-def convert_checkpoint(request: Request, target: Path) -> None:
-    """Write the model folder `target`; see `longmamba_mlx.conversion.convert`."""
+def find(request: Request) -> Source:
+    """The checkpoint on this machine, downloaded if need be. Raises ModelError, DiskError."""
     if request.dtype is not None and request.dtype not in DTYPES:
         raise ModelError(f"unknown dtype '{request.dtype}'", hint=f"use one of: {', '.join(DTYPES)}")
+    return find_source(request.hf_path, revision=request.revision, offline=request.offline, report=request.report)
+
+
+def convert_checkpoint(request: Request, target: Path) -> None:
+    """Write the model folder `target`; see `longmamba_mlx.conversion.convert`."""
     refuse_occupied(target)
-    source = find_source(request.hf_path, revision=request.revision, offline=request.offline, report=request.report)
+    convert_source(request, find(request), target)
+
+
+def convert_source(request: Request, source: Source, target: Path) -> None:
+    """Write the model folder `target` from a checkpoint that is on this machine. Raises ModelError, DiskError."""
+    refuse_occupied(target)
     raw = read_config(source.folder)
     _refuse_quantised(raw)
     config = parse_config(raw)
@@ -74,10 +84,10 @@ def convert_checkpoint(request: Request, target: Path) -> None:
 
 
 def _refuse_quantised(raw: Mapping[str, object]) -> None:
-    if raw.get("quantization") is not None or raw.get("quantization_config") is not None:
+    if parse_quantisation(raw) is not None:
         raise ModelError(
-            "the checkpoint is quantised already",
-            hint="convert the original, with -q; what this program has quantised is used as it is",
+            "the checkpoint is quantised already, in MLX format, and needs no conversion",
+            hint="use it as it is: longmamba-mlx use OWNER/NAME or FOLDER; for other bits convert the original with -q",
         )
 
 
@@ -87,8 +97,9 @@ def _read(
     weights = rename(read_tensors(source.folder, workplace))
     config = _with_head(config, raw, weights)
     family = FAMILIES[config.model_type]
-    model = family(family.config_from_weights(config, weights))
-    weights = model.sanitize(weights)
+    mended, stored = family.mended(config, weights)
+    model = family(mended)
+    weights = model.sanitize(stored)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     weights = {name: _cast(name, array, request.dtype) for name, array in weights.items()}
     if config.hybrid is not None:
@@ -102,9 +113,8 @@ def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
     block: dict[str, object] = {}
     if checkpoint.source.origin is not None:
         block["source"] = checkpoint.source.origin
-    table = normalised_config(
-        checkpoint.config, checkpoint.raw, dtype=request.dtype, end_tokens=_end_tokens(checkpoint), block=block
-    )
+    ends = with_end_tokens(checkpoint.config, checkpoint.source.folder).eos_token_ids
+    table = normalised_config(checkpoint.config, checkpoint.raw, dtype=request.dtype, end_tokens=ends, block=block)
     if request.form is None:
         write_text(draft / "config.json", config_text(table))
         write_weights(draft, checkpoint.weights, request.report)
@@ -112,14 +122,6 @@ def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
         from longmamba_mlx.conversion.quantising import write_quantised
 
         write_quantised(draft, checkpoint.config, checkpoint.weights, table, request.form, request.report)
-
-
-def _end_tokens(checkpoint: _Checkpoint) -> tuple[int, ...]:
-    """Chat models often name the token that ends an answer only in generation_config.json."""
-    path = file_in(checkpoint.source.folder, "generation_config.json")
-    if path is None:
-        return ()
-    return Reader(read_json(path)).token_ids("eos_token_id", checkpoint.config.vocab_size)
 
 
 def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> ModelConfig:

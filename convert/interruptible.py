@@ -1,4 +1,4 @@
-"""Work that cannot be interrupted, on a thread of its own, while somebody is told again and again how far it is."""
+"""Run a blocking call in a thread and poll progress meanwhile."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
-_TELL_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
-def attended(work: Callable[[], T], tell: Callable[[], None]) -> T:
-    """What `work` returns or raises. What `tell` raises ends the waiting at once; the work is then left to itself."""
+def interruptible(work: Callable[[], T], poll: Callable[[], None]) -> T:
+    """Return or raise what `work` does, calling `poll` every 0.1 s until then.
+
+    What `poll` raises ends the waiting at once; the thread is then left to itself.
+    """
     outcome: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
 
     def run() -> None:
         try:
             outcome.put((work(), None))
-        except BaseException as error:  # it is the caller's
+        except BaseException as error:  # raised again in the calling thread
             outcome.put((None, error))
 
-    # A daemon: a connection that says nothing must not keep the program from ending.
-    Thread(target=run, name="longmamba-attended", daemon=True).start()
+    # A daemon: a silent connection must not keep the program from ending.
+    Thread(target=run, name="longmamba-interruptible", daemon=True).start()
     while True:
         try:
-            result, error = outcome.get(timeout=_TELL_SECONDS)
+            result, error = outcome.get(timeout=_POLL_SECONDS)
         except Empty:
-            tell()
+            poll()
             continue
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""How a model is quantised: few bits for the bulk, eight for what decides step sizes and next tokens."""
+"""Which layer is quantised to how many bits: few for the bulk, eight for step sizes, embeddings, head and routers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.models.quantisation import FIXED_MODES, GROUP_SIZES, LayerFormat, Quantisation, checked_format
+from longmamba_mlx.models.quantisation import (
+    FIXED_MODES,
+    GROUP_SIZES,
+    PRECISE_BITS,
+    LayerFormat,
+    Quantisation,
+    checked_format,
+    step_layers,
+)
 
-_PRECISE_BITS = 8
-_STEP_SIZES = ("x_proj", "dt_proj")
 _ROUTERS = (".router", ".router.layer", ".gate")
 
 
 def format_for(bits: int | None, group_size: int | None, mode: str) -> LayerFormat:
-    """The format asked for, with mlx-lm's defaults. Raises ModelError for one that MLX does not have."""
+    """The format of `--q-bits`, `--q-group-size` and `--q-mode`, with mlx-lm's defaults. Raises ModelError for one that
+    MLX does not have."""
     default_bits, default_group = FIXED_MODES.get(mode, (4, 64))
     return checked_format(bits or default_bits, group_size or default_group, mode)
 
@@ -27,7 +34,7 @@ def recipe_for(model: nn.Module, default: LayerFormat) -> Quantisation:
     width no group size divides. Raises ModelError where that leaves nothing.
     """
     modules = dict(tree_flatten(model.leaf_modules(), is_leaf=nn.Module.is_module))
-    mamba1 = {path.removesuffix("x_proj") for path in modules if path.endswith(".x_proj")}
+    steps = set(step_layers(model))
     layers: dict[str, LayerFormat | None] = {}
     count = 0
     for path, module in modules.items():
@@ -35,7 +42,7 @@ def recipe_for(model: nn.Module, default: LayerFormat) -> Quantisation:
             continue
         count += 1
         width = module.weight.shape[-1]
-        form = _precise(width, default) if _is_precise(path, module, mamba1) else default
+        form = _precise(width, default) if path in steps or _is_precise(path, module) else default
         if form is not None and width % form.group_size:
             form = None
         if form != default:
@@ -48,15 +55,12 @@ def recipe_for(model: nn.Module, default: LayerFormat) -> Quantisation:
     return Quantisation(default, layers)
 
 
-def _is_precise(path: str, module: nn.Module, mamba1: set[str]) -> bool:
-    owner, _, name = path.rpartition(".")
-    if name in _STEP_SIZES or name == "lm_head" or isinstance(module, nn.Embedding):
-        return True
-    return path.endswith(_ROUTERS) or (name == "in_proj" and f"{owner}." not in mamba1)
+def _is_precise(path: str, module: nn.Module) -> bool:
+    return path == "lm_head" or isinstance(module, nn.Embedding) or path.endswith(_ROUTERS)
 
 
 def _precise(width: int, default: LayerFormat) -> LayerFormat | None:
     """8 bit, in groups of the size asked for or the next smaller one that divides the width."""
     sizes = [size for size in reversed(GROUP_SIZES) if size <= max(default.group_size, GROUP_SIZES[0])]
     fitting = [size for size in sizes if width % size == 0]
-    return LayerFormat(_PRECISE_BITS, fitting[0]) if fitting else None
+    return LayerFormat(PRECISE_BITS, fitting[0]) if fitting else None

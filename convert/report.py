@@ -1,4 +1,4 @@
-"""What a conversion tells while it works, and to whom."""
+"""The interface through which a conversion reports notices and progress."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import Protocol
 
 
 class Report(Protocol):
-    """Where a conversion's notices and progress go. Methods may be called from other threads."""
+    """Receives a conversion's notices and progress. Methods may be called from other threads."""
 
     def line(self, text: str) -> None:
-        """One notice for a person."""
+        """Show one notice to a person."""
         ...
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` bytes of a long piece of work called `what`; total 0: not known yet.
+        """Take note that `done` of `total` bytes of the work called `what` are done; total 0: not known yet.
 
-        Told several times a second, also while nothing moves; what it raises ends the work.
+        Called several times a second, also while nothing moves; what it raises ends the work.
         """
         ...
 
 
 class Silent:
-    """Tells nobody."""
+    """A report that ignores everything."""
 
     def line(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Nothing."""
+        """Do nothing."""

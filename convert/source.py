@@ -9,13 +9,16 @@ from pathlib import Path
 import mlx.core as mx
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
-from longmamba_mlx.conversion import hub
+from longmamba_mlx.conversion.hub.download import snapshot
+from longmamba_mlx.conversion.hub.files import TORCH_INDEX
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.conversion.torch_pickle.archive import to_safetensors
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.hub_id import is_hub_id
-from longmamba_mlx.models.config.parse import read_json
-from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, read_weights, weight_files
+from longmamba_mlx.models.config.parse import parse_config, read_json
+from longmamba_mlx.models.quantisation import parse_quantisation
+from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, weight_files
+from longmamba_mlx.models.weights import read_weights
 
 _TORCH = "pytorch_model.bin"
 
@@ -42,9 +45,19 @@ def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, rep
     if str(hf_path) in BUILT_IN:
         return Source(built_in_model(str(hf_path)))
     if is_hub_id(str(hf_path)):
-        found = hub.snapshot(str(hf_path), revision=revision, offline=offline, report=report)
+        found = snapshot(
+            str(hf_path), revision=revision, offline=offline, report=report, check_config=_refuse_unsupported
+        )
         return Source(found.folder, found.repository, found.revision)
     raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
+
+
+def _refuse_unsupported(folder: Path) -> None:
+    """Raise ModelError for a model of another family, or quantised by another program: its weights stay where they
+    are."""
+    raw = read_config(folder)
+    parse_config(raw)
+    parse_quantisation(raw)
 
 
 def read_config(folder: Path) -> dict[str, object]:
@@ -83,8 +96,8 @@ def read_tensors(folder: Path, workplace: Path) -> dict[str, mx.array]:
 
 
 def _torch_files(folder: Path) -> list[Path]:
-    if file_in(folder, hub.TORCH_INDEX) is not None:
-        return indexed_files(folder, hub.TORCH_INDEX)
+    if file_in(folder, TORCH_INDEX) is not None:
+        return indexed_files(folder, TORCH_INDEX)
     path = file_in(folder, _TORCH)
     return [] if path is None else [path]
 

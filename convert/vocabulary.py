@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from longmamba_mlx.conversion import hub
+from longmamba_mlx.conversion.hub.download import snapshot
+from longmamba_mlx.conversion.hub.files import TOKENIZER_FILES, tokenizer_files
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.hub_id import is_hub_id
@@ -87,7 +88,7 @@ def _write_known(
 
 def _fetch(draft: Path, repository: str, *, offline: bool, report: Report) -> None:
     try:
-        found = hub.snapshot(repository, revision=None, offline=offline, report=report, choose=hub.tokenizer_files)
+        found = snapshot(repository, revision=None, offline=offline, report=report, choose=tokenizer_files)
         if file_in(found.folder, "tokenizer.json") is None:
             raise ModelError(f"{repository} has no tokenizer.json")
     except ModelError as error:
@@ -97,7 +98,7 @@ def _fetch(draft: Path, repository: str, *, offline: bool, report: Report) -> No
 
 def _copy(source: Path, draft: Path) -> None:
     """tokenizer.json and what belongs to it, without anything that asks for code."""
-    for name in hub.TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         path = file_in(source, name)
         if path is None:
             continue

@@ -17,7 +17,7 @@ from longmamba_mlx.states.store import StateStore
 def calibrate_model(model: str, text: Path | None, windows: int, *, encoding: str = "") -> None:
     """Measure a model and say how much of it is global."""
     from longmamba_mlx.builtin import BUILT_IN
-    from longmamba_mlx.session.api import CALIBRATION, calibrate, load
+    from longmamba_mlx.session.api import calibrate, calibration_file, load
 
     if model in BUILT_IN:
         raise UsageError(f"{model} is built in and calibrated already.", hint="Give a model folder.")
@@ -35,7 +35,7 @@ def calibrate_model(model: str, text: Path | None, windows: int, *, encoding: st
     )
     plan = loaded.plan(64 * calibration.training_length)
     shares = "nothing" if plan is None else ", ".join(f"{share:.0%}" for share in plan.global_shares)
-    print(f"Stored {loaded.loaded.folder / CALIBRATION}: {calibration.windows} windows of "
+    print(f"Stored {calibration_file(loaded)}: {calibration.windows} windows of "
           f"{calibration.training_length} tokens; global units by layer: {shares}")  # fmt: skip
 
 

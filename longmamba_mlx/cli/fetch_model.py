@@ -1,4 +1,4 @@
-"""Getting a model that a command names: shown with its size and agreed to before anything is downloaded."""
+"""Get the model that a command names: its size is shown and agreed to before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def chosen(model: str | None, *, offline: bool) -> str | None:
     One from the Hub that is not here yet is fetched first. Raises what `fetch` does.
     """
     from longmamba_mlx.registry import resolve
+    from longmamba_mlx.registry.local_models import installed_folder
 
     name = model or resolve.user_default()
     if name is None or resolve.is_here(name):
         return name
     if is_hub_id(name):
-        fetch(name, resolve.installed_folder(name), offline=offline)
+        fetch(name, installed_folder(name), offline=offline)
     elif model is None:
         raise ModelError(f"the default model {name} is gone", hint="choose another one: longmamba-mlx use MODEL")
     return name
@@ -40,22 +41,27 @@ def fetch(
     q_bits: int | None = None,
     q_group_size: int | None = None,
     q_mode: str = "affine",
-) -> None:
-    """Download and convert; a person at a terminal is asked first (unless `yes`). Raises ModelError, DiskError."""
+) -> Path:
+    """Download a model, and convert it into `target` unless it is in MLX format; the folder that then holds it.
+
+    A person at a terminal is asked first (unless `yes`). Raises ModelError, DiskError.
+    """
     from longmamba_mlx.cli.conversion_progress import TerminalReport
-    from longmamba_mlx.conversion import convert
-    from longmamba_mlx.conversion.hub import is_offline
+    from longmamba_mlx.conversion.checkpoint import Request
+    from longmamba_mlx.conversion.hub.cache import is_offline
+    from longmamba_mlx.conversion.obtain import obtain
+    from longmamba_mlx.conversion.recipe import format_for
 
-    commit = revision if is_offline(offline) else _agreed(model, revision, yes=yes, quantize=quantize)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    form = format_for(q_bits, q_group_size, q_mode) if quantize else None
+    if not is_offline(offline):
+        _agree(model, revision, yes=yes, quantize=quantize)
     with TerminalReport() as report:
-        convert(model, target, dtype, revision=commit, offline=offline, tokenizer=tokenizer, quantize=quantize,
-                q_bits=q_bits, q_group_size=q_group_size, q_mode=q_mode, report=report)  # fmt: skip
+        return obtain(Request(model, dtype, revision, offline, tokenizer, form, report), target)
 
 
-def _agreed(model: str, revision: str | None, *, yes: bool, quantize: bool) -> str:
-    """The commit to download, once a person at a terminal has seen the size and agreed."""
-    from longmamba_mlx.conversion.hub import plan_download
+def _agree(model: str, revision: str | None, *, yes: bool, quantize: bool) -> None:
+    """Show the size and let a person at a terminal agree. Raises typer's Abort where they do not."""
+    from longmamba_mlx.conversion.hub.download import plan_download
     from longmamba_mlx.registry.known_models import usable_bytes
 
     plan = plan_download(model, revision=revision)
@@ -68,4 +74,3 @@ def _agreed(model: str, revision: str | None, *, yes: bool, quantize: bool) -> s
         import typer
 
         typer.confirm(f"Download {format_size(plan.size)} ({len(plan.files)} files of {model})?", abort=True, err=True)
-    return plan.revision

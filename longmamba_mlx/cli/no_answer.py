@@ -38,7 +38,7 @@ def offer() -> str:
 
     model = recommended()
     size = format_size(model.download_bytes)
-    return f"a real model that fits this machine ({size} to download): longmamba-mlx use {model.repository}"
+    return f"a real model that fits this machine ({size} to download): {model.command}"
 
 
 def _why(answer: Answer, known_questions: Sequence[str], as_of: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The filter of one layer of a model."""
+"""What a filter policy does in one layer of a model."""
 
 from __future__ import annotations
 

@@ -137,9 +137,10 @@ class LanguageModel(nn.Module):
         return table
 
     @classmethod
-    def config_from_weights(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
-        """Adapt the configuration to a checkpoint's tensors, which other programs may have changed in conversion."""
-        return config
+    def mended(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> tuple[ModelConfig, Mapping[str, mx.array]]:
+        """The configuration and tensors that mean what the original checkpoint did, where another program's
+        conversion changed its tensors and left its config.json."""
+        return config, weights
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Checkpoint tensors as this model's parameters: PyTorch's conv layout turned, no tied head."""
@@ -147,7 +148,7 @@ class LanguageModel(nn.Module):
         for name, array in weights.items():
             if name.endswith("conv1d.weight") and array.ndim == 3 and array.shape[1] == 1 != array.shape[2]:
                 array = array.swapaxes(1, 2)  # (c, 1, k) -> (c, k, 1)
-            if name != "lm_head.weight" or not self.config.tie_embeddings:
+            if not (self.config.tie_embeddings and name.startswith("lm_head.")):
                 fitted[name] = array
         return fitted
 

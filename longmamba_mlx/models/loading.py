@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from mlx.utils import tree_flatten
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
-from longmamba_mlx.models.quantisation import parse_quantisation, unpack_layers
-from longmamba_mlx.models.weight_files import check_weights, read_weights, weight_files
+from longmamba_mlx.models.quantisation import few_bit_steps, parse_quantisation, unpack_layers
+from longmamba_mlx.models.weight_files import file_in, weight_files
+from longmamba_mlx.models.weights import check_weights, read_weights
 from longmamba_mlx.ops import backend
 from longmamba_mlx.storage.atomic import sha256_file
 from longmamba_mlx.storage.json_config import Reader
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class LoadedModel:
     """A model with everything that says which one it is.
 
     `fingerprint` is the sha256 (hex) over the weight files and the checked config; `quantisation` is "none"
-    or e.g. "q4-g64"; `settings` is the "longmamba" block of config.json; `name` is the folder's.
+    or e.g. "q4-g64"; `settings` is the "longmamba" block of config.json; `name` is the folder's; `notes` are lines
+    for a person about what the weights were made to be.
     """
 
     model: LanguageModel
@@ -38,6 +43,7 @@ class LoadedModel:
     quantisation: str
     settings: dict[str, object]
     name: str
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -60,9 +66,8 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     raw = read_json(folder / "config.json")
     config = parse_config(raw)
     files = weight_files(folder)
-    stored = read_weights(files)
     family = FAMILIES[config.model_type]
-    config = family.config_from_weights(config, stored)
+    config, stored = family.mended(config, read_weights(files))
     if config.hybrid is not None:
         config = dataclasses.replace(config, hybrid=config.hybrid.within(attention_window))
     model = family(config)
@@ -70,16 +75,40 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     quantisation = _quantise(model, raw, weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     model.load_weights(list(weights.items()))
+    notes = _notes(model)
     make_ready(model)
     return LoadedModel(
         model=model,
-        config=config,
+        config=with_end_tokens(config, folder),
         folder=folder,
         fingerprint=_fingerprint(files, config),
         quantisation=quantisation,
         settings=_settings(raw),
         name=folder.resolve().name,
+        notes=notes,
     )
+
+
+def _notes(model: LanguageModel) -> tuple[str, ...]:
+    bits = few_bit_steps(model)
+    if bits is None:
+        return ()
+    return (
+        f"The layers that decide step sizes are stored in {bits} bits here: the filter keeps other tokens than in the "
+        "unquantised model. longmamba-mlx convert -q keeps these layers at 8 bits.",
+    )
+
+
+def with_end_tokens(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The config with the tokens that end an answer in generation_config.json: chat models often name them only there.
+
+    Raises ConfigError.
+    """
+    path = file_in(folder, "generation_config.json")
+    if path is None:
+        return config
+    more = Reader(read_json(path)).token_ids("eos_token_id", config.vocab_size)
+    return dataclasses.replace(config, eos_token_ids=tuple(dict.fromkeys([*config.eos_token_ids, *more])))
 
 
 def _quantise(model: LanguageModel, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> str:
@@ -124,11 +153,23 @@ def _fingerprint(files: list[Path], config: ModelConfig) -> str:
         del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
-        try:
-            digest.update(bytes.fromhex(sha256_file(path)))
-        except OSError as error:
-            raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from error
+        digest.update(bytes.fromhex(_checked_sha256(path)))
     return digest.hexdigest()
+
+
+def _checked_sha256(path: Path) -> str:
+    """A weight file's sha256 (hex). Raises ModelError where it is not the one by which the Hub's cache names it."""
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from error
+    named = path.resolve().name if path.is_symlink() else found
+    if _SHA256.fullmatch(named) and named != found:
+        raise ModelError(
+            f"{path.name} is damaged in the Hub client's cache: its sha256 is another",
+            hint="delete it there and download it again",
+        )
+    return found
 
 
 def _settings(raw: Mapping[str, object]) -> dict[str, object]:

@@ -18,11 +18,13 @@ from longmamba_mlx.errors import ModelError
 from longmamba_mlx.storage.json_config import Reader, shown
 from longmamba_mlx.system import total_bytes
 
+PRECISE_BITS = 8  # what step sizes need: the filter compares them with thresholds
 BITS = (2, 3, 4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 # The only bits and group size of each mode but affine.
 FIXED_MODES = {"mxfp4": (4, 32), "mxfp8": (8, 32), "nvfp4": (4, 16)}
 _KEY = "quantization"
+_OTHER_KEY = "quantization_config"  # mlx-lm writes it too, beside its own
 _PACKED = (nn.QuantizedLinear, nn.QuantizedEmbedding)
 
 
@@ -82,6 +84,25 @@ class Quantisation:
             ) from error
 
 
+def step_layers(model: nn.Module) -> list[str]:
+    """Paths of the linears that step sizes come from: x_proj and dt_proj of Mamba-1, in_proj of Mamba-2."""
+    paths = [path for path, _ in model.named_modules()]
+    mamba1 = {path.removesuffix("x_proj") for path in paths if path.endswith(".x_proj")}
+    own = (".x_proj", ".dt_proj")
+    return [
+        path
+        for path in paths
+        if path.endswith(own) or (path.endswith(".in_proj") and path.removesuffix("in_proj") not in mamba1)
+    ]
+
+
+def few_bit_steps(model: nn.Module) -> int | None:
+    """The fewest bits in which layers that step sizes come from are stored; None where all have 8 or more."""
+    modules = dict(model.named_modules())
+    bits = [modules[path].bits for path in step_layers(model) if isinstance(modules[path], nn.QuantizedLinear)]
+    return min((count for count in bits if count < PRECISE_BITS), default=None)
+
+
 def unpack_layers(model: nn.Module) -> None:
     """Turn quantised linears and embeddings into plain ones with the numbers their packed weights stand for.
 
@@ -122,7 +143,16 @@ def checked_format(bits: int, group_size: int, mode: str) -> LayerFormat:
 
 
 def parse_quantisation(raw: Mapping[str, object]) -> Quantisation | None:
-    """What a config.json says of its weights; None for weights that are not quantised. Raises ModelError."""
+    """What a config.json says of its weights; None for weights that are not quantised.
+
+    Raises ModelError, also for the formats of other programs (GPTQ, AWQ, FP8, bitsandbytes, ...).
+    """
+    if raw.get(_KEY) is None and raw.get(_OTHER_KEY) is not None:
+        method = Reader(raw).table(_OTHER_KEY).raw.get("quant_method", "another program")
+        raise ModelError(
+            f"the weights are quantised by {shown(method)}, which is not read",
+            hint="use the publisher's 16-bit checkpoint, or one in MLX format (mlx-community)",
+        )
     if raw.get(_KEY) is None:
         return None
     reader = Reader(raw).table(_KEY)

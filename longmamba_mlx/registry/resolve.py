@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
 from longmamba_mlx.errors import ConfigError, ModelError
 from longmamba_mlx.hub_id import is_hub_id
-from longmamba_mlx.paths import config_file, model_folder, private_folder
+from longmamba_mlx.paths import config_file, private_folder
+from longmamba_mlx.registry.local_models import find_local, installed_folder
 from longmamba_mlx.storage.json_config import read_json
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ _KEY = "model"
 
 
 def resolve(name: str, *, offline: bool = False, report: Report | None = None) -> Path:
-    """The model folder of `name`: a built-in model, a folder, or a Hub id (converted here on first use).
+    """The model folder of `name`: a built-in model, a folder, or a Hub id.
 
-    `report` hears of a download's progress. Raises ModelError where there is none, with a hint.
+    A Hub model in MLX format is used where it lies on this machine or where the Hub's client puts it; any other is
+    converted on first use. `report` hears of a download's progress. Raises ModelError where there is none, with a hint.
     """
     if name in BUILT_IN:
         return built_in_model(name)
@@ -34,29 +36,19 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
             f"There is no model {name!r}.",
             hint=f"Give a model folder, a Hub id (owner/name), or one of: {', '.join(BUILT_IN)}.",
         )
-    target = installed_folder(name)
-    if not target.is_dir():
-        from longmamba_mlx.conversion import convert
+    if (found := find_local(name)) is not None:
+        return found
+    from longmamba_mlx.conversion.checkpoint import Request
+    from longmamba_mlx.conversion.obtain import obtain
+    from longmamba_mlx.conversion.report import Silent
 
-        target.parent.mkdir(parents=True, exist_ok=True)
-        convert(name, target, offline=offline, report=report)
-    return target
-
-
-def installed_folder(repository: str, variant: str = "") -> Path:
-    """Where a Hub model lies, or will lie, once converted; `variant` names a quantisation ("q4-g64")."""
-    return model_folder() / "--".join([*repository.split("/"), *([variant] if variant else [])])
+    return obtain(Request(name, offline=offline, report=report or Silent()), installed_folder(name))
 
 
 def is_here(name: str) -> bool:
-    """Whether a model can be loaded without a download: built in, a folder, or of the Hub and converted already."""
+    """Whether a model can be loaded without a download: built in, a folder, or of the Hub and usable as it lies."""
     there = name in BUILT_IN or Path(name).expanduser().is_dir()
-    return there or (is_hub_id(name) and installed_folder(name).is_dir())
-
-
-def installed() -> list[Path]:
-    """The folders of models that were converted into this program's own place."""
-    return sorted(path.parent for path in model_folder().glob("*--*/config.json"))
+    return there or (is_hub_id(name) and find_local(name) is not None)
 
 
 def user_default() -> str | None:

@@ -13,6 +13,7 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import Calibration
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.registry import resolve
+from longmamba_mlx.registry.local_models import is_of_others
 from longmamba_mlx.session.model import Model
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import CALIBRATION
@@ -57,7 +58,8 @@ def calibrate(
     on_progress: Callable[[int, int], None] | None = None,
     save: bool = True,
 ) -> Calibration:
-    """Measure `model` on windows of its training length from `text`, and store the result beside it.
+    """Measure `model` on windows of its training length from `text`, and store the result beside it, or in this
+    program's own folder where the model lies in another program's.
 
     `on_progress(done, total)` counts windows times layers. Raises CalibrationError for a text shorter than one window
     (paper section 4: calibration needs a few windows, no training), DiskError where it cannot be stored.
@@ -66,6 +68,12 @@ def calibrate(
         text = read_document(builtin.sample_document()).text
     calibration = model.measure(model.tokenizer.encode(text), windows=windows, on_progress=on_progress)
     if save:
-        calibration.save(model.loaded.folder / CALIBRATION)
+        calibration.save(calibration_file(model))
     model.calibration = calibration
     return calibration
+
+
+def calibration_file(model: Model) -> Path:
+    """Where `calibrate` stores its result."""
+    folder = model.loaded.folder
+    return model.remembered_calibration if is_of_others(folder) else folder / CALIBRATION

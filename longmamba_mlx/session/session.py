@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from longmamba_mlx.documents.encodings import asked_for
 from longmamba_mlx.errors import NoMLXError, UsageError
-from longmamba_mlx.events import Event, Loaded, Loading, Side
+from longmamba_mlx.events import Event, Loaded, Loading, Notice, Side
 
 if TYPE_CHECKING:
     from longmamba_mlx.conversion.report import Report
@@ -203,6 +203,7 @@ class Session:
             self._model = load(self._name, filter=self._filter, attention_window=self._window, offline=self._offline,
                                report=self.report)  # fmt: skip
             yield Loaded(self._name, self._model.parameters, time.monotonic() - started)
+            yield from map(Notice, self._model.loaded.notes)
         return self._model
 
     def _document(self, source: Sequence[str] | Document) -> Text:

@@ -150,7 +150,7 @@ class TextModel:
         for done, total in steps:
             yield Progress(done * chosen.size // total, chosen.size, time.monotonic() - started, resident_bytes())
         private_folder(calibration_folder())
-        steps.result.save(self._remembered_calibration)
+        steps.result.save(self.remembered_calibration)
         self.calibration = steps.result
 
     def _windows(self, ids: Ids, count: int) -> NDArray[np.uint32]:
@@ -166,12 +166,12 @@ class TextModel:
         }
 
     @property
-    def _remembered_calibration(self) -> Path:
+    def remembered_calibration(self) -> Path:
         name = f"{self.loaded.fingerprint[:24]}-{self.loaded.quantisation}.safetensors"
         return calibration_folder() / name
 
     def _stored_calibration(self) -> Calibration | None:
-        for path in (self.loaded.folder / CALIBRATION, self._remembered_calibration):
+        for path in (self.loaded.folder / CALIBRATION, self.remembered_calibration):
             if path.exists():
                 return Calibration.load(
                     path, fingerprint=self.loaded.fingerprint, quantisation=self.loaded.quantisation

@@ -22,6 +22,7 @@ from tests.conversion.checkpoints import write_checkpoint
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _HOLD_SECONDS = 20.0
 _API = re.compile(r"/api/models/([^/]+/[^/?]+)(?:/revision/([^/?]+))?(?:\?.*)?")
+_TREE = re.compile(r"/api/models/([^/]+/[^/?]+)/tree/([^/?]+)(?:\?.*)?")
 _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)(?:\?.*)?")
 
 
@@ -58,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append((self.command, self.path, self.headers.get("Range", "")))
         if match := _API.fullmatch(self.path):
             self._model(match[1], match[2] or "main")
+        elif match := _TREE.fullmatch(self.path):
+            self._tree(match[1], match[2])
         elif match := _FILE.fullmatch(self.path):
             self._file(match[1], match[2], match[3], body=body)
         else:
@@ -82,8 +85,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _model(self, repository: str, revision: str) -> None:
         if not self._known(repository, revision):
             return
-        siblings = [_sibling(path) for path in sorted(self.hub.repositories[repository].rglob("*")) if path.is_file()]
-        text = json.dumps({"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings}).encode()
+        siblings = [_sibling(path) for path in self._files(repository)]
+        self._json({"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings})
+
+    def _tree(self, repository: str, revision: str) -> None:
+        if self._known(repository, revision):
+            self._json([_tree_entry(path) for path in self._files(repository)])
+
+    def _files(self, repository: str) -> list[Path]:
+        return [path for path in sorted(self.hub.repositories[repository].rglob("*")) if path.is_file()]
+
+    def _json(self, value: object) -> None:
+        text = json.dumps(value).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -139,6 +152,15 @@ def _sibling(path: Path) -> dict[str, Any]:
         digest = hashlib.sha256(content).hexdigest()
         entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
     return entry
+
+
+def _tree_entry(path: Path) -> dict[str, Any]:
+    entry = _sibling(path)
+    found = {"type": "file", "path": entry["rfilename"], "size": entry["size"], "oid": entry["blobId"]}
+    if "lfs" in entry:
+        lfs = entry["lfs"]
+        found["lfs"] = {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}
+    return found
 
 
 @contextmanager

@@ -96,9 +96,9 @@ def test_mlx_lm_reads_the_folder(tmp_path: Path) -> None:
     assert np.allclose(np.array(theirs(random_ids(20))), logits(model), rtol=1e-3, atol=1e-3)
 
 
-def test_module_and_function_are_both_callable(tmp_path: Path) -> None:
+def test_the_function_is_public_and_the_packages_own(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "hf", "transformers-4-mamba")
-    longmamba_mlx.conversion(tmp_path / "hf", tmp_path / "a")
+    longmamba_mlx.convert(tmp_path / "hf", tmp_path / "a")
     longmamba_mlx.conversion.convert(tmp_path / "hf", tmp_path / "b")
     assert (tmp_path / "a" / "config.json").read_text() == (tmp_path / "b" / "config.json").read_text()
 

@@ -212,7 +212,7 @@ def test_hostile_indexes(source: Path, text: str, match: str) -> None:
         ('{"model_type": "mamba", "hidden_size": Infinity, "vocab_size": 3}', "hidden_size"),
         ('{"model_type": "llama"}', "not supported"), ('{"model_type": ["mamba"]}', "not supported"),
         ("{}", "not supported"),
-        ('{"model_type": "mamba2", "quantization_config": {"quant_method": "gptq"}}', "quantised already"),
+        ('{"model_type": "mamba2", "quantization_config": {"quant_method": "gptq"}}', "quantised by"),
         ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "not valid JSON"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The models one can choose from: built in, already here, known ones that fit this machine."""
+"""The models one can choose from: recommended, built in, on this machine, known ones that fit its memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from longmamba_mlx import builtin
 from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.registry import resolve
-from longmamba_mlx.registry.known_models import CHECKPOINTS, Checkpoint
+from longmamba_mlx.registry.known_models import CAVEATS, CHECKPOINTS, Checkpoint, recommended
+from longmamba_mlx.registry.local_models import LocalModel, local_models
 from longmamba_mlx.sizes import format_size
+
+_DEMONSTRATION = "built in · a demonstration that knows one kind of question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,28 +23,42 @@ class ModelChoice:
 
 
 def model_choices() -> list[ModelChoice]:
-    """What is here first, then what fits into this machine's memory as it is: chat models, then base models."""
-    choices = [
-        ModelChoice(name, "built in: a demonstration that knows one kind of question") for name in builtin.BUILT_IN
-    ]
-    here = {folder.name: folder for folder in resolve.installed()}
-    for name, folder in here.items():
-        repository = name.replace("--", "/", 1)
-        choices.append(ModelChoice(repository if "--" not in repository else str(folder), "installed"))
+    """The recommended model, what is here, then what fits into this machine's memory as it is."""
+    here = {model.name: model for model in local_models()}
+    best = recommended(quantise=False).checkpoint
     fitting = [checkpoint for checkpoint in CHECKPOINTS if checkpoint.fit() == "yes"]
-    fitting.sort(key=lambda checkpoint: (not checkpoint.chat, checkpoint.parameters))
-    choices += [_choice(known) for known in fitting if known.repository.replace("/", "--") not in here]
-    return choices
+    fitting.sort(key=lambda checkpoint: (CAVEATS[checkpoint.kind], checkpoint.parameters))
+    return [
+        *([ModelChoice(best.repository, f"recommended · {_facts(best)}")] if best.repository not in here else []),
+        *(_local(model, best) for model in here.values()),
+        *(ModelChoice(name, _DEMONSTRATION) for name in builtin.BUILT_IN),
+        *(
+            ModelChoice(known.repository, _facts(known))
+            for known in fitting
+            if known.repository not in here and known != best
+        ),
+    ]
 
 
-def _choice(checkpoint: Checkpoint) -> ModelChoice:
+def _local(model: LocalModel, best: Checkpoint) -> ModelChoice:
+    parts = [
+        "recommended" if model.name == best.repository else "",
+        model.place,
+        model.facts.family,
+        f"{model.facts.bits} bit",
+        format_size(model.facts.size),
+    ]
+    return ModelChoice(model.name, " · ".join(part for part in parts if part))
+
+
+def _facts(checkpoint: Checkpoint) -> str:
     parts = [
         format_size(checkpoint.download_bytes),
         f"{checkpoint.parameters:g} B",
-        "chat" if checkpoint.chat else "base model: completes text, not tuned to answer",
         checkpoint.licence or "",
+        CAVEATS[checkpoint.kind] or checkpoint.kind,
     ]
-    return ModelChoice(checkpoint.repository, " · ".join(part for part in parts if part))
+    return " · ".join(part for part in parts if part)
 
 
 def download_size(name: str) -> int | None:

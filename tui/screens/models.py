@@ -16,8 +16,6 @@ from textual.widgets.option_list import Option
 from longmamba_mlx.tui.rendering import safe_text
 from longmamba_mlx.tui.screens.model_choices import ModelChoice, model_choices
 
-_WIDTH = 38  # cells of the names
-
 
 class ModelsScreen(ModalScreen["str | None"]):
     """The name of the chosen model, None when none was."""
@@ -51,10 +49,8 @@ class ModelsScreen(ModalScreen["str | None"]):
 
     def _line(self, choice: ModelChoice) -> Content:
         mark = "● " if choice.name == self._current else "○ "
-        name = safe_text.one_line(choice.name)
-        return Content.assemble(
-            mark, (name.ljust(_WIDTH), "bold"), "  ", (safe_text.one_line(choice.detail), safe_text.DIM)
-        )
+        name, detail = safe_text.one_line(choice.name), safe_text.one_line(choice.detail)
+        return Content.assemble(mark, (name, "bold"), "\n    ", (detail, safe_text.DIM))
 
     @on(OptionList.OptionSelected)
     def click(self, event: OptionList.OptionSelected) -> None:

@@ -9,7 +9,7 @@ from longmamba_mlx.filtering.policies.base import FIRST_RECORD, Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Off(Policy):
-    """Filter nothing."""
+    """The model as it is."""
 
     name = "off"
 

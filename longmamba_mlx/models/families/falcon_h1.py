@@ -76,21 +76,23 @@ class FalconH1(HybridModel):
         return FalconH1Layer(config, index)
 
     @classmethod
-    def config_from_weights(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> ModelConfig:
-        """Without the factors that mlx-lm multiplied into the weights of a folder it converted.
+    def mended(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> tuple[ModelConfig, Mapping[str, mx.array]]:
+        """Undo the faults of a folder that mlx-lm converted: it multiplies most factors into the weights.
 
         Such a folder's convolutions are in MLX's layout while its config.json still tells of the factors. Those of
         keys and, on their way in, of values were left out of the weights, and are applied here: values by what comes
-        out of attention, to which they are in proportion.
+        out of attention, to which they are in proportion. Biases were left out too, and are multiplied here.
         """
         parts = config.parts
         factors = parts.multipliers
         turned = any(name.endswith("mamba.conv1d.weight") and array.shape[-1] == 1 for name, array in weights.items())
         if not turned:
-            return config
+            return config, weights
         left = factors.logits / factors.embedding if config.tie_embeddings else 1.0
         kept = Multipliers(key=factors.key, attention_out=factors.attention_in, logits=left)
-        return replace(config, hybrid=replace(parts, multipliers=kept))
+        scales = _bias_scales(factors, spread(config, factors.ssm))
+        weights = {name: _times(array, scales.get(_kind(name))) for name, array in weights.items()}
+        return replace(config, hybrid=replace(parts, multipliers=kept)), weights
 
     def to_mlx_lm(
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
@@ -101,7 +103,7 @@ class FalconH1(HybridModel):
         """
         factors, tied = self.config.parts.multipliers, self.config.tie_embeddings
         scales = _scales(factors, spread(self.config, factors.ssm))
-        folded = {name: _times(array, scales.get(".".join(name.split(".")[-2:]))) for name, array in weights.items()}
+        folded = {name: _times(array, scales.get(_kind(name))) for name, array in weights.items()}
         # A tied table has taken the embedding's factor and serves as the head too.
         left = factors.logits / factors.embedding if tied else 1.0
         return {**raw, **_said(self.config), **_UNIT_FACTORS, "lm_head_multiplier": left}, folded
@@ -152,6 +154,23 @@ def _scales(factors: Multipliers, spread_ssm: mx.array) -> dict[str, mx.array | 
         "down_proj.weight": factors.down,
         "down_proj.bias": factors.down,
     }
+
+
+def _bias_scales(factors: Multipliers, spread_ssm: mx.array) -> dict[str, mx.array | float]:
+    """What each kind of bias is multiplied with beside weights that mlx-lm has multiplied."""
+    return {
+        "v_proj.bias": 1.0 / factors.attention_in,
+        "o_proj.bias": factors.attention_out / factors.attention_in,
+        "in_proj.bias": spread_ssm,
+        "out_proj.bias": factors.ssm_out,
+        "gate_proj.bias": factors.gate,
+        "down_proj.bias": factors.down,
+    }
+
+
+def _kind(name: str) -> str:
+    """The last two parts of a parameter's name, such as "k_proj.weight"."""
+    return ".".join(name.split(".")[-2:])
 
 
 def _times(array: mx.array, scale: mx.array | float | None) -> mx.array:
