@@ -55,7 +55,7 @@ PUBLISHED: Mapping[str, Constants] = {
 
 
 class ModelFacts(Protocol):
-    """What a model's configuration tells about the constants to use."""
+    """The part of a model's configuration that the constants depend on."""
 
     @property
     def model_type(self) -> str: ...
@@ -69,10 +69,10 @@ def constants_for(config: ModelFacts, block: Mapping[str, object] | None = None)
     """The constants of a model.
 
     `block` is the "longmamba" part of a model folder's config.json (theta, clamp, training_length, all
-    optional); it wins. Otherwise the published ones by model type. A type nobody published for (falcon_mamba
-    among them: the paper uses it without giving theta or clamp) takes those of Mamba-1 or Mamba-2, whichever
-    its units are, and its own training length; so does a published type trained at another length. Raises
-    UsageError for impossible values.
+    optional); it wins. Otherwise the published ones by model type. A type without published constants
+    (falcon_mamba among them: the paper uses it without giving theta or clamp) takes those of Mamba-1
+    or Mamba-2, whichever its units are, and its own training length; so does a published type trained at another
+    length. Raises UsageError for impossible values.
     """
     block = block or {}
     base = PUBLISHED.get(config.model_type)

@@ -1,5 +1,4 @@
-"""How much a unit remembers over one training window, and which units are global (paper, section 4; all in
-logs).
+"""Decay of a unit over one training window, which decides whether it is global (paper, section 4; all in logs).
 
 A Mamba-2 head has one decay rate, so its decay is exp(-|A| T); a Mamba-3 head has one at each token, and the decay
 exp(-sum |A_t| Delta_t). A Mamba-1 channel has d_state rates, reduced
@@ -20,8 +19,8 @@ _BLOCK = 1 << 20
 def log_step_mean(delta: Float64, rates: Float) -> Float64:
     """sum_t log mean_n exp(-Delta_t |A_n|).
 
-    delta (units, ..., tokens), rates (units, modes) -> (units, ...). The slowest mode is taken out of the
-    exponent, so what is left is between 1/modes and 1 and float32 is enough for it.
+    delta (units, ..., tokens), rates (units, modes) -> (units, ...). The slowest mode is factored out of the
+    exponent: the rest lies between 1/modes and 1, where float32 is enough.
     """
     result = np.empty(delta.shape[:-1], np.float64)
     rows = max(1, _BLOCK // max(1, delta[0].size))

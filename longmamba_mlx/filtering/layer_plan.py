@@ -1,4 +1,4 @@
-"""What a filter policy does in one layer of a model."""
+"""The filter of one layer of a model."""
 
 from __future__ import annotations
 

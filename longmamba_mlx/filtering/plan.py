@@ -1,4 +1,4 @@
-"""FilterPlan: what a policy does in every layer for one document of a known length."""
+"""FilterPlan: the filter of every layer for one document of a known length."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from longmamba_mlx.filtering.policies.base import Policy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilterPlan:
-    """A policy applied to a reading of `total_length` tokens, however it is chunked; notices are for a person."""
+    """A policy applied to a document of `total_length` tokens, however it is chunked; `notices` are for the user."""
 
     policy: Policy
     total_length: int
@@ -127,7 +127,7 @@ class FilterPlan:
         return replace(self, layers=layers)
 
     def digest(self) -> str:
-        """sha256 (hex) of all that decides the filtering; plans that filter alike have the same."""
+        """sha256 (hex) of everything that the filtering depends on: equal for plans that filter alike."""
         if self.is_off:
             return hashlib.sha256(b"off").hexdigest()
         hasher = hashlib.sha256(self.policy.canonical().encode())

@@ -5,6 +5,8 @@ The environment variable LONGMAMBA_KERNEL chooses:
     auto        (default) Metal on an Apple GPU; NumPy on a CPU without Accelerate (Linux); else plain MLX
     reference   the specification: one token after the other, in plain MLX
     metal       the Metal kernels, or an error
+    chunked     as metal, which takes Mamba-2's tokens 64 at a time on the matrix units wherever sizes allow it
+    sequential  as metal, but Mamba-2 always takes one token after the other: any split of a text is bitwise the whole
     cpu         NumPy; loops that numba compiles for wide layers, where it is installed
     compiled    as cpu, but those loops for narrow layers too: they take a second and 100 MiB to load, and then read a
                 long text in half the time or less
@@ -25,14 +27,15 @@ from typing import Literal, Protocol
 import mlx.core as mx
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import metal, plain_mlx, reference
+from longmamba_mlx.ops import metal, metal_sequential, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge, numpy_ops
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
 
 Name = Literal["reference", "mlx", "metal", "cpu"]
 
-_CHOICES = ("auto", "reference", "metal", "cpu", "compiled")
+_CHOICES = ("auto", "reference", "metal", "chunked", "sequential", "cpu", "compiled")
+_METAL = ("metal", "chunked", "sequential")
 # Channels from which a layer is always worth the 0.7 s and the 100 MiB that loading numba takes.
 _COMPILED_FROM = 1024
 
@@ -69,7 +72,7 @@ def name() -> Name:
     wish = _wish()
     if wish in ("cpu", "compiled"):
         return "cpu"
-    if wish == "metal":
+    if wish in _METAL:
         return "metal"
     if wish == "reference":
         return "reference"
@@ -84,7 +87,10 @@ def current(states: int = 0) -> Backend:
     chosen = name()
     if chosen != "metal":
         return _BACKENDS[chosen]
-    return metal if metal.fits(states) and metal.usable(required=_wish() == "metal") else plain_mlx
+    wish = _wish()
+    if not metal.fits(states) or not metal.usable(required=wish in _METAL):
+        return plain_mlx
+    return metal_sequential if wish == "sequential" else metal
 
 
 def in_numpy() -> bool:

@@ -101,19 +101,22 @@ def selective_scan(inputs: ScanInputs) -> Scan:
     return _result(inputs, mx.squeeze(y, 2), mx.squeeze(state, 1), kept)
 
 
-def ssd_scan(inputs: ScanInputs) -> Scan:
-    """As `reference.ssd_scan`, in one launch."""
+def ssd_scan(inputs: ScanInputs, *, chunked: bool = True) -> Scan:
+    """As `reference.ssd_scan`. Whole chunks of 64 tokens are one launch on the matrix units where heads have sizes that
+    divide into them and `chunked`; what remains is one launch that takes one token after the other."""
     batch, _, heads, width = inputs.x.shape
+    states = inputs.B.shape[3]
     y, state, kept = scan_kernel.scan(
         inputs.x,
         inputs.dt[..., None],
         inputs.z,
         inputs.B,
         inputs.C,
-        _state(inputs, (batch, heads, width, inputs.B.shape[3])),
+        _state(inputs, (batch, heads, width, states)),
         _coefficients(inputs, inputs.A[:, None], per_head=True),
         reverse=inputs.reverse,
         return_kept=inputs.return_kept and inputs.threshold is not None,
+        chunked=chunked and scan_kernel.can_chunk(width, states),
     )
     return _result(inputs, y, state, kept)
 

@@ -17,12 +17,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from tests.emulator.host import HostRun
+from tests.emulator.host import HostRun, take_products
 from tests.emulator.running import POISON, EmulatorError, Run
 from tests.emulator.texts import Signature, signature, texts
 
 MAX_BUFFERS = 31  # Metal's limit: a kernel with more does not compile
-_FAR = 2**30 + 8  # elements
+_FAR = 2**31  # elements
 _TAIL = 4096  # of an output too large to look at, so many of the last elements are
 _NO_RESERVE = 0x4000  # Linux: memory that is not written is not taken
 _real_metal_kernel = mx.fast.metal_kernel
@@ -32,12 +32,14 @@ _real_metal_kernel = mx.fast.metal_kernel
 class Options:
     """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
     of it; `twice` is the check of orders and poison; `make_run` says what runs them; `far` lays the tokens of inputs
-    with four dimensions 2^30 elements apart, where 32-bit offsets end."""
+    with four dimensions so far apart that 32-bit offsets do not reach the last. Counted are `launches`, the threads of
+    the `largest_group` and, once a launch, 8 x 8 matrix `products`."""
 
     make_run: Callable[[int, int], Run] = HostRun
     adversarial: int = 0
     twice: bool = True
     far: bool = False
+    products: int = 0
     launches: int = 0
     largest_group: int = 0
     seen: list[str] = field(default_factory=list)
@@ -111,6 +113,8 @@ class EmulatedKernel:
         for which in range(2 if options.twice else 1):
             with options.make_run(which, options.adversarial) as run:
                 runs.append(self._once(run, text, arrays, outputs, init_value, grid, group))
+        if options.make_run is HostRun:
+            options.products += take_products() // len(runs)
         if options.twice:
             _compare(*runs, self.definition["output_names"])
         return [_as_mlx(values, dtype) for values, dtype in zip(runs[0], output_dtypes, strict=True)]
@@ -146,14 +150,15 @@ class EmulatedKernel:
         for i, argument in enumerate(parts.arguments):
             if argument.name in names and run.spilled(i):
                 raise EmulatorError(f"written outside of output {argument.name}")
-        return [(values if values.size < _FAR else values.reshape(-1)[-_TAIL:]).copy() for values in results]
+        return [(values if values.size < _FAR // 2 else values.reshape(-1)[-_TAIL:]).copy() for values in results]
 
 
 def _far_apart(values: np.ndarray) -> np.ndarray:
-    """The same values with tokens, the second dimension, `_FAR` elements apart."""
+    """The same values with tokens, the second dimension, so far apart that the last lie past `_FAR` elements."""
     size = values.dtype.itemsize
-    strides = (values.strides[0], _FAR * size, *(max(stride, 0) for stride in values.strides[2:]))
-    span = (values.shape[1] - 1) * strides[1] + sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True))
+    token = 3 * _FAR // (2 * values.shape[1] - 2) * size
+    strides = (values.strides[0], token, *(max(stride, 0) for stride in values.strides[2:]))
+    span = sum((n - 1) * s for n, s in zip(values.shape, strides, strict=True))
     memory = mmap.mmap(-1, span + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE)
     spread: np.ndarray = np.ndarray(values.shape, values.dtype, memory, 0, strides)
     spread[...] = values
@@ -217,7 +222,7 @@ def emulated(
     before = options.adversarial, options.twice, options.make_run
     options.far = False
     options.adversarial, options.twice, options.make_run = adversarial, twice, make_run
-    options.launches = options.largest_group = 0
+    options.launches = options.largest_group = options.products = 0
     options.seen.clear()
     mx.fast.metal_kernel, mx.metal.is_available = metal_kernel, lambda: True
     try:

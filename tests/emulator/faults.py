@@ -10,7 +10,7 @@ from dataclasses import dataclass
 I = "const int i = int(thread_position_in_grid.x); const int t = int(thread_index_in_threadgroup);\n"
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);\n"
 SHARED = "threadgroup float s[64];\n"
-MATRICES = "metal::simdgroup_matrix<float, 8, 8> x(a[i]);\nmetal::simdgroup_matrix<float, 8, 8> d(0);\n"
+MATRICES = "metal::simdgroup_matrix<float, 8, 8> x(0), d(0);\nx.thread_elements()[0] = a[i];\n"
 OUT = "o[i] = d.thread_elements()[0] + d.thread_elements()[1];\n"
 
 

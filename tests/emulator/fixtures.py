@@ -8,17 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from longmamba_mlx import metal_kernels
+from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.ops import metal
 from tests.emulator import emulator, host, nvidia
 
 
 def forget_kernels() -> None:
     """Kernel objects are made once: those of the emulator must not outlive a test, nor real ones enter it."""
-    for module in (scan_kernel, conv_kernel, norm_kernel, parts_kernel):
+    for module in (scan_kernel, chunked_ssd, conv_kernel, norm_kernel, parts_kernel):
         module._kernel.cache_clear()
     metal._problem.cache_clear()
 

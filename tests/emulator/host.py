@@ -75,6 +75,13 @@ def runtime() -> ctypes.CDLL:
     return loaded
 
 
+def take_products() -> int:
+    """How many 8 x 8 matrix products ran since the last call."""
+    counter = ctypes.c_ulong.in_dll(runtime(), "emulator_products")
+    found, counter.value = counter.value, 0
+    return found
+
+
 @contextmanager
 def last_threadgroup_only() -> Iterator[None]:
     """Of every grid only the last threadgroup runs: where its output would be too large to write all of it."""

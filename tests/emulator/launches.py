@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 import mlx.core as mx
 
+from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from tests.emulator.texts import texts
 from tests.ops.cases import DTYPES
 
@@ -25,7 +26,9 @@ def scan_launch(dtype: str, heads: int, rows: int, states: int, per_head: bool, 
         x: mx.array, dt: mx.array, A: mx.array, B: mx.array, state: mx.array, vector: mx.array
     ) -> list[mx.array]:
         fixed = scan_kernel.Coefficients(A, vector, vector, vector if filtered else None, (0.0, 1.0), per_head)
-        return list(scan_kernel.scan(x, dt, x if gate else None, B, B, state, fixed, verbose=True, **options))  # type: ignore[arg-type]
+        return list(
+            scan_kernel.sequential_scan(x, dt, x if gate else None, B, B, state, fixed, verbose=True, **options)
+        )  # type: ignore[arg-type]
 
     arrays = (
         mx.zeros((1, 3, heads, rows), dtype=low),
@@ -34,6 +37,27 @@ def scan_launch(dtype: str, heads: int, rows: int, states: int, per_head: bool, 
         mx.zeros((1, 3, heads if per_head else 1, states), dtype=low),
         mx.zeros((1, heads, rows, states)),
         mx.zeros((units,)),
+    )
+    return launch, arrays
+
+
+def chunked_launch(dtype: str, heads: int, rows: int, states: int, **options: object) -> Launch:
+    """A verbose launch of the chunked scan on one chunk. `options`: gate, threshold (bools), reverse, return_kept."""
+    low, gate, filtered = DTYPES[dtype], options.pop("gate", True), options.pop("threshold", True)
+
+    def launch(x: mx.array, dt: mx.array, B: mx.array, state: mx.array, vector: mx.array) -> list[mx.array]:
+        fixed = scan_kernel.Coefficients(
+            vector[:, None], vector, vector, vector if filtered else None, (0.0, 1.0), per_head=True
+        )
+        z = x if gate else None
+        return list(chunked_ssd.chunked_ssd(x, dt, z, B, B, state, fixed, verbose=True, **options))  # type: ignore[arg-type]
+
+    arrays = (
+        mx.zeros((1, 64, heads, rows), dtype=low),
+        mx.zeros((1, 64, heads, 1)),
+        mx.zeros((1, 64, 1, states), dtype=low),
+        mx.zeros((1, heads, rows, states)),
+        mx.zeros((heads,)),
     )
     return launch, arrays
 
@@ -83,6 +107,16 @@ def all_launches() -> Iterator[tuple[str, Launch]]:
                 ):
                     title = f"mamba{2 if per_head else 1} {dtype} {heads}x{rows}x{states} {name}"
                     yield title, scan_launch(dtype, heads, rows, states, per_head, **options)
+        for heads, rows, states in ((1, 8, 64), (9, 64, 128), (9, 64, 256)):
+            for name, options in (
+                ("plain", {"gate": False, "threshold": False}),
+                ("gated, kept", {"return_kept": True}),
+                ("reverse", {"reverse": True, "return_kept": True}),
+            ):
+                yield (
+                    f"chunked {dtype} {heads}x{rows}x{states} {name}",
+                    chunked_launch(dtype, heads, rows, states, **options),
+                )
         for channels, taps in ((1, 2), (40, 4)):
             yield f"conv {dtype} {channels}x{taps}", conv_launch(dtype, channels, taps)
         for width, groups, before in ((2, 1, False), (64, 2, True)):

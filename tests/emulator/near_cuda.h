@@ -44,6 +44,27 @@ inline float exp(float x) { return ::__expf(x); }
 template <typename T>
 inline T simd_shuffle_xor(T value, ushort mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T>
+inline T simd_shuffle_up(T value, ushort away) { return __shfl_up_sync(0xffffffffu, value, away); }
+// 8 x 8 numbers over 32 lanes, each with two neighbours of a row.
+template <typename T, int Rows, int Columns>
+struct simdgroup_matrix {
+  float elements[2];
+  float* thread_elements() { return elements; }
+};
+template <typename M>
+inline void simdgroup_multiply_accumulate(M& result, const M& a, const M& b, const M& c) {
+  const uint lane = (threadIdx.y * blockDim.x + threadIdx.x) % 32, row = lane & 0x16, column = lane & 0x9;
+  float sums[2] = {c.elements[0], c.elements[1]};
+  for (uint k = 0; k < 8; ++k) {
+    const uint left = row | (k & 4) << 1 | (k >> 1 & 1), right = (k & 4) << 2 | (k & 3) << 1 | column;
+    const float low = __shfl_sync(0xffffffffu, a.elements[0], left), high = __shfl_sync(0xffffffffu, a.elements[1], left);
+    for (int j = 0; j < 2; ++j) {
+      sums[j] = ::fmaf(k & 1 ? high : low, __shfl_sync(0xffffffffu, b.elements[j], right), sums[j]);
+    }
+  }
+  for (int j = 0; j < 2; ++j) result.elements[j] = sums[j];
+}
+template <typename T>
 inline T simd_sum(T value) {
   for (uint mask = 1; mask < 32; mask *= 2) value += simd_shuffle_xor(value, ushort(mask));
   return value;

@@ -15,6 +15,7 @@ typedef int int32_t;
 typedef unsigned long ulong, uint64_t;
 typedef long int64_t;
 typedef half float16_t;
+typedef float float2 __attribute__((ext_vector_type(2)));
 typedef float float4 __attribute__((ext_vector_type(4)));
 typedef uint uint3 __attribute__((ext_vector_type(3)));
 
@@ -54,6 +55,14 @@ template <typename T> T simd_sum(T);
 template <typename T> T simd_max(T);
 template <typename T> T simd_shuffle_xor(T, ushort);
 template <typename T> T simd_shuffle_down(T, ushort);
+template <typename T> T simd_shuffle_up(T, ushort);
+template <typename T, int R, int C> struct simdgroup_matrix {
+  float2 elements;
+  __private float2& thread_elements();
+};
+template <typename T>
+void simdgroup_multiply_accumulate(__private simdgroup_matrix<T, 8, 8>&, simdgroup_matrix<T, 8, 8>, simdgroup_matrix<T, 8, 8>,
+                                   simdgroup_matrix<T, 8, 8>);
 }  // namespace metal
 using namespace metal;
 #define double metal_has_no_double

@@ -224,7 +224,7 @@ struct simdgroup_matrix {
   static_assert(Rows == 8 && Columns == 8, "Metal has 8 x 8 matrices");
   vec2<T> elements;
   simdgroup_matrix() = default;
-  explicit simdgroup_matrix(T value) : elements{value, value} {}
+  explicit simdgroup_matrix(T value);  // on the diagonal
   vec2<T>& thread_elements() { return elements; }
 };
 typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
@@ -233,6 +233,18 @@ typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
 INLINE uint matrix_row(uint lane) { return (lane >> 4 & 1) * 4 + (lane >> 1 & 3); }
 INLINE uint matrix_column(uint lane) { return (lane >> 3 & 1) * 4 + (lane & 1) * 2; }
 INLINE uint matrix_lane(uint row, uint column) { return (row & 4) << 2 | (column & 4) << 1 | (row & 3) << 1 | (column >> 1 & 1); }
+
+template <typename T, int Rows, int Columns>
+inline simdgroup_matrix<T, Rows, Columns>::simdgroup_matrix(T value) {
+  const uint row = matrix_row(emulator_current->lane), column = matrix_column(emulator_current->lane);
+  elements = {row == column ? value : T(0), row == column + 1 ? value : T(0)};
+}
+template <typename T, int Columns, int Rows = Columns>
+inline simdgroup_matrix<T, Columns, Rows> make_filled_simdgroup_matrix(T value) {
+  simdgroup_matrix<T, Columns, Rows> result;
+  result.elements = {value, value};
+  return result;
+}
 
 // The terms of a sum are added in an order that Metal leaves open: built with ADVERSARIAL, in the other one.
 template <typename D, typename T, typename C>

@@ -147,7 +147,21 @@ def test_matrix_products() -> None:
     metal::simdgroup_multiply_accumulate(z, x, y, z);
     for (int j = 0; j < 2; ++j) o[row * 8 + column + j] = z.thread_elements()[j] + c[row * 8 + column + j];
     """
-    for body in (whole, by_lane):
+    # A matrix made of one number has it on its diagonal, a filled one everywhere: 2 b, and the sums of b's columns.
+    filled = """
+    metal::simdgroup_matrix<float, 8, 8> y, z, two(2.0f);
+    metal::simdgroup_matrix<float, 8, 8> ones = metal::make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+    metal::simdgroup_load(y, b);
+    metal::simdgroup_multiply(z, two, y);
+    metal::simdgroup_multiply_accumulate(z, ones, y, z);
+    for (int j = 0; j < 2; ++j) z.thread_elements()[j] += 0.0f * (a[0] + c[0]);
+    metal::simdgroup_store(z, o);
+    """
+    for body, expected in (
+        (whole, a.astype(np.float64) @ b + c),
+        (by_lane, a.astype(np.float64) @ b + c),
+        (filled, 2.0 * b + b.sum(0, dtype=np.float64)),
+    ):
         out = metal_kernel("product", ["a", "b", "c"], ["o"], body)(
             inputs=[mx.array(a), mx.array(b), mx.array(c)],
             output_shapes=[(8, 8)],
@@ -155,7 +169,7 @@ def test_matrix_products() -> None:
             grid=(32, 1, 1),
             threadgroup=(32, 1, 1),
         )[0]
-        np.testing.assert_allclose(np.array(out), a.astype(np.float64) @ b + c, atol=1e-6)
+        np.testing.assert_allclose(np.array(out), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16, mx.int32, mx.uint8, mx.bool_])

@@ -87,7 +87,7 @@ def body_for_host(text: str) -> str:
     """The text for a host compiler: without the instantiation, threadgroup variables made static and known."""
     text = text.split("\ntemplate [[host_name(")[0]
     text = re.sub(r"/\*.*?\*/", lambda found: re.sub(r"[^\n]", " ", found.group()), text, flags=re.DOTALL)
-    text = re.sub(r"//[^\n]*", "", text)
+    text = re.sub(r"//[^\n]*|#include <metal_\w+>", "", text)
     return re.sub(
         r"\bthreadgroup\s+(?!\w+\s*[*&])([\w:]+)\s+(\w+)\s*((?:\[[^\];]*\]\s*)*);", r"SHARED_ARRAY(\1, \2, \3);", text
     )
@@ -108,5 +108,6 @@ def template_values(text: str) -> str:
 
 def head_and_body(text: str) -> tuple[str, str]:
     """What stands before the kernel, and the kernel's body with its closing brace."""
+    text = re.sub(r"#include <metal_\w+>", "", text)
     head, _, body = text.split("\ntemplate [[host_name(")[0].partition("[[kernel]] void")
     return re.sub(r"template <[^>]*>\n$", "", head), body[body.index(") {") + 3 :]

@@ -14,7 +14,7 @@ from longmamba_mlx import metal_kernels
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from tests.emulator.emulator import EmulatorError
 from tests.emulator.fixtures import forget_kernels
 from tests.metal import test_conv_kernel, test_norm_kernel, test_scan_kernel
@@ -238,12 +238,18 @@ def noticed(tests: list[Callable[[], None]]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", ["scan", "softplus", "conv", "gated_norm", "dt_b_c_norm"])
+@pytest.mark.parametrize("name", ["sequential_scan", "softplus", "conv", "gated_norm", "dt_b_c_norm"])
 def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = metal_kernels.source
     body = real(name)
     missed = []
-    all_mutants = {"scan": SCAN, "softplus": SOFTPLUS, "conv": CONV, "gated_norm": NORM, "dt_b_c_norm": PARTS}
+    all_mutants = {
+        "sequential_scan": SCAN,
+        "softplus": SOFTPLUS,
+        "conv": CONV,
+        "gated_norm": NORM,
+        "dt_b_c_norm": PARTS,
+    }
     mutants: tuple[tuple[str, str], ...] = all_mutants[name]
     for old, new in mutants:
         assert old in body, old

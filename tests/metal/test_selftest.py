@@ -7,7 +7,7 @@ import json
 import mlx.core as mx
 import pytest
 
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.ops import metal, reference, selftest
 from longmamba_mlx.ops.inputs import ScanInputs
 from tests.emulator.emulator import Options

@@ -10,7 +10,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_map
 
-from longmamba_mlx.metal_kernels import scan as scan_kernel
+from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.models.state import LayerState
@@ -64,7 +64,7 @@ def test_a_length_compiles_nothing_new() -> None:
     assert text_of((launch, arrays)) == text_of((launch, tuple(longer)))
 
 
-@pytest.mark.parametrize("name", ["scan", "conv", "gated_norm", "dt_b_c_norm"])
+@pytest.mark.parametrize("name", ["sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm"])
 def test_sources_avoid_what_compilers_or_mlx_trip_over(name: str) -> None:
     body = source(name)
     assert "//" not in body

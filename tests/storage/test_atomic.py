@@ -53,6 +53,27 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_bytes() == NEW
 
 
+def test_a_private_file_is_for_the_user_alone(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "open", "ü")
+    atomic.write_text(tmp_path / "private", "ü", private=True)
+    assert (tmp_path / "private").read_bytes() == "ü".encode() == (tmp_path / "open").read_bytes()
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "open").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_draft_folder_is_swept_by_its_name_and_removed_at_the_end(tmp_path: Path) -> None:
+    with atomic.draft_folder(tmp_path) as folder:
+        (folder / "a").write_bytes(NEW)
+        assert folder.stat().st_mode & 0o777 == 0o700 and folder.name.startswith(f".tmp-{os.getpid()}-")
+        assert atomic.sweep(tmp_path, older_than=-1) == 0, "its process is alive"
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyError), atomic.draft_folder(tmp_path) as folder:
+        (folder / "a").write_bytes(NEW)
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_name_of_255_bytes(tmp_path: Path) -> None:
     target = tmp_path / ("ü" * 127)
     atomic.write_atomic(target, lambda draft: draft.write_bytes(NEW))

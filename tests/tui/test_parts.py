@@ -169,6 +169,7 @@ def test_a_file_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     write_new(path, "text")
     assert path.read_text() == "text" and list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(UsageError, match="exists already"):
         write_new(path, "other")
     with pytest.raises(DiskError):

@@ -1,7 +1,7 @@
 """Every screen as text, in two sizes and two themes, beside what it was.
 
 The pictures are words, not bytes: another version of a library may draw another line, but the same things have to be
-said in the same order. After an intended change: UPDATE_SNAPSHOTS=1 pytest tests/tui/test_tui_snapshots.py
+said in the same order. After an intended change: UPDATE_SNAPSHOTS=1 pytest tests/tui/test_snapshots.py
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.filtering import registry
 
 HEADINGS = {
     "documents": "Documents and models",
@@ -56,7 +55,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("documents", "books", "[NUMBER]", "List the open documents; switch to one at once"),
     Command("documents", "forget", "", "Delete the saved state of the open document"),
     Command("documents", "model", "[NAME]", "Choose another model; open documents are read again"),
-    Command("documents", "filter", "NAME", ", ".join(registry.names())),
+    Command("documents", "filter", "NAME", "Choose another filter; open documents are read again"),
     Command("asking", "compare", "[QUESTION]", "Answer with the filter off and on"),
     Command("asking", "as-of", "PLACE: QUESTION", "Answer from what was known at that place"),
     Command("asking", "keep", "[QUESTION]", "Ask a follow-up; without a question, toggle follow-up mode"),

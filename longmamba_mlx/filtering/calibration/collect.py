@@ -1,4 +1,4 @@
-"""Calibration of a model: windows of its training length through the unfiltered model, layer by layer."""
+"""Calibrate a model: run windows of its training length through the unfiltered model, layer by layer."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def collect_steps(
     knots: int | None = None,
     chunk: int = 512,
 ) -> Generator[tuple[int, int], None, Calibration]:
-    """Runs windows (k, L) of token ids through the unfiltered model and keeps what any filter needs.
+    """Run windows (k, L) of token ids through the unfiltered model and collect the statistics that policies need.
 
     `clamps`: for which clamps the authors' table is computed (default: the published one for the model's
     family; () for none; every other mode works with any clamp). `knots`: points of the mass curve (default
     256, or 64 for Mamba-1, which has thousands of units per layer). Yields (done, total), windows times
     layers. Holds all windows' hidden states and one layer's step sizes, float32. Raises
-    CalibrationError for windows that are none, NumericError where a layer's step sizes are not finite.
+    CalibrationError for windows of a wrong shape, NumericError where a layer's step sizes are not finite.
     """
     windows = np.asarray(windows)
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:

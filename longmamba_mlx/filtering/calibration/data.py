@@ -1,8 +1,7 @@
-"""What a model's own step sizes look like at its training length, and the file it is kept in.
+"""A calibration: statistics of a model's step sizes at its training length, and their file.
 
-Everything a filter may choose later (theta, clamp, reduction, length) is chosen from these numbers without
-the model: budgets and decays per window, the pooled mass curve, and the authors' table for the clamps it was
-asked for.
+Filters are planned from these numbers without the model, for any theta, clamp, reduction and length: budgets and decays
+per window, the pooled mass curve, and the authors' table for the clamps it was computed for.
 """
 
 from __future__ import annotations
@@ -240,7 +239,7 @@ def _read_layer(
 
 def _positive(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 40:
-        raise ValueError(f"{value!r} is not a count")
+        raise ValueError(f"invalid count {value!r}")
     return value
 
 

@@ -118,7 +118,7 @@ def _crossing(
     grid: _Stretch, descending: Float64, slope: Float64, budget: Float64, width: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(gap, points kept), (units,) each: where the sum of the stretched list first exceeds the budget. All
-    points are kept where it never does. Only the first `width` gaps are looked at where that is enough."""
+    points are kept where it never does. Only the first `width` gaps are searched where they suffice."""
     window = descending.shape[1]
     gaps = grid.counts[:width] * descending[:, :width] + grid.fraction_sums[:width] * slope[:, :width]
     sums = np.cumsum(gaps, axis=1)

@@ -1,6 +1,6 @@
-"""What a calibration says about a model and a filter: global units, budgets, saturation, what is kept at which length.
+"""Report on a calibration with one filter: global units, budgets, saturation, kept shares by length.
 
-Everything is worked out from the calibration alone: a document is taken to have the calibration windows' distribution
+It is computed from the calibration alone: a document is assumed to have the calibration windows' distribution
 of step sizes, only more of them. A filter that meets its budget then keeps 1.0 of it at every length; one whose clamp
 has saturated keeps more and more.
 """

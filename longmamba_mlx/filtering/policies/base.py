@@ -1,4 +1,4 @@
-"""What a filter policy is: options with their checks, and what it does in each layer for a document's length."""
+"""The interface of filter policies: options with their checks, and a plan for each layer of a document of a length."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ FIRST_RECORD: Mapping[str, object] = {
     "base": 0, "beta": 1.0, "budget_factor": 1.0, "budget_window": 0, "clamp": 0.05, "combine": "pooled", "layers": (),
     "reduction": "slowest", "theta": 0.05, "threshold_factor": 1.0,
 }  # fmt: skip
-"""Constants of all the first policies. States written with them record every one, whichever policy it belongs to; so
-their digests stay what they were."""
+"""Constants of the first five policies. Their states record all of these, whichever policy uses them; the digests of
+those states depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Option:
 class Policy:
     """A filter policy with its options, checked. Subclasses are frozen dataclasses and override what they need.
 
-    `protect_first`, `protect_last`: so many tokens at the document's ends are never filtered. `by_default`: nobody
-    asked for this policy by name. Raises UsageError for an option without a meaning.
+    `protect_first`, `protect_last`: so many tokens at the document's ends are never filtered. `by_default`: the
+    policy was chosen as the default, not by name. Raises UsageError for an option without a meaning.
     """
 
     name: ClassVar[str]
@@ -46,7 +46,7 @@ class Policy:
         Option("last", "protect_last", int, "so many tokens at the document's end are never filtered or dropped"),
     )
     recorded: ClassVar[Mapping[str, object]] = {}
-    """What `canonical` records beside the policy's own fields."""
+    """Constants that `canonical` records beside the policy's own fields."""
 
     protect_first: int = 0
     protect_last: int = 0
@@ -64,7 +64,7 @@ class Policy:
         """Raise UsageError for a kind of model that the policy cannot run on (hybrid: with attention layers)."""
 
     def record(self) -> dict[str, object]:
-        """All that decides what the policy does, by field."""
+        """Every field that the policy depends on."""
         return {**self.recorded, **asdict(self), "mode": self.name}
 
     def canonical(self) -> str:
@@ -81,19 +81,19 @@ class Policy:
         return min(self.protect_first, stop), stop
 
     def plan_layers(self, calibration: Calibration, total_length: int) -> tuple[LayerPlan, ...]:
-        """What is done in every layer. Raises CalibrationError where the calibration lacks something."""
+        """Plan every layer. Raises CalibrationError where the calibration lacks something."""
         return tuple(self.plan_layer(calibration, layer, total_length) for layer in calibration.layers)
 
     def plan_layer(self, calibration: Calibration, layer: LayerCalibration, total_length: int) -> LayerPlan:
-        """What is done in one layer."""
+        """Plan one layer."""
         return LayerPlan.idle(layer.units)
 
     def identity(self, calibration: Calibration, total_length: int) -> str:
-        """What else decides the filtering, for digests: neither in `canonical` nor in the layers."""
+        """Anything else that the filtering depends on, for digests: neither in `canonical` nor in the layers."""
         return ""
 
     def notices(self, calibration: Calibration, layers: tuple[LayerPlan, ...], total_length: int) -> tuple[str, ...]:
-        """What the user should know of this plan."""
+        """Notes on this plan for the user."""
         return ()
 
 

@@ -1,5 +1,5 @@
-"""What the policies after LongMamba share: units that remember over a training window are global, and only they are
-filtered; where a policy has a budget, it is the step sizes' sum over such a window."""
+"""Common part of the policies after LongMamba: only global units, those that remember over a training window, are
+filtered; a budget is the sum of step sizes over such a window."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ class Budget(GlobalUnits):
         return cls(**{"theta": constants.theta if by_steps else constants.slowest_theta, **options})
 
     def factor(self, calibration: Calibration) -> float:
-        """What the measured budget of a training window is multiplied with."""
+        """The factor on the measured budget of a training window."""
         window = self.budget_window or calibration.training_length
         return self.budget_factor * window / calibration.training_length

@@ -9,7 +9,7 @@ from longmamba_mlx.filtering.policies.base import FIRST_RECORD, Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Off(Policy):
-    """The model as it is."""
+    """Filter nothing."""
 
     name = "off"
 
