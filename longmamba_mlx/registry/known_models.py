@@ -168,6 +168,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint("Zyphra/Zamba2-7B-Instruct", "zamba2", 7.4, 4096, None, CHAT),
     Checkpoint("mistralai/Mamba-Codestral-7B-v0.1", "mamba2", 7.3, None, None, CHAT),
     Checkpoint("ibm-ai-platform/Bamba-9B-v2", "bamba", 9.8, None, None, BASE),
+    Checkpoint("state-spaces/mamba3-mimo-1.5b", "mamba3", 1.5, 2048, None, BASE),
     Checkpoint("state-spaces/mamba-2.8b-slimpj", "mamba", 2.8, 2048, None, BASE),
     *_paper_models(),
 )
