@@ -222,10 +222,7 @@ class LanguageModel(nn.Module):
         mixer = self.layers[index].scan
         if mixer is None:
             raise ValueError(f"layer {index} has no scan, and so no decay rates")
-        if "A_log" not in mixer:
-            raise ValueError(f"the decay rates of layer {index} depend on the token")
-        rates: NDArray[np.float32] = np.exp(np.array(mixer["A_log"].astype(mx.float32)))
-        return rates
+        return mixer.rates()
 
     def __call__(
         self,

@@ -145,12 +145,15 @@ def _widen(model: LanguageModel) -> None:
 
 def _fingerprint(files: list[Path], config: ModelConfig) -> str:
     facts = dataclasses.asdict(config)
-    if config.mamba3 is None:
-        del facts["mamba3"]  # as with "hybrid"
-    if config.hybrid is None:
-        del facts["hybrid"]  # the fingerprints of pure Mamba models are older than this key
-    elif config.hybrid.attention is not None:
-        del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
+    # Keys that are younger than the fingerprints of models which do not need them.
+    for key in ("hybrid", "mamba3"):
+        if facts[key] is None:
+            del facts[key]
+    if config.hybrid is not None:
+        if config.hybrid.conv_activation:
+            del facts["hybrid"]["conv_activation"]
+        if config.hybrid.attention is not None:
+            del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
         digest.update(bytes.fromhex(_checked_sha256(path)))

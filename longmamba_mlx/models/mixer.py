@@ -84,9 +84,15 @@ class ScanMixer(Mixer):
         """Whether nothing but the configuration decides what the mixer computes."""
         return True
 
+    def rates(self) -> NDArray[np.float32]:
+        """|A|, unscaled: (units,) or (units, modes). Raises ValueError where it depends on the token."""
+        rates: NDArray[np.float32] = np.exp(np.array(self.A_log.astype(mx.float32)))
+        return rates
+
     def scale(self, decay: NDArray[np.float32], write: float) -> None:
         """Multiply A by `decay`, (units, modes) or (), and B by `write` from now on."""
-        self["_decay"] = mx.array(decay.reshape(self.A_log.shape) if decay.size > 1 else decay.reshape(()))
+        shape = self.A_log.shape if "A_log" in self else (-1,)
+        self["_decay"] = mx.array(decay.reshape(shape) if decay.size > 1 else decay.reshape(()))
         self._write, self._A_of = write, None
 
     def written(self, B: mx.array) -> mx.array:

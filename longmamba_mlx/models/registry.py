@@ -26,6 +26,7 @@ ROWS = {
     "falcon_mamba": Family("mamba", "mamba.Mamba"),
     "mamba2": Family("mamba2", "mamba2.Mamba2"),
     "mamba3": Family("mamba3", "mamba3.Mamba3"),
+    "llamba": Family("llamba", "llamba.Llamba"),
     "falcon_h1": Family("falcon_h1", "falcon_h1.FalconH1"),
     "granitemoehybrid": Family("granite", "granite.Granite"),
     "bamba": Family("bamba", "bamba.Bamba"),

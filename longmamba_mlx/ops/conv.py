@@ -10,10 +10,18 @@ from longmamba_mlx.ops.activations import silu
 def causal_conv1d(
     x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    """silu(conv(x)) over the last k tokens, and the window the next call starts from.
+    """silu(conv(x)) over the last k tokens, and the window the next call starts from; see `depthwise_conv1d`."""
+    y, window = depthwise_conv1d(x, weight, bias, initial)
+    return silu(y).astype(x.dtype), window
+
+
+def depthwise_conv1d(
+    x: mx.array, weight: mx.array, bias: mx.array | None = None, initial: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """conv(x) over the last k tokens, and the window the next call starts from.
 
     x (b, l, c); weight (c, k), oldest token first; bias (c,); initial (b, k-1, c) raw inputs before x, zeros
-    if None. Returns (y (b, l, c) in x's dtype, window (b, k-1, c) in x's dtype).
+    if None. Returns (y (b, l, c) float32, window (b, k-1, c) in x's dtype).
     """
     batch, length, channels = x.shape
     taps = weight.shape[1]
@@ -29,4 +37,4 @@ def causal_conv1d(
         y = y + bias.astype(mx.float32)
     # A gather, not a slice: a slice would keep the whole chunk's inputs alive inside the state.
     window = mx.take(padded, mx.arange(length, length + taps - 1), axis=1)
-    return silu(y).astype(x.dtype), window
+    return y, window

@@ -65,16 +65,23 @@ def make(case: Case) -> str:
 
 
 def _reference(case: Case) -> Any:
-    """Transformers' model of a case, or upstream's of a family that transformers does not have."""
-    if case.model_type != "mamba3":
-        return Reference(case)
-    from tests.parity.upstream_mamba3 import Mamba3Reference
+    """Transformers' model of a case, or the publisher's of a family that transformers does not have."""
+    if case.model_type == "mamba3":
+        from tests.parity.upstream_mamba3 import Mamba3Reference
 
-    return Mamba3Reference(case)
+        return Mamba3Reference(case)
+    if case.model_type == "llamba":
+        from tests.parity.upstream_llamba import LlambaReference
+
+        return LlambaReference(case)
+    return Reference(case)
+
+
+_LIBRARIES = {"mamba3": "state-spaces/mamba e9594ce", "llamba": "cartesia-ai/edge 95d8276"}
 
 
 def _library(case: Case) -> str:
-    return "state-spaces/mamba e9594ce" if case.model_type == "mamba3" else f"transformers {transformers.__version__}"
+    return _LIBRARIES.get(case.model_type, f"transformers {transformers.__version__}")
 
 
 def main(names: list[str]) -> None:

@@ -36,7 +36,7 @@ class Reference:
         config = AutoConfig.for_model(case.model_type, **copy.deepcopy(case.options))
         torch.manual_seed(0)
         self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
-        draw_weights(self.model, self.rng)
+        draw_weights(self.model, self.rng, config.tie_word_embeddings)
         self.ids = self.rng.integers(0, config.vocab_size, PREFILL + DECODE)
 
     def saved(self) -> tuple[str, dict[str, np.ndarray]]:
@@ -74,9 +74,8 @@ class Reference:
         return logits, chosen.thresholds, chosen.zeroed / max(chosen.seen, 1)
 
 
-def draw_weights(model: torch.nn.Module, rng: np.random.Generator) -> None:
+def draw_weights(model: torch.nn.Module, rng: np.random.Generator, tied: bool) -> None:
     """Draw every parameter anew, so that an ignored one shows; values that float16 holds exactly."""
-    tied = model.config.tie_word_embeddings
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             drawn = _drawn(rng, name, tuple(parameter.shape), tied)

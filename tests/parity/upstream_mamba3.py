@@ -1,8 +1,4 @@
-"""The reference's side of a Mamba-3 fixture: state-spaces/mamba's own modules and the reference functions of its tests.
-
-Needs torch, einops and a checkout of https://github.com/state-spaces/mamba (e9594ce, 23 July 2026, was used), which
-the environment variable MAMBA_SSM_CHECKOUT names; nothing of it is compiled or installed. Its kernels need an NVIDIA
-GPU: in their place stand the functions its tests compare them with, on a stand-in for triton.
+"""Mamba-3's side of a fixture: upstream's own modules, its kernels replaced by the reference functions of its tests.
 
 The filter is written here a second time: a filtered token is one step of the recurrence with a step size of zero, after
 which the key and value before it are put back.
@@ -13,58 +9,32 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.util
-import json
-import os
-import sys
 import types
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
-import numpy as np
 import torch
 
-from tests.parity.cases import DECODE, PREFILL, Case
-from tests.parity.reference import Filtering, draw_weights
+from tests.parity.cases import Case
+from tests.parity.reference import Filtering
+from tests.parity.upstream import UpstreamReference, mamba_ssm, module_of
 
-_STOOD_IN = (
-    "triton", "triton.language", "triton.testing", "selective_scan_cuda", "causal_conv1d_cuda",
-    "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined", "mamba_ssm.ops.triton.mamba3.mamba3_siso_step",
-    "mamba_ssm.modules.mamba_simple", "mamba_ssm.modules.mamba2", "mamba_ssm.modules.mha",
-    "mamba_ssm.utils.generation", "mamba_ssm.utils.hf",
-)  # fmt: skip
 _CHUNK = 16
 
 
 class Upstream:
-    """The parts of a checkout that are run, and which of its two references stands in for the kernels.
+    """The parts that are run, and which of the two references stands in for the kernels.
 
     `in_steps`: the recurrence token by token, which knows the filter; else the one pass over blocks.
     """
 
-    def __init__(self, checkout: Path) -> None:
-        for name in _STOOD_IN:
-            sys.modules[name] = MagicMock(name=name)
-        sys.modules["triton"].__version__ = "3.5.0"
-        sys.modules["triton"].Config = MagicMock(return_value=MagicMock(num_warps=4))
-        sys.modules["mamba_ssm.utils.generation"].GenerationMixin = object
-        package = types.ModuleType("mamba_ssm")
-        package.__path__ = [str(checkout / "mamba_ssm")]  # without its __init__, which wants the kernels
-        sys.modules["mamba_ssm"] = package
-        gated = importlib.import_module("mamba_ssm.ops.triton.layernorm_gated")
-        norms = importlib.import_module("mamba_ssm.ops.triton.layer_norm")
-        gated.RMSNorm.forward = lambda norm, x, z=None: gated.rms_norm_ref(
-            x, norm.weight, None, z, norm.eps, norm.group_size, norm.norm_before_gate
-        )
-        norms.RMSNorm.forward = lambda norm, x: norms.rms_norm_ref(x, norm.weight, None, eps=norm.eps, upcast=True)
+    def __init__(self) -> None:
+        checkout = mamba_ssm()
         self.mixer = importlib.import_module("mamba_ssm.modules.mamba3")
         self.models = importlib.import_module("mamba_ssm.models.mixer_seq_simple")
         self.config = importlib.import_module("mamba_ssm.models.config_mamba").MambaConfig
-        self.siso = _file(checkout / "tests/ops/triton/test_mamba3_siso.py")
-        self.mimo = _file(checkout / "tests/ops/tilelang/test_mamba3_mimo.py")
+        self.siso = module_of(checkout / "tests/ops/triton/test_mamba3_siso.py")
+        self.mimo = module_of(checkout / "tests/ops/tilelang/test_mamba3_mimo.py")
         self.mixer.mamba3_siso_combined = self._siso
         self.mixer.mamba3_mimo_combined = self._mimo
         self.in_steps = False
@@ -147,75 +117,38 @@ def _neighbours(size: int) -> list[int]:
     return [place for i in range(size // 2) for place in (i, size // 2 + i)]
 
 
-def _file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"upstream_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @functools.cache
 def upstream() -> Upstream:
-    """The checkout that the environment names."""
-    return Upstream(Path(os.environ["MAMBA_SSM_CHECKOUT"]))
+    """The one of this process: its modules are patched."""
+    return Upstream()
 
 
-class Mamba3Reference:
-    """As `reference.Reference`, for upstream's language model; `decoded` is the recurrence from the first token on."""
+class Mamba3Reference(UpstreamReference):
+    """A random Mamba-3 of upstream's language model; `decoded` is the recurrence from the first token on."""
 
     def __init__(self, case: Case) -> None:
-        self.rng = np.random.default_rng(zlib.crc32(case.name.encode()))
         self.upstream = upstream()
         # Its fused addition and norm is a kernel; the plain one means the same.
         options = {"rms_norm": True, "fused_add_norm": False, **case.options}
         torch.manual_seed(0)
-        self.model = self.upstream.models.MambaLMHeadModel(self.upstream.config(**options)).eval()
-        self.model.config.tie_word_embeddings = self.model.config.tie_embeddings
-        draw_weights(self.model, self.rng)
-        del self.model.config.tie_word_embeddings
-        self.ids = self.rng.integers(0, self.model.config.vocab_size, PREFILL + DECODE)
+        config = self.upstream.config(**options)
+        super().__init__(case, self.upstream.models.MambaLMHeadModel(config), config.__dict__)
 
-    def saved(self) -> tuple[str, dict[str, np.ndarray]]:
-        """config.json and the tensors as upstream saves them, the tied head once."""
-        tensors = {name: array.numpy() for name, array in self.model.state_dict().items()}
-        if self.model.config.tie_embeddings:
-            del tensors["lm_head.weight"]
-        return json.dumps(self.model.config.__dict__, indent=4), tensors
-
-    @torch.no_grad()
-    def logits(self) -> np.ndarray:
-        """(tokens, vocab) of one pass over everything."""
-        return self.model(torch.tensor(self.ids)[None]).logits[0].numpy()
-
-    def decoded(self) -> np.ndarray:
-        """The same through the recurrence."""
+    @contextlib.contextmanager
+    def in_steps(self) -> Iterator[None]:
         self.upstream.in_steps = True
         try:
-            return self.logits()
+            yield
         finally:
             self.upstream.in_steps = False
 
-    def filtered(self) -> tuple[np.ndarray, dict[int, np.ndarray], float]:
-        """One pass with the filter on in the prefill; the thresholds by layer; the share of step sizes zeroed."""
-        with self._filtering() as chosen:
-            logits = self.decoded()
-        return logits, chosen.thresholds, chosen.zeroed / max(chosen.seen, 1)
-
     @contextlib.contextmanager
-    def _filtering(self) -> Iterator[Filtering]:
-        chosen = Filtering(self.rng, unfiltered=len(self.model.backbone.layers) - 1)
+    def with_steps_of(self, chosen: Filtering) -> Iterator[None]:
         functional = self.upstream.mixer.F
         # The one softplus of the mixer makes its step sizes.
         self.upstream.mixer.F = types.SimpleNamespace(softplus=lambda raw: chosen.steps(raw, (0.0, float("inf"))))
-        hooks = [
-            layer.mixer.register_forward_pre_hook(lambda *_, index=index: setattr(chosen, "layer", index))
-            for index, layer in enumerate(self.model.backbone.layers)
-        ]
         try:
-            yield chosen
+            with self.in_steps():
+                yield
         finally:
             self.upstream.mixer.F = functional
-            for hook in hooks:
-                hook.remove()

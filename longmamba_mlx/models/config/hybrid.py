@@ -85,8 +85,9 @@ class HybridConfig:
     """Layer kinds and everything beside the Mamba mixers; all checked.
 
     `layers`: the kind of each layer. `d_ff`: inner width of the MLPs (0: none). `gated_norm`: whether the Mamba-2
-    mixers norm their output; `out_bias`: their out_proj's bias; `routed`: the layers with `experts` in place of an MLP,
-    where not all have them; `shared`: transformer blocks that layers share.
+    mixers norm their output; `conv_activation`: whether a silu follows their convolution; `out_bias`: their out_proj's
+    bias; `routed`: the layers with `experts` in place of an MLP, where not all have them; `shared`: transformer blocks
+    that layers share.
     """
 
     layers: tuple[str, ...]
@@ -96,6 +97,7 @@ class HybridConfig:
     experts: ExpertsConfig | None = None
     multipliers: Multipliers = Multipliers()
     gated_norm: bool = True
+    conv_activation: bool = True
     out_bias: bool = False
     routed: tuple[bool, ...] = ()
     shared: SharedConfig | None = None

@@ -1,10 +1,10 @@
-"""Mamba models as mamba_ssm writes their config.json: `d_model`, `n_layer`, `ssm_cfg`, and no `model_type`."""
+"""Models as mamba_ssm writes their config.json: `d_model`, `n_layer`, `ssm_cfg`, and no `model_type`."""
 
 from __future__ import annotations
 
 import math
 
-from longmamba_mlx.models.config import mamba3
+from longmamba_mlx.models.config import llamba, mamba3
 from longmamba_mlx.models.config.base import (
     MAX_CONV,
     MAX_LAYERS,
@@ -22,6 +22,8 @@ from longmamba_mlx.storage.json_config import Reader, shown
 def parse(reader: Reader) -> ModelConfig:
     """Read sizes from the top and the layer's own options from `ssm_cfg`. Raises ConfigError."""
     ssm = reader.table("ssm_cfg")
+    if "n_v_heads" in ssm.raw:
+        return llamba.parse(reader)
     layer = ssm.raw.get("layer", "Mamba1")
     if layer == "Mamba3":
         return mamba3.parse(reader)

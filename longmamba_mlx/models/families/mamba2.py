@@ -87,11 +87,7 @@ class Mamba2Mixer(ScanMixer):
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         _, x_b_c, dt = self._split(hidden)
-        before = self.config.d_conv - 1
-        # dt does not pass through the convolution: only its window moves on.
-        window = require(state.conv)
-        inputs = mx.concatenate([window, x_b_c[:, -before:].astype(window.dtype)], axis=1)
-        window = mx.take(inputs, mx.arange(inputs.shape[1] - before, inputs.shape[1]), axis=1)
+        window = advanced(require(state.conv), x_b_c)  # dt does not pass through the convolution
         raw = dt.astype(mx.float32) + self.dt_bias.astype(mx.float32)
         return raw, LayerState(conv=window, ssm=state.ssm)
 
@@ -116,6 +112,13 @@ class Mamba2Mixer(ScanMixer):
             projected = projected.astype(mx.float32) * self._scales  # and dt stays float32: the filter compares it
         z, x_b_c, dt = mx.split(projected, [config.d_inner, config.d_inner + config.conv_dim], axis=-1)
         return z.astype(kind), x_b_c.astype(kind), dt
+
+
+def advanced(window: mx.array, inputs: mx.array) -> mx.array:
+    """The window (b, k - 1, c) of the convolution after further inputs (b, l, c)."""
+    before = window.shape[1]
+    joined = mx.concatenate([window, inputs[:, -before:].astype(window.dtype)], axis=1)
+    return mx.take(joined, mx.arange(joined.shape[1] - before, joined.shape[1]), axis=1)
 
 
 def spread(config: ModelConfig, multipliers: tuple[float, ...]) -> mx.array:

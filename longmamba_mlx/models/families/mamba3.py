@@ -84,8 +84,8 @@ class Mamba3Mixer(ScanMixer):
         y = self.out_proj(y.reshape(*lead, config.d_inner))
         return y, _as_layer(result[1]), result[2] if len(result) == 3 else None
 
-    def scale(self, decay: NDArray[np.float32], write: float) -> None:
-        self["_decay"], self._write = mx.array(decay.reshape(-1) if decay.size > 1 else decay.reshape(())), write
+    def rates(self) -> NDArray[np.float32]:
+        raise ValueError("Mamba-3's decay rates depend on the token")
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         dt = self._split(hidden)[4]
