@@ -102,6 +102,7 @@ class Answer:
     `not_in_text`: numbers and codes of the answer that do not occur in the document, word for word. `reason` says why
     there is no answer ("" if there is one): "demo" (a demonstration model that was not trained for the question),
     "not_found", or "not_yet" (asked as of a place, and found later). `passages` are then what a text search finds.
+    `example`: for "demo", a question that the model knows.
     """
 
     question: str
@@ -113,6 +114,7 @@ class Answer:
     finish_reason: str
     not_in_text: tuple[str, ...] = ()
     reason: Literal["", "demo", "not_found", "not_yet"] = ""
+    example: str = ""
 
     @property
     def doubt(self) -> str:

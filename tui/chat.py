@@ -48,6 +48,7 @@ class ChatScreen(Screen[None]):
         Binding("f2", "command('text')", "The text", show=False),
         Binding("f3", "command('map')", "The memory map", show=False),
         Binding("f4", "command('sessions')", "Earlier conversations", show=False),
+        Binding("f5", "command('get')", "A real model", show=False),
         Binding("ctrl+r", "resume", "Resume the last conversation", show=False),
     ]
 

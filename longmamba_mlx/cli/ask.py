@@ -50,7 +50,7 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
             else:
                 if answer.reason != "demo":
                     print("" if way.stream else answer.text, flush=True)
-                explain(answer, session.known_questions, way.as_of)
+                explain(answer, way.as_of)
                 if answer.doubt:
                     print(f"Note: {answer.doubt}.", file=sys.stderr)
         if interrupts.hit:

@@ -174,7 +174,8 @@ class ReadDocument:
         before, text = form.ask_after(known or question, again=last is not None)
         if known is None:
             nearest = evidence.nearest(question)
-            yield Answered(Answer(question, "", False, nearest, 0, time.monotonic() - started, "stop", reason="demo"))
+            spent, example = time.monotonic() - started, form.known[0].replace("{name}", "NAME")
+            yield Answered(Answer(question, "", False, nearest, 0, spent, "stop", reason="demo", example=example))
             return
         if last is not None:
             caught_up = advance(self.model.loaded.model, last.state, last.ids, should_stop)

@@ -70,11 +70,6 @@ class Session:
         return self._books[self._current] if self._books else None
 
     @property
-    def known_questions(self) -> tuple[str, ...]:
-        """The only questions that the model can answer, each with {name} in it; () for any, and before it is loaded."""
-        return () if self._model is None else self._model.form.known
-
-    @property
     def model(self) -> str:
         """The model's name."""
         return self._name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.session.no_answer import real_model
 from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.commands.arguments import split_paths
 from longmamba_mlx.tui.controller import ChatController
@@ -62,6 +63,10 @@ class DocumentCommands:
         name = argument or await self._view.choose_model(self._controller.model)
         if name and await self._may_fetch(name):
             self._controller.submit(UseModel(name))
+
+    async def get(self) -> None:
+        """Take the model to start with on this machine, downloaded after a look at its size."""
+        await self.model(real_model(quantise=False).repository)
 
     async def _may_fetch(self, name: str) -> bool:
         """Ask before a model is downloaded, with its size where it is known."""

@@ -26,6 +26,7 @@ _KEYS = (
     ("F2", "The text: Page Up and Down, [ and ] for chapters, / to find, n and N for matches, Esc goes back"),
     ("F3", "The memory map: left and right walk along it, Enter goes there"),
     ("F4, Ctrl+R", "Earlier conversations; resume the last one"),
+    ("F5", "Get a real model that fits this machine"),
     ("Ctrl+P", "Menu, with the themes"),
     ("Ctrl+Z", "Suspend; fg in the shell brings the chat back"),
     ("Ctrl+Q", "Leave"),

@@ -7,6 +7,8 @@ from textual.content import Content
 from textual.widgets import Label, Static
 
 from longmamba_mlx.events import Answer
+from longmamba_mlx.session.no_answer import SEARCHED, real_model, why
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.rendering.flat_containers import FlatVertical
@@ -51,10 +53,13 @@ class AnswerView(FlatVertical):
         if not self.reply.text and answer.text:
             self.write(answer.text)
         ends = {"stopped": "stopped", "length": f"cut off after {formatting.count(answer.tokens)} tokens"}
-        end = ends.get(answer.finish_reason, "" if answer.found else "not found in the document")
+        end = ends.get(answer.finish_reason, "" if answer.found else self._why_not(answer))
         self.reply.mark = " · ".join(part for part in (end, answer.doubt) if part)
         self.say(self._ending(answer))
         await self.mount_all(self._passages(answer))
+
+    def _why_not(self, answer: Answer) -> str:
+        return why(answer, self._exchange.how.as_of) or "not found in the document"
 
     def close(self, mark: str) -> None:
         """It ended without a whole answer: stopped, or never asked."""
@@ -70,6 +75,11 @@ class AnswerView(FlatVertical):
         mark = safe_text.one_line(self.reply.mark)
         if answer is None:
             return Content.styled(mark, "$text-warning")
+        if answer.reason == "demo":
+            model = real_model(quantise=False)
+            name = safe_text.one_line(model.repository.partition("/")[2])
+            offer = f"F5 gets {name} ({format_size(model.download_bytes)}), a real model that fits this machine"
+            return Content.assemble((f"{mark}\n", "$text-warning"), (offer, "bold"))
         rate = formatting.rate_of(answer.tokens, answer.seconds)
         tokens = formatting.pluralize(answer.tokens, "token")
         detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
@@ -78,7 +88,7 @@ class AnswerView(FlatVertical):
     def _passages(self, answer: Answer) -> list[Static]:
         if not answer.passages:
             return []
-        heading = Label("related passages", classes="heading", markup=False)
+        heading = Label(SEARCHED if answer.reason else "related passages", classes="heading", markup=False)
         # Two answers that are compared have to be seen at once: their passages are one line each.
         book, short = self._exchange.book, bool(self.reply.name)
         views = [PassageView(answer, index, book, short=short) for index in range(len(answer.passages))]
