@@ -1,6 +1,8 @@
-"""Format numbers of bytes for people."""
+"""Format bytes and seconds for people."""
 
 from __future__ import annotations
+
+import math
 
 
 def format_size(nbytes: int) -> str:
@@ -11,3 +13,17 @@ def format_size(nbytes: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds: 0.42 -> "0.4 s", 125 -> "2 min 5 s", 3780 -> "1 h 3 min"."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "?"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

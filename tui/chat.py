@@ -37,6 +37,8 @@ from longmamba_mlx.tui.widgets.text_pane import TextPane
 from longmamba_mlx.tui.widgets.title_bar import TitleBar
 from longmamba_mlx.tui.worker.engine import Engine
 
+_LOOK_SECONDS = 3.0  # between two looks at the open document's files
+
 
 class ChatScreen(Screen[None]):
     """One conversation about the open documents. Implements `ChatView`."""
@@ -76,6 +78,7 @@ class ChatScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.run_worker(self.controller.pump(), group="events")
+        self.set_interval(_LOOK_SECONDS, self.controller.watch_files)
 
     async def greet(self, paths: tuple[str, ...]) -> None:
         """After the first frame: read the named files, or offer the start menu."""
@@ -90,7 +93,9 @@ class ChatScreen(Screen[None]):
                 menu.focus()
         elif (earlier := await self.recorder.latest_about(paths)) is not None:
             asked = formatting.pluralize(earlier.exchanges, "question")
-            await self.log_view.note(f"You asked {asked} about this before: Ctrl+R resumes that conversation")
+            added = formatting.files(earlier.paths[len(paths) :])
+            about = f"this and {added}" if added else "this"
+            await self.log_view.note(f"You asked {asked} about {about} before: Ctrl+R resumes that conversation")
 
     # Its widgets.
 
@@ -137,13 +142,17 @@ class ChatScreen(Screen[None]):
             self.command(message.text)
         else:
             self.panel.give_way()
-            await self.commands.asking.ask(message.text.strip())
+            asked = self.commands.asking.ask(message.text.strip())
+            if self.controller.changed_files():  # the user is asked first, which this handler must not wait for
+                self.run(asked)
+            else:
+                await asked
 
     def command(self, line: str) -> None:
         """Run a line that begins with /."""
-        self._attempt(self.commands.run(line))
+        self.run(self.commands.run(line))
 
-    def _attempt(self, work: Awaitable[None]) -> None:
+    def run(self, work: Awaitable[None]) -> None:
         """Run a command in a worker, or show why it cannot be done."""
 
         async def attempt() -> None:
@@ -189,7 +198,7 @@ class ChatScreen(Screen[None]):
 
     def action_resume(self) -> None:
         """Resume the last conversation about the open document, or the last of all."""
-        self._attempt(self.commands.conversation.resume_last())
+        self.run(self.commands.conversation.resume_last())
 
     # What is clicked and chosen.
 
@@ -233,7 +242,7 @@ class ChatScreen(Screen[None]):
     @on(StartMenu.Resumed)
     def resume_chosen(self, message: StartMenu.Resumed) -> None:
         """Resume an earlier conversation."""
-        self._attempt(self.commands.conversation.resume(message.conversation))
+        self.run(self.commands.conversation.resume(message.conversation))
 
     @on(StartMenu.Wanted)
     def run_chosen(self, message: StartMenu.Wanted) -> None:

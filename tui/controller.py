@@ -19,7 +19,7 @@ from longmamba_mlx.events import (
     ReadProgress,
     Side,
 )
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.sizes import format_duration, format_size
 from longmamba_mlx.tui.document_panel import DocumentPanel
 from longmamba_mlx.tui.history.recorder import ConversationRecorder
 from longmamba_mlx.tui.history.records import Exchange, Stage
@@ -29,12 +29,16 @@ from longmamba_mlx.tui.widgets.exchange import ExchangeView
 from longmamba_mlx.tui.widgets.note import Note
 from longmamba_mlx.tui.widgets.start_menu import StartMenu
 from longmamba_mlx.tui.worker.download import Fetching
-from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent, OpenDocuments, merge
+from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent, OpenDocuments, Stamped, merge
+from longmamba_mlx.tui.worker.file_stamps import Stamps
 from longmamba_mlx.tui.worker.job_queue import JobQueue, Task
 from longmamba_mlx.tui.worker.jobs import Ask, Job, Open, UseModel
+from longmamba_mlx.tui.worker.read_documents import ReadDocuments
 
 STOPPED_READING, INTERRUPTED = 75, 130  # exit codes: left during a reading, which can be resumed; left by SIGINT
 _CLOSE_SECONDS = 10.0
+_LONG_SECONDS = 60.0  # a reading of a folder that takes longer needs the user's consent
+_SETTLE_SECONDS = 1.0  # until the speed of a reading is known
 _FRAME_SECONDS = 1 / 20
 _PROGRESS_SECONDS = 1 / 5
 _UNASKED = "not asked: the chat was left before"
@@ -57,7 +61,10 @@ class ChatController:
         self.model = ""
         self._failed = False
         self._loaded = ""  # becomes `model` when the job it was loaded for is done
-        self._read: dict[str, tuple[ReadDone, tuple[str, ...]]] = {}  # by digest: a document's facts and its files
+        self.read = ReadDocuments()
+        self._stamps: Stamps = {}  # of the files of the running reading
+        self._since: float | None = None  # when the running reading made its first progress
+        self._too_long: ReadProgress | None = None  # where a reading was stopped to ask for consent
         self._queued: dict[Task[ExchangeView], Note] = {}  # the note in the conversation for each waiting reading
         self._progress: ReadProgress | Fetching | None = None
         self._progress_shown = 0.0
@@ -65,6 +72,7 @@ class ChatController:
         self.stopped_reading = False
         """Whether the chat was left in the middle of a reading."""
         self._exit_code = 0
+        self._told_changed: list[str] = []
 
     @property
     def busy(self) -> bool:
@@ -90,9 +98,25 @@ class ChatController:
         self.queue.add(task)
         self._start_next()
 
-    def files_of(self, digest: str) -> tuple[str, ...]:
-        """The files that an open document was read from."""
-        return self._read[digest][1] if digest in self._read else ()
+    def changed_files(self) -> list[str]:
+        """Names of the open document's files that have changed on disk since it was read."""
+        book = self._panel.book
+        return [] if book is None or self.busy else self.read.changed(book.digest)
+
+    def accept_changes(self) -> None:
+        """Take the open document's files as they are now for unchanged."""
+        if (book := self._panel.book) is not None:
+            self.read.accept(book.digest)
+
+    async def watch_files(self) -> None:
+        """Say once when a file of the open document has changed on disk."""
+        changed = self.changed_files()
+        if changed and changed != self._told_changed:
+            files = formatting.shorten(", ".join(changed), 60)
+            await self._view.log_view.note(
+                f"{files} changed on disk since the document was read · /open reads it again"
+            )
+        self._told_changed = changed
 
     def stop(self) -> bool:
         """Stop what runs; False when nothing does."""
@@ -132,9 +156,10 @@ class ChatController:
             note.remove()
         if task.view is not None:
             book = self._panel.book
-            task.view.exchange.book = book.digest if book else ""
+            task.view.exchange.book, task.view.exchange.files = book.digest if book else "", self.queue.paths
             task.view.begin()
         elif isinstance(task.job, Open):
+            self._since = self._too_long = None
             self._view.status.forget_memory()
             self._view.log_view.query(StartMenu).remove()
             self._view.bar.begin(formatting.files(task.job.paths))
@@ -181,6 +206,8 @@ class ChatController:
 
     async def _take(self, event: EngineEvent) -> None:
         match event:
+            case Stamped(stamps):
+                self._stamps = stamps
             case OpenDocuments():
                 self._take_documents(event)
             case Ended(stopped):
@@ -215,6 +242,8 @@ class ChatController:
             self._loaded = event.name
         if isinstance(event, ReadProgress | Fetching):
             self._progress = event
+            if isinstance(event, ReadProgress):
+                self._check_length(event)
             return
         bar = self._view.bar
         if self._asked() is not None and not bar.has_class("-shown"):
@@ -222,6 +251,25 @@ class ChatController:
         bar.report(event)
         if isinstance(event, Counted):
             self._view.title_bar.show(f"reading {event.title}")
+
+    def _check_length(self, progress: ReadProgress) -> None:
+        """Stop a long reading that needs consent, once its speed is known; `_end` asks."""
+        job = self.queue.running.job if self.queue.running else None
+        if not isinstance(job, Open) or not job.asks or self._too_long is not None:
+            return
+        self._since = self._since or self._clock()
+        if self._clock() - self._since >= _SETTLE_SECONDS and progress.seconds_left > _LONG_SECONDS:
+            self._too_long = progress
+            self._engine.stop()
+
+    async def _ask_to_read(self, job: Open, progress: ReadProgress) -> None:
+        """Resume a long reading when the user agrees."""
+        size = f"{formatting.count(progress.total)} tokens, about {round(progress.seconds_left / 60)} min"
+        files = formatting.shorten(formatting.files(job.paths), 60)
+        if await self._view.confirm(f"{files}: {size}. Read all of it?", "Read", "Not now"):
+            self.submit(Open(job.paths))
+        else:
+            await self._view.log_view.note(f"{files} was not read. /open takes single files, too")
 
     def _show_progress(self) -> None:
         """Show the newest numbers, a few times a second: drawing takes the interpreter from the reading."""
@@ -238,17 +286,21 @@ class ChatController:
         self.queue.read_done(done)
         # Another model reads all documents again, from the files they came from.
         opened = self.queue.running is not None and isinstance(self.queue.running.job, Open)
-        self._read[done.digest] = done, self.queue.paths if opened else self.files_of(done.digest)
+        if opened:
+            self.read.add(done, self.queue.paths, self._stamps)
+            await self._recorder.follow(done.title, self.queue.paths)
+        else:
+            self.read.read_again(done)
         await self._view.log_view.note(_summary(done))
         self._facts(done)
 
     def _take_documents(self, documents: OpenDocuments) -> None:
         self._panel.take(documents)
         book = self._panel.book
-        done, paths = self._read.get(book.digest, (None, ())) if book is not None else (None, ())
-        if done is not None and self.queue.document is not done:
-            self.queue.document, self.queue.paths = done, paths
-            self._facts(done)
+        read = self.read[book.digest] if book is not None else None
+        if read is not None and self.queue.document is not read.done:
+            self.queue.document, self.queue.paths = read.done, read.paths
+            self._facts(read.done)
         self._name()
 
     def _facts(self, done: ReadDone) -> None:
@@ -281,7 +333,9 @@ class ChatController:
         task, dropped = self.queue.finish()
         self._view.status.flash("")
         self._view.bar.end()
-        if task is not None and stopped:
+        if task is not None and isinstance(task.job, Open) and self._too_long is not None and stopped:
+            self._view.run(self._ask_to_read(task.job, self._too_long))
+        elif task is not None and stopped:
             await self._note_stop(task.job)
         self._name()
         for view in dropped:
@@ -309,5 +363,5 @@ def _summary(done: ReadDone) -> str:
     else:
         again = f" · {formatting.count(done.before)} of them had been read before" if done.before else ""
     size = f"the state is {format_size(done.state_bytes)}"
-    read = f"{formatting.count(done.tokens)} tokens in {formatting.duration(done.seconds)}"
+    read = f"{formatting.count(done.tokens)} tokens in {format_duration(done.seconds)}"
     return f"{how} {done.title} · {read} · {size}{again}"

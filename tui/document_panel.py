@@ -96,7 +96,8 @@ class DocumentPanel:
         if shown is None or shown.digest != passage.book:
             book = next((book for book in self.books if book.digest == passage.book), None)
             if book is None:
-                raise UsageError("The text of this passage is not open", hint="Space shows all of the passage here.")
+                files = formatting.shorten(formatting.files(passage.files), 40) or "The text of this passage"
+                raise UsageError(f"{files} is not open", hint="Space shows it here.")
             self._open(book)
         self.show()
         self._reader.pane.mark(passage.passage, passage.quote)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from longmamba_mlx.tui.history.store import Conversation
@@ -37,6 +38,9 @@ class ChatView(Protocol):
 
     def set_class(self, add: bool, *class_names: str) -> object:
         """Set or remove style classes."""
+
+    def run(self, work: Awaitable[None]) -> None:
+        """Run what may wait for the user in the background; show why it failed."""
 
     def show_follow_up(self, on: bool) -> None:
         """Show whether every question is a follow-up."""

@@ -396,6 +396,26 @@ def test_two_processes_read_one_document(file: Path, demo: Model, story: str) ->
     assert not list(state_folder().rglob("*.bad"))  # nobody found anything wrong
 
 
+@pytest.mark.parametrize("filter", ("off", "curve"))
+def test_files_that_were_added_are_read_on_to(filter: str, tmp_path: Path, file: Path, story: str, often: None) -> None:
+    """Unfiltered from the last place of the first file; by `curve`, whose thresholds have changed, all again."""
+    second, third = tmp_path / "second.txt", tmp_path / "third.txt"
+    second.write_text(story[300:1500], encoding="utf-8")
+    third.write_text(story[:700], encoding="utf-8")
+    session = Session(filter=filter, chunk=128)
+    for paths in ([file], [file, second], [file, second, third]):
+        events = list(session.open([str(path) for path in paths]))
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    (done,) = [event for event in events if isinstance(event, ReadDone)]
+    book = session.document
+    assert book is not None and book.document is not None and len(book.document.parts) == 3
+    if filter == "off":
+        assert done.before > 1500 and any("Going on from token" in text for text in notices)
+    else:
+        assert done.before == 0 and any("are read again (about" in text for text in notices)
+    assert same(book, book.model.read(book.document, chunk=128))
+
+
 @pytest.mark.parametrize("name", ("granite", "zamba2", "falcon_h1"))
 @pytest.mark.parametrize("mode", ("off", "curve"))
 def test_a_hybrid_goes_on_with_its_keys_and_values(

@@ -10,7 +10,7 @@ import pytest
 
 from longmamba_mlx.errors import DocumentError
 from longmamba_mlx.events import Answered, Event, Failed, Loading, Piece, ReadDone
-from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent
+from longmamba_mlx.tui.worker.engine import Ended, Engine, EngineEvent, Stamped
 from longmamba_mlx.tui.worker.jobs import Ask, Open
 from tests.tui.fakes import FakeSession
 
@@ -49,7 +49,11 @@ def test_events_come_in_order_from_one_thread(start: Callable[[FakeSession], Eng
     assert not engine.alive
     engine.submit(Open(("a", "b")))
     reports = collect(engine, ended)
-    assert reports[0] == Loading("demo") and isinstance(reports[-3], ReadDone) and reports[-1] == Ended(False)
+    assert (
+        reports[:2] == [Stamped({}), Loading("demo")]
+        and isinstance(reports[-3], ReadDone)
+        and reports[-1] == Ended(False)
+    )
     engine.submit(Ask("who?"))
     reports = collect(engine, ended)
     assert [report.text for report in reports if isinstance(report, Piece)] == list(session.pieces)

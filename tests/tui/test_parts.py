@@ -12,6 +12,7 @@ import pytest
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Piece, ReadDone, ReadProgress
 from longmamba_mlx.retrieval.passages import Passage
+from longmamba_mlx.sizes import format_duration
 from longmamba_mlx.tui.commands import arguments, table
 from longmamba_mlx.tui.history.prompt_history import PromptHistory
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage
@@ -39,7 +40,7 @@ DONE = ReadDone("book", 10, 1.0, 5, False, None, "longmamba")
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert formatting.duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(("rate", "text"), [(5214.3, "5,214 tok/s"), (3.14, "3.1 tok/s"), (-1, "? tok/s")])

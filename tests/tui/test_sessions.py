@@ -279,7 +279,8 @@ async def test_of_a_long_talk_only_the_end_is_widgets_and_the_rest_comes_back(
     answer = "\n\n".join(f"Paragraph {number}." for number in range(10))
     count = 30
     for number in range(count):
-        store.put(talk, number, Exchange(f"Question {number}?", stage=Stage.DONE, replies=[Reply("", answer)]))
+        said_before = Exchange(f"Question {number}?", stage=Stage.DONE, replies=[Reply("", answer)], files=(book,))
+        store.put(talk, number, said_before)
     async with chat(store, book) as (app, pilot, _):
         await pilot.press("ctrl+r")
         log = app.chat.log_view
@@ -297,3 +298,76 @@ async def test_of_a_long_talk_only_the_end_is_widgets_and_the_rest_comes_back(
         await type_line(pilot, f"/export {Path(book).parent / 'all.md'}")
         await wait_until(pilot, lambda: (Path(book).parent / "all.md").exists())
         assert (Path(book).parent / "all.md").read_text().count("\n## ") == count + 3
+
+
+async def test_added_files_come_back_with_the_conversation(store: ConversationStore, book: str, tmp_path: Path) -> None:
+    second = tmp_path / "second file.txt"
+    second.write_text("Another text, about tea.")
+    passage = Passage(1, 0, 9, "CHAPTER 1", "CHAPTER 1", False, "CHAPTER 1")
+    session = FakeSession(passages=(passage,))
+    async with chat(store, book, session=session) as (app, pilot, _):
+        await asked(pilot, app, "One?")
+        session.text = BOOK + "\n\nAnother text, about tea."
+        await type_line(pilot, f"/add {second}")
+        await wait_until(pilot, lambda: app.chat.controller.queue.paths == (book, str(second)))
+        await asked(pilot, app, "Two?")
+        await type_line(pilot, f"/export {tmp_path / 'out.md'}")
+        await wait_until(pilot, lambda: (tmp_path / "out.md").exists())
+    headings = [line for line in (tmp_path / "out.md").read_text().split("\n") if line.startswith("#")]
+    assert headings == ["# moby.txt", "## moby.txt", "### One?", "## moby.txt, second file.txt", "### Two?"]
+    (kept,) = store.conversations()
+    assert kept.paths == (book, str(second))
+    assert [each.files for each in store.load(kept.id)] == [(book,), (book, str(second))]
+    async with chat(store, book, session=FakeSession()) as (app, pilot, session):
+        assert "about this and second file.txt before" in said(pilot)
+        await pilot.press("ctrl+r")
+        await wait_until(pilot, lambda: session.opened[-1:] == [(book, str(second))] and not app.chat.controller.busy)
+        # The second answer was found in a text that this stand-in does not have: the files are named.
+        app.chat.log_view.exchanges[1].query_one(PassageView).action_choose()
+        await wait_until(pilot, lambda: "moby.txt, second file.txt is not open" in said(pilot))
+
+
+async def test_a_document_that_changed_on_disk_is_offered_to_be_read_again(store: ConversationStore, book: str) -> None:
+    async with chat(store, book) as (app, pilot, session):
+        await asked(pilot, app, "One?")
+        assert app.chat.controller.changed_files() == []
+        Path(book).write_text(BOOK + "More.")
+        await app.chat.controller.watch_files()
+        await wait_until(pilot, lambda: "moby.txt changed on disk" in said(pilot))
+        for key, opened, question in (("n", 1, "Two?"), ("y", 2, "Three?")):
+            await type_line(pilot, question)
+            await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            assert "moby.txt has changed on disk" in said(pilot) and question not in session.asked
+            await pilot.press(key)
+            await wait_until(pilot, lambda asked=question: asked in session.asked and not app.chat.controller.busy)
+            assert len(session.opened) == opened and session.asked[-1] == question
+            assert app.chat.controller.changed_files() == []
+            Path(book).write_text(BOOK + "Still more." * opened)
+        Path(book).unlink()  # nothing to read again
+        assert app.chat.controller.changed_files() == []
+
+
+async def test_a_long_folder_is_read_only_with_consent(store: ConversationStore, tmp_path: Path) -> None:
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text(BOOK)
+    session, clock = FakeSession(chunks=400, chunk_tokens=10_000), FakeClock()
+    app = ChatApp(lambda: session, [str(tmp_path / "books")], store=store, clock=clock)
+    app.animation_level = "none"
+    async with app.run_test(size=(100, 40)) as pilot:
+        for key in ("n", "y"):
+            session.let(2)
+            await wait_until(pilot, lambda: app.chat.bar.fraction > 0)
+            assert not isinstance(app.screen, ConfirmScreen)  # its speed is not known yet
+            clock.now += 2
+            session.let(2)
+            await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+            assert "books: 4,000,000 tokens, about 13 min. Read all of it?" in said(pilot)
+            await pilot.press(key)
+            if key == "n":
+                await wait_until(pilot, lambda: "books was not read" in said(pilot))
+                assert not app.chat.controller.busy
+                session.hold()
+                await type_line(pilot, "/open")
+        session.free()
+        await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
+        assert len(session.opened) == 3

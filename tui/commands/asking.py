@@ -6,8 +6,9 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.tui.commands import arguments
 from longmamba_mlx.tui.controller import ChatController
 from longmamba_mlx.tui.history.records import Exchange, How
+from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.view import ChatView
-from longmamba_mlx.tui.worker.jobs import Reset
+from longmamba_mlx.tui.worker.jobs import Open, Reset
 
 
 class AskingCommands:
@@ -56,4 +57,11 @@ class AskingCommands:
             await self._view.log_view.withdraw(view)
 
     async def _ask(self, question: str, how: How) -> None:
+        if changed := self._controller.changed_files():
+            files = formatting.shorten(", ".join(changed), 60)
+            verb = "have" if len(changed) > 1 else "has"
+            about = f"{files} {verb} changed on disk since the document was read. Read it again before answering?"
+            if await self._view.confirm(about, "Read again", "Answer from what was read"):
+                self._controller.submit(Open(self._controller.queue.paths))
+            self._controller.accept_changes()
         await self._controller.ask(Exchange(question, how))

@@ -43,7 +43,7 @@ class ConversationCommands:
 
     def _title(self) -> str:
         document = self._controller.queue.document
-        return document.title if document else ""
+        return self._recorder.title or (document.title if document else "")
 
     async def sessions(self, argument: str) -> None:
         conversation = await self._view.choose_conversation(argument)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from longmamba_mlx.documents.gathering import is_pattern
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.filtering import registry
 from longmamba_mlx.session.no_answer import real_model
 from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.commands.arguments import split_paths
@@ -25,8 +29,9 @@ class DocumentCommands:
         self.read(paths)
 
     def read(self, paths: tuple[str, ...]) -> None:
-        """Queue a reading of these files."""
-        self._controller.submit(Open(paths))
+        """Queue a reading of these files; of a folder or a pattern, a long one needs the user's consent."""
+        unknown = any(Path(path).is_dir() or is_pattern(path) for path in paths)
+        self._controller.submit(Open(paths, asks=unknown))
 
     def add(self, argument: str) -> None:
         paths = self._controller.queue.coming_paths
@@ -49,7 +54,7 @@ class DocumentCommands:
         if not argument.isdecimal() or not 1 <= int(argument) <= len(books):
             raise UsageError(f"There is no book {argument}", hint="/books lists them.")
         index = int(argument) - 1
-        self._controller.submit(Switch(index, self._controller.files_of(books[index].digest)))
+        self._controller.submit(Switch(index, self._controller.read.files_of(books[index].digest)))
 
     async def forget(self) -> None:
         book = self._panel.book
@@ -78,7 +83,10 @@ class DocumentCommands:
         about = f"about {format_size(size)}" if size else "its size is shown when the download begins"
         return await self._view.confirm(f"Download {name} and convert it? ({about})", "Download", "Not now")
 
-    def filter(self, argument: str) -> None:
+    async def filter(self, argument: str) -> None:
+        if not argument:
+            await self._view.log_view.note(f"Filters: {registry.help_text()}")
+            return
         model = self._controller.model
         if not model:
             raise UsageError("No model is loaded yet", hint="/open FILE reads a document")

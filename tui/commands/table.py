@@ -56,7 +56,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("documents", "forget", "", "Delete the saved state of the open document"),
     Command("documents", "model", "[NAME]", "Choose another model; open documents are read again"),
     Command("documents", "get", "", "Get a real model that fits this machine", "F5"),
-    Command("documents", "filter", "NAME", "Choose another filter; open documents are read again"),
+    Command("documents", "filter", "[NAME]", "Read again with another filter; alone, list them"),
     Command("asking", "compare", "[QUESTION]", "Answer with the filter off and on"),
     Command("asking", "as-of", "PLACE: QUESTION", "Answer from what was known at that place"),
     Command("asking", "keep", "[QUESTION]", "Ask a follow-up; without a question, toggle follow-up mode"),

@@ -24,15 +24,23 @@ class ConversationRecorder:
         self._on_error = on_error
         self._conversation: int | None = None
         self._title = ""
+        self._paths: tuple[str, ...] = ()
         self._kept: list[Exchange] = []
         self._told = False
+
+    @property
+    def title(self) -> str:
+        """The title the user gave, or that of a resumed conversation; "" without one."""
+        return self._title
 
     async def keep(self, exchange: Exchange, document: str, paths: Sequence[str], model: str) -> None:
         """Put a finished exchange into the file; the first one begins the conversation there."""
         if self.store is None:
             return
         store = self.store
+        await self.follow(document, paths)
         if self._conversation is None:
+            self._paths = tuple(paths)
             title = self._title or formatting.shorten(exchange.question, _TITLE_WIDTH)
             self._conversation = await self._try(lambda: store.begin(title, document, paths, model))
         number = self._conversation
@@ -40,15 +48,24 @@ class ConversationRecorder:
             self._kept.append(exchange)
             await self._try(partial(store.put, number, len(self._kept) - 1, exchange))
 
+    async def follow(self, document: str, paths: Sequence[str]) -> None:
+        """Let files that were added to the conversation's document come back with it."""
+        store, number, more = self.store, self._conversation, tuple(paths)
+        added = len(more) > len(self._paths) and more[: len(self._paths)] == self._paths
+        if store is not None and number is not None and added:
+            self._paths = more
+            await self._try(lambda: store.set_document(number, document, more))
+
     def begin(self) -> None:
         """Begin another conversation."""
-        self._conversation, self._title, self._kept = None, "", []
+        self._conversation, self._title, self._paths, self._kept = None, "", (), []
 
     async def resume(self, conversation: Conversation) -> list[Exchange]:
         """Go on with an earlier conversation; returns its exchanges."""
         store = self.store
         exchanges = await self._try(lambda: store.load(conversation.id)) if store else None
         self._conversation, self._title, self._kept = conversation.id, conversation.title, list(exchanges or [])
+        self._paths = conversation.paths
         return list(self._kept)
 
     async def rename(self, title: str) -> None:
@@ -80,7 +97,7 @@ class ConversationRecorder:
         return await self._try(lambda: store.conversations(search, limit)) or [] if store else []
 
     async def latest_about(self, paths: Sequence[str]) -> Conversation | None:
-        """The last conversation about exactly these files."""
+        """The last conversation that began with exactly these files."""
         store = self.store
         return await self._try(lambda: store.latest_about(paths)) if store else None
 

@@ -54,13 +54,17 @@ class Reply:
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A question, and one reply or, when two filters are compared, two. `book`: the digest of the text asked."""
+    """A question, and one reply or, when two filters are compared, two.
+
+    `book`: the digest of the text that was asked; `files`: the paths it came from, () where they are not known.
+    """
 
     question: str
     how: How = field(default_factory=How)
     book: str = ""
     stage: Stage = Stage.WAITING
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
+    files: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -69,7 +73,7 @@ class Exchange:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data with nothing in it that steers a terminal."""
-        data = {"question": self.question, "how": asdict(self.how), "book": self.book}
+        data = {"question": self.question, "how": asdict(self.how), "book": self.book, "files": self.files}
         clean: dict[str, Any] = _clean(data | {"answers": [asdict(reply) for reply in self.replies]})
         return clean
 
@@ -84,7 +88,9 @@ class Exchange:
                 missing = tuple(str(code) for code in answer.get("not_in_text", ()))
                 answer = Answer(**(answer | {"passages": passages, "not_in_text": missing}))
             replies.append(Reply(str(reply["name"]), str(reply["text"]), str(reply["mark"]), answer))
-        return cls(sanitise(str(data["question"])), How(**data["how"]), str(data["book"]), Stage.DONE, replies)
+        files = tuple(str(path) for path in data.get("files", ()))
+        question = sanitise(str(data["question"]))
+        return cls(question, How(**data["how"]), str(data["book"]), Stage.DONE, replies, files)
 
 
 def _clean(value: Any) -> Any:

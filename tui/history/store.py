@@ -96,9 +96,16 @@ class ConversationStore:
         return exchanges
 
     def latest_about(self, paths: Sequence[str]) -> Conversation | None:
-        """The last conversation about exactly these files."""
+        """The last conversation that began with exactly these files; more may have been added to it."""
         wanted = tuple(paths)
-        return next((found for found in self.conversations() if found.paths == wanted and found.exchanges), None)
+        began = (found for found in self.conversations() if found.exchanges and found.paths[: len(wanted)] == wanted)
+        return next(began, None)
+
+    def set_document(self, conversation: int, document: str, paths: Sequence[str]) -> None:
+        """Change the document that a conversation is about."""
+        row = one_line(document), json.dumps(list(paths)), conversation
+        with self._database() as database:
+            database.execute("UPDATE talks SET document = ?, paths = ? WHERE id = ?", row)
 
     def rename(self, conversation: int, title: str) -> None:
         """Give a conversation another title."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from longmamba_mlx.documents.sanitise import sanitise
@@ -11,11 +12,12 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Passage
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.tui.history.records import Exchange, Reply
+from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.rendering.safe_text import one_line
 
 
 def export(path: Path, title: str, exchanges: Sequence[Exchange]) -> None:
-    """Write a new file: JSON when it is called .json, else Markdown. Raises UsageError, DiskError."""
+    """Write a new file: JSON when its name ends in .json, else Markdown. Raises UsageError, DiskError."""
     form = to_json if path.suffix.lower() == ".json" else to_markdown
     write_new(path, form(title, exchanges))
 
@@ -27,19 +29,32 @@ def to_json(title: str, exchanges: Sequence[Exchange]) -> str:
 
 
 def to_markdown(title: str, exchanges: Sequence[Exchange]) -> str:
-    """The whole conversation, sanitised: questions as headings, passages as quotes."""
+    """The whole conversation, sanitised: questions as headings, passages as quotes.
+
+    Where not all questions were asked of the same files, they stand under headings that name them.
+    """
     parts = [f"# {one_line(title) or 'longmamba-mlx'}"]
-    for exchange in exchanges:
-        parts.append(f"## {one_line(exchange.question)}")
-        if exchange.how.label:
-            parts.append(f"*{one_line(exchange.how.label)}*")
-        for reply in exchange.replies:
-            parts.extend(_answer(reply))
+    several = len({exchange.files for exchange in exchanges}) > 1
+    level = "###" if several else "##"
+    for files, asked in groupby(exchanges, key=lambda exchange: exchange.files):
+        if several:
+            parts.append(f"## {one_line(formatting.files(files)) or 'Files not recorded'}")
+        for exchange in asked:
+            parts.extend(_exchange(exchange, level))
     return "\n\n".join(parts) + "\n"
 
 
-def _answer(reply: Reply) -> list[str]:
-    parts = [f"### filter {one_line(reply.name)}"] if reply.name else []
+def _exchange(exchange: Exchange, level: str) -> list[str]:
+    parts = [f"{level} {one_line(exchange.question)}"]
+    if exchange.how.label:
+        parts.append(f"*{one_line(exchange.how.label)}*")
+    for reply in exchange.replies:
+        parts.extend(_answer(reply, f"{level}#"))
+    return parts
+
+
+def _answer(reply: Reply, level: str) -> list[str]:
+    parts = [f"{level} filter {one_line(reply.name)}"] if reply.name else []
     parts.append(sanitise(reply.text).strip() or "(no answer)")
     if reply.mark:
         parts.append(f"*{one_line(reply.mark)}*")

@@ -18,20 +18,6 @@ def pluralize(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'s' * (number != 1)}"
 
 
-def duration(seconds: float) -> str:
-    """Seconds: 0.42 -> "0.4 s", 125 -> "2 min 5 s", 3780 -> "1 h 3 min"."""
-    if not math.isfinite(seconds) or seconds < 0:
-        return "?"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def rate(tokens_per_second: float) -> str:
     """5214.3 -> "5,214 tok/s"."""
     if not math.isfinite(tokens_per_second) or tokens_per_second < 0:

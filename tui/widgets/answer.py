@@ -91,5 +91,8 @@ class AnswerView(FlatVertical):
         heading = Label(SEARCHED if answer.reason else "related passages", classes="heading", markup=False)
         # Two answers that are compared have to be seen at once: their passages are one line each.
         book, short = self._exchange.book, bool(self.reply.name)
-        views = [PassageView(answer, index, book, short=short) for index in range(len(answer.passages))]
+        views = [
+            PassageView(answer, index, book, files=self._exchange.files, short=short)
+            for index in range(len(answer.passages))
+        ]
         return [heading, *views]

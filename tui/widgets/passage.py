@@ -39,14 +39,17 @@ class PassageView(Static, can_focus=True):
         """The passage is wanted in the text; `quote` is the answer's place within it, if it stands there."""
 
         book: str
+        files: tuple[str, ...]
         passage: tuple[int, int]
         quote: tuple[int, int] | None
 
-    def __init__(self, answer: Answer, index: int, book: str, *, short: bool = False) -> None:
+    def __init__(
+        self, answer: Answer, index: int, book: str, *, files: tuple[str, ...] = (), short: bool = False
+    ) -> None:
         super().__init__(markup=False)
         self._passage = answer.passages[index]
         self._answer = safe_text.one_line(answer.text).strip(" .!?\"'“”")
-        self._book = book
+        self._book, self._files = book, files
         self._short = short
         self._whole = False
 
@@ -60,7 +63,7 @@ class PassageView(Static, can_focus=True):
         """Ask for it in the text."""
         passage = self._passage
         quote = find_words(passage, self._answer) if passage.quoted else None
-        self.post_message(self.Chosen(self._book, (passage.start, passage.end), quote))
+        self.post_message(self.Chosen(self._book, self._files, (passage.start, passage.end), quote))
 
     def action_unfold(self) -> None:
         """Switch between the excerpt and the whole passage."""

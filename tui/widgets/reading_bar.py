@@ -7,7 +7,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import ProgressBar, Static
 
 from longmamba_mlx.events import Counted, Loaded, Loading, ReadProgress
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.sizes import format_duration, format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.worker.download import Fetching
 
@@ -51,7 +51,7 @@ class ReadingBar(Vertical):
                 parts = [
                     safe_text.one_line(name),
                     formatting.parameters(parameters),
-                    f"loaded in {formatting.duration(seconds)}",
+                    f"loaded in {format_duration(seconds)}",
                 ]
                 self._show("Counting", parts, None)
             case Counted(title, tokens):
@@ -61,7 +61,7 @@ class ReadingBar(Vertical):
                 self.fraction = min(done / total, 1.0) if total > 0 else 0.0
                 parts = [
                     f"{formatting.count(done)} of {formatting.count(total)} tokens",
-                    f"{formatting.duration(left)} left",
+                    f"{format_duration(left)} left",
                     formatting.rate(rate),
                     formatting.shorten(safe_text.one_line(place), 40),
                     f"memory {format_size(memory)}",

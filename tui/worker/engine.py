@@ -20,6 +20,7 @@ from typing import TypeAlias
 from longmamba_mlx.errors import LongMambaError, StoppedError
 from longmamba_mlx.events import Event, Failed, Notice, Piece, ReadProgress
 from longmamba_mlx.tui.worker.download import Fetching, FetchReport
+from longmamba_mlx.tui.worker.file_stamps import Stamps, take_stamps
 from longmamba_mlx.tui.worker.jobs import Ask, Forget, Job, Open, Switch, UseModel
 from longmamba_mlx.tui.worker.protocol import SessionFactory, SessionLike
 from longmamba_mlx.tui.worker.snapshot import Book
@@ -40,7 +41,14 @@ class OpenDocuments:
     current: int
 
 
-EngineEvent: TypeAlias = Event | Ended | OpenDocuments | Fetching
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """The files about to be read, as they are on disk."""
+
+    stamps: Stamps
+
+
+EngineEvent: TypeAlias = Event | Ended | OpenDocuments | Stamped | Fetching
 
 
 class Engine:
@@ -144,10 +152,11 @@ class Engine:
         self._events.put(OpenDocuments(books, self._session.current))
 
 
-def _events(session: SessionLike, job: Job) -> Iterator[Event]:
+def _events(session: SessionLike, job: Job) -> Iterator[EngineEvent]:
     """The events of a job; the session's methods are called when iteration begins, on the engine's thread."""
     match job:
         case Open(paths):
+            yield Stamped(take_stamps(paths))
             yield from session.open(paths)
         case Ask(question, how) if how.compare:
             yield from session.compare(question)

@@ -10,9 +10,13 @@ from longmamba_mlx.tui.history.records import How
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Read these files as one document, or reopen its saved state."""
+    """Read these files as one document, or reopen its saved state.
+
+    `asks`: a reading of more than a minute needs the user's consent; nobody knows beforehand how much a folder holds.
+    """
 
     paths: tuple[str, ...]
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
