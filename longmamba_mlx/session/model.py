@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from longmamba_mlx.documents import READER_VERSION, Document, join, read_document
+from longmamba_mlx.documents import Document, join, read_document
 from longmamba_mlx.inference.prefill import Progress, prefill
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import TextModel
@@ -50,7 +50,7 @@ class Model(TextModel):
         wanted = replace(stored.key, **self.identity())  # type: ignore[arg-type]
         if document is not None:
             document = as_document(document)
-            wanted = replace(wanted, document=document.digest, reader=READER_VERSION)
+            wanted = replace(wanted, document=document.digest)
         if wanted != stored.key:
             stored = read_state(Path(path), key=wanted)  # raises, naming the field that differs
         key = stored.key

@@ -115,7 +115,8 @@ class _Opener:
             if key.tokens not in plans:
                 plans[key.tokens] = self.model.plan(key.tokens)
             plan = plans[key.tokens]
-            if key == self.model.key(document, key.tokens, plan, self.chunk):
+            # The text is the same, so it does not matter which version of the reader it came from.
+            if key == replace(self.model.key(document, key.tokens, plan, self.chunk), reader=key.reader):
                 return key, plan
         return None
 

@@ -24,7 +24,6 @@ from longmamba_mlx.tokenization.count import CountedText
 
 # Fields of a key that another length of the same document, read in the same way, shares with it.
 _SAME = (
-    "reader",
     "tokenizer",
     "model",
     "config",

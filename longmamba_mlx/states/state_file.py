@@ -43,7 +43,7 @@ class StateKey:
     """Everything a state depends on: readings that differ in one field never share a state."""
 
     document: str  # sha256 of the text
-    reader: int  # documents.READER_VERSION
+    reader: int  # documents.READER_VERSION that gave the text; any other that gives this text will do
     tokens: int  # of the whole document
     tokenizer: str  # sha256 of tokenizer.json
     model: str  # fingerprint of the weights
