@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from longmamba_mlx.retrieval.words import folded, telling_words, words_in
 
 _AROUND = 0.35  # of an excerpt's width stands before the first word found
@@ -17,7 +15,7 @@ def excerpt(text: str, question: str, width: int = 300) -> str:
     plain = " ".join(text.split())
     if len(plain) <= width:
         return plain
-    first = _first_place(plain, telling_words(words_in(question)))
+    first = first_place(plain, question)
     start = max(min(first - int(_AROUND * width), len(plain) - width), 0)
     if start:
         start = plain.rfind(" ", 0, start) + 1
@@ -27,9 +25,9 @@ def excerpt(text: str, question: str, width: int = 300) -> str:
     return f"{'… ' if start else ''}{plain[start:end]}{' …' if end < len(plain) else ''}"
 
 
-def _first_place(text: str, wanted: Sequence[str]) -> int:
-    """Where the longest of the words first stands in a text, 0 where none does: names are longer than verbs."""
-    plain = folded(text)
+def first_place(text: str, question: str) -> int:
+    """Where the longest of the question's telling words first stands in a text, 0 where none does."""
+    wanted, plain = telling_words(words_in(question)), folded(text)
     places = [(len(word), plain.find(folded(word))) for word in wanted]
     found = [(size, place) for size, place in places if place >= 0]
     return max(found)[1] if found else 0

@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from longmamba_mlx.retrieval.excerpts import first_place
 from longmamba_mlx.tui.history.transcript import place_of
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
@@ -48,6 +49,7 @@ class PassageView(Static, can_focus=True):
     ) -> None:
         super().__init__(markup=False)
         self._passage = answer.passages[index]
+        self._question = answer.question
         self._answer = safe_text.one_line(answer.text).strip(" .!?\"'“”")
         self._book, self._files = book, files
         self._short = short
@@ -84,7 +86,7 @@ class PassageView(Static, can_focus=True):
         if self._whole:
             start, end = 0, len(text)
         else:
-            middle = place + len(self._answer) // 2 if place >= 0 else 0
+            middle = place + len(self._answer) // 2 if place >= 0 else first_place(text, self._question)
             start = max(min(middle - _EXCERPT // 2, len(text) - _EXCERPT), 0)
             start, end = _whole_words(text, start, start + _EXCERPT)
         if place < start or place + len(self._answer) > end:
