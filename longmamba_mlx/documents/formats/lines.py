@@ -1,29 +1,27 @@
-"""Lines of text where they stand on a page, and which of them are page furniture: headers, footers, numbers."""
+"""Lines of text where they stand on a page: put together from their pieces, and the rows of tables told from prose."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from statistics import median
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from longmamba_mlx.documents.numbering import to_number
-
-_OUTER = 2  # lines at the top and at the bottom of a page that may be furniture
-_SAME_HEIGHT = 4.0  # points
-_PAGES = 3  # on which a line comes back at the same height to be furniture
-_LARGE = 1.15  # of the usual font size: a heading, however often it comes
-_NUMBER = re.compile(r"\b(?:\d{1,4}|[ivxlc]{1,7})\b", re.I)
-_MOST_NUMBERS = 4
+_BASELINE = 0.3  # of the font size: pieces that differ less stand on one line
+_WIDE = 1.2  # of the font size: a gap between cells
+_ALIGNED = 0.6  # of the font size
+_NEAR = 4.0  # font sizes between rows of one table, at most
+_RAISED, _HIGHEST = 0.15, 0.9  # of the font size, above the line
+_LONGEST_MARK = 3  # characters
+_LABEL = re.compile(r"[•◦▪‣·●○■□–*-]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]")
+CELL = " | "
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its box in points from the page's lower left, and its font size.
+    """A line, or a piece of one: its box in points from the page's lower left, and its font size.
 
-    `hyphen`: it ends with one, which is not in `text`.
+    `hyphen`: it ends with one, which is not in `text`. `cells`: text, left and right edge of its parts, where wide gaps
+    part it. `row`: it is one of a table. `alone`: it is no part of the text around it (a running head, a comment).
     """
 
     text: str
@@ -32,6 +30,9 @@ class Line:
     base: float
     size: float
     hyphen: bool = False
+    cells: tuple[tuple[str, float, float], ...] = ()
+    row: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,52 +43,83 @@ class Page:
     pictures: bool
 
 
-def body(pages: list[Page]) -> list[list[Line]]:
-    """Each page's lines without what stands on many pages at the same height, and without page numbers."""
-    merged = [list(_merged(page.lines)) for page in pages]
-    large = _LARGE * median(line.size for lines in merged for line in lines) if any(merged) else 0.0
-    keys = [
-        {index: _keys(lines[index], number) for index in _outer(lines) if lines[index].size < large}
-        for number, lines in enumerate(merged)
-    ]
-    count = Counter(key for outer in keys for key in {key for found in outer.values() for key in found})
-    least = min(_PAGES, max(len(pages), 2))
-    kept = []
-    for lines, outer in zip(merged, keys, strict=True):
-        furniture = {index for index, found in outer.items() if max(count[key] for key in found) >= least}
-        kept.append([line for index, line in enumerate(lines) if index not in furniture])
-    return kept
+def whole_lines(pieces: Iterable[Line]) -> list[Line]:
+    """Pieces that stand on one line as one; rows of a table with their cells apart."""
+    groups: list[list[Line]] = []
+    for piece in pieces:
+        if groups and _goes_on(groups[-1], piece):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    lines = [_joined(group) for group in groups]
+    rows = [_is_row(lines, index) for index in range(len(lines))]
+    return [_as_row(line) if is_row else line for line, is_row in zip(lines, rows, strict=True)]
 
 
-def _outer(lines: list[Line]) -> set[int]:
-    """The topmost and the lowest lines."""
-    order = sorted(range(len(lines)), key=lambda index: lines[index].base)
-    return set(order[:_OUTER] + order[-_OUTER:])
+def marked(before: str, mark: str) -> str:
+    """A raised mark as it is written after a text, so that it does not run into it: m^2 and 10^6, but word[1]."""
+    mark = mark.strip()
+    word = re.search(r"\w+$", before)
+    if not mark.isalnum() or (not word and not before[-1:].strip()):
+        return mark
+    if word and (word[0][-1].isdigit() or len(word[0]) < 3) and mark.isdigit():
+        return f"^{mark}"
+    return mark if word and word[0].isdigit() else f"[{mark}]"
 
 
-def _keys(line: Line, page: int) -> set[tuple[str, int]]:
-    """What a line has in common with its like on other pages: the same text, or one in which a number counts pages.
-
-    Of two heights each, so that none falls between.
-    """
-    text = line.text.casefold()
-    texts = [text]
-    for match in islice(_NUMBER.finditer(text), _MOST_NUMBERS):
-        texts.append(f"{text[: match.start()]}\0{to_number(match[0]) - page}{text[match.end() :]}")
-    heights = (round(line.base / _SAME_HEIGHT), -1 - round(line.base / _SAME_HEIGHT + 0.5))
-    return {(text, height) for text in texts for height in heights}
+def _goes_on(group: list[Line], piece: Line) -> bool:
+    first, last = group[0], group[-1]
+    if piece.alone or first.alone or piece.left < last.right - 0.5 * first.size:
+        return False
+    return abs(first.base - piece.base) < _BASELINE * first.size or _is_raised(first, last, piece)
 
 
-def _merged(lines: list[Line]) -> Iterator[Line]:
-    """Pieces of one line that stand apart (cells of a table, a tab) as one."""
-    held: Line | None = None
-    for line in lines:
-        if held and abs(held.base - line.base) < 0.3 * held.size and line.left >= held.right - 0.5 * held.size:
-            gap = "  " if line.left - held.right > 1.5 * held.size else " "
-            held = Line(held.text + gap + line.text, held.left, line.right, held.base, held.size, line.hyphen)
-            continue
-        if held:
-            yield held
-        held = line
-    if held:
-        yield held
+def _is_raised(first: Line, last: Line, piece: Line) -> bool:
+    above = piece.base - first.base
+    near = piece.left - last.right < 0.5 * first.size
+    return near and len(piece.text) <= _LONGEST_MARK and _RAISED * first.size < above < _HIGHEST * first.size
+
+
+def _joined(group: list[Line]) -> Line:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    cells = [(first.text, first.left, first.right)]
+    last = first
+    for piece in group[1:]:
+        text, left, _ = cells[-1]
+        if abs(first.base - piece.base) >= _BASELINE * first.size:
+            cells[-1] = text + marked(text, piece.text), left, piece.right
+        elif piece.left - last.right > _WIDE * first.size and not (len(cells) == 1 and _LABEL.fullmatch(text)):
+            cells.append((piece.text, piece.left, piece.right))
+        else:
+            space = "" if last.hyphen or piece.text[0] in ",.;:!?)" else " "
+            cells[-1] = f"{text}{space}{piece.text}", left, piece.right
+        last = piece
+    whole = "  ".join(text for text, _, _ in cells)
+    return replace(
+        first, text=whole, right=last.right, hyphen=last.hyphen, cells=tuple(cells) if len(cells) > 1 else ()
+    )
+
+
+def _is_row(lines: list[Line], index: int) -> bool:
+    """Whether a line's parts stand below those of the line before or after it."""
+    line = lines[index]
+    near = (lines[other] for other in (index - 1, index + 1) if 0 <= other < len(lines))
+    return len(line.cells) > 1 and any(
+        abs(other.base - line.base) < _NEAR * line.size and _aligned(line, other) > 1 for other in near
+    )
+
+
+def _aligned(line: Line, other: Line) -> int:
+    """How many parts of a line begin, end or have their middle where one of the other does."""
+    within = _ALIGNED * line.size
+    return sum(
+        any(min(abs(left - a), abs(right - b), abs(left + right - a - b) / 2) < within for _, a, b in other.cells)
+        for _, left, right in line.cells
+    )
+
+
+def _as_row(line: Line) -> Line:
+    text = CELL.join(cell for cell, _, _ in line.cells)
+    return replace(line, text=f"{text}-" if line.hyphen else text, hyphen=False, row=True)

@@ -1,10 +1,9 @@
-"""PDF: the lines of every page with where they stand, its outline as chapters, and what has no text named as such."""
+"""PDF: the text of every page, its outline as chapters; pages that are pictures without text are noted."""
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO
 
@@ -12,7 +11,9 @@ import pypdfium2  # this module is imported in the child process alone
 import pypdfium2.raw as pdfium
 
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
-from longmamba_mlx.documents.formats.lines import Line, Page
+from longmamba_mlx.documents.formats.lines import Page
+from longmamba_mlx.documents.formats.pdf_annotations import with_annotations
+from longmamba_mlx.documents.formats.pdf_text import pieces
 from longmamba_mlx.documents.formats.reflow import reflow
 from longmamba_mlx.documents.places import Place, ordered
 from longmamba_mlx.documents.sanitise import clean
@@ -22,13 +23,6 @@ _MOST_OUTLINE, _FEWEST_ENTRIES = 20_000, 2
 _FEWEST_LETTERS = 8  # a page with fewer and a picture is a scan
 _MOST_UNMAPPED = 0.3
 _UNMAPPED = re.compile("[\ue000-\uf8ff\ufffd]")
-_SHOWN_AS = str.maketrans(
-    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-    | {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "•", "\uf0fc": "✓"}  # of the fonts Symbol and Wingdings, in Word's lists
-)
-_HYPHENS = (0x02, 0xFFFE, 0xAD, 0x2D, 0x2010)  # the first two are PDFium's for one at a line's end
-_LINE_ENDS = (10, 13, 0x02, 0xFFFE)
-_SPACE = 32
 
 
 def read(file: IO[bytes], encoding: str = "") -> Parsed:
@@ -37,6 +31,8 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
         document = pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:
         raise Refused("encrypted" if "password" in str(error).lower() else "damaged") from None
+    with contextlib.suppress(pypdfium2.PdfiumError):  # a form that is broken is read as it looks
+        document.init_forms()
     if len(document) > MOST_PAGES:
         raise Refused("too-large")
     pages = [_page(document, index) for index in range(len(document))]
@@ -72,51 +68,12 @@ def _page(document: pypdfium2.PdfDocument, index: int) -> Page:
         found = range(min(pdfium.FPDFPage_CountObjects(page), 1000))
         kinds = (pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(page, number)) for number in found)
         pictures = any(kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM) for kind in kinds)
-        return Page(list(_lines(page.get_textpage())), pictures)
+        form = document.formenv.raw if document.formenv else None
+        return Page(with_annotations(list(pieces(page.get_textpage())), page, form), pictures)
     except pypdfium2.PdfiumError:
         return Page([], False)
     finally:
         page.close()
-
-
-def _lines(textpage: pypdfium2.PdfTextPage) -> Iterator[Line]:
-    """The page's lines, with the boxes of their first and last characters."""
-    handle, unicode = textpage.raw, pdfium.FPDFText_GetUnicode
-    codes = [unicode(handle, index) for index in range(pdfium.FPDFText_CountChars(handle))]
-    start = 0
-    for index, code in enumerate([*codes, 10]):
-        if code not in _LINE_ENDS:
-            continue
-        # PDFium puts a hyphen that ends a line there instead of the line's end
-        if line := _line(handle, codes, start, index + (code in _HYPHENS)):
-            yield line
-        start = index + 1
-    textpage.close()
-
-
-def _line(handle: object, codes: list[int], start: int, end: int) -> Line | None:
-    while start < end and codes[start] in (9, 32, 160):
-        start += 1
-    while start < end and codes[end - 1] in (9, 32, 160):
-        end -= 1
-    if start == end:
-        return None
-    hyphen = end - start > 1 and codes[end - 1] in _HYPHENS and chr(codes[end - 2]).isalpha()
-    text = "".join(map(_character, codes[start : end - hyphen]))
-    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
-    pdfium.FPDFText_GetCharBox(handle, end - 1, left, right, bottom, top)
-    furthest = right.value
-    pdfium.FPDFText_GetCharBox(handle, start, left, right, bottom, top)
-    middle = next(index for index in range((start + end) // 2, end) if codes[index] != _SPACE)  # spaces have any size
-    size = pdfium.FPDFText_GetFontSize(handle, middle)
-    origin_x, origin_y = ctypes.c_double(), ctypes.c_double()
-    pdfium.FPDFText_GetCharOrigin(handle, start, origin_x, origin_y)
-    text = " ".join(clean(text.translate(_SHOWN_AS)).split())
-    return Line(text, left.value, furthest, origin_y.value, max(size, 1.0), hyphen) if text else None
-
-
-def _character(code: int) -> str:
-    return chr(code) if 0x02 < code < 0xFFFE or 0xFFFF < code <= 0x10FFFF else ""
 
 
 def _chapters(document: pypdfium2.PdfDocument, text: str, starts: list[int]) -> list[Place]:

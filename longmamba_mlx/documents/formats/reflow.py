@@ -1,4 +1,4 @@
-"""Lines of a PDF -> paragraphs as they were before they were set: words joined, page furniture left out."""
+"""Lines of a PDF -> paragraphs as they were before they were set: words joined, rows and lists kept as lines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import re
 from itertools import pairwise
 
 from longmamba_mlx.documents.formats.builder import TextBuilder
-from longmamba_mlx.documents.formats.lines import Line, Page, body
+from longmamba_mlx.documents.formats.furniture import without_furniture
+from longmamba_mlx.documents.formats.lines import Line, Page
 
 _ENDS = re.compile(r"[.!?…:;][\"'”’»)\]]*$")
 _BULLET = re.compile(r"[•◦▪‣·●○■□–*-]\s|\(?[0-9]{1,3}[.)]\s|\(?[a-zA-Z][.)]\s")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_NUMBERS = re.compile(r"\d[-–]$")  # "pages 10-" goes on in the next line
+_CONJUNCTIONS = frozenset("and or nor to und oder bis sowie et ou y e o ed i a en of och og ja".split())
+# First parts that keep their hyphen.
+_PREFIXES = frozenset(
+    "self well ex non half quasi vice north south east west "
+    "twenty thirty forty fifty sixty seventy eighty ninety".split()
+)
 _WIDE_GAP = 1.35  # leadings between lines of different paragraphs
 _LEADING, _LEAST_LEADING, _MOST_LEADING = 1.2, 0.5, 3.0  # font sizes
 _INDENT = 0.8  # of the font size
@@ -22,53 +30,98 @@ _COLUMN = 30.0  # points: lines that begin nearer to each other are of one colum
 
 def reflow(pages: list[Page], out: TextBuilder) -> list[int]:
     """Write the pages' paragraphs to `out`, with a mark where each page begins; returns these positions."""
-    bodies = body(pages)
-    words, leading, margins = _vocabulary(bodies), _leading(bodies), _Margins(bodies)
-    starts: list[int] = []
-    last: Line | None = None
-    for number, lines in enumerate(bodies, 1):
-        for index, line in enumerate(lines):
-            if last is not None:
-                _join(out, last, line, _between(last, line, leading, margins, new_page=index == 0), words)
-            if index == 0:
-                starts.append(out.position)
-                out.mark("page", f"page {number}", number)
-            out.write(line.text)
-            last = line
-        if not lines:
-            starts.append(out.position)
-            out.mark("page", f"page {number}", number)
-    out.end_paragraph()
+    found = without_furniture(pages)
+    if found.left_out:
+        out.note(f"{found.left_out} running heads, feet and page numbers were left out; each text is read once.")
+    flowing = [[line for line in lines if not line.alone] for lines in found.pages]
+    writer = _Writer(out, _vocabulary(flowing), _leading(flowing), _Margins(flowing))
+    starts = [writer.page(number, lines) for number, lines in enumerate(found.pages, 1)]
+    writer.end()
     return starts
 
 
-def _join(out: TextBuilder, before: Line, line: Line, between: str, words: frozenset[str]) -> None:
-    """Write what stands between two lines; a hyphen that only broke a word goes."""
-    if between == "\n\n":
-        out.write("-" if before.hyphen else "")
-        out.end_paragraph()
-    elif before.hyphen:
-        out.write("-" if _keeps_hyphen(before.text, line.text, words) else "")
-    else:
-        out.write(between)
+class _Writer:
+    """Writes line after line; what stands alone waits for the end of the paragraph that it stands in."""
+
+    def __init__(self, out: TextBuilder, words: frozenset[str], leading: float, margins: _Margins) -> None:
+        self._out, self._words, self._leading, self._margins = out, words, leading, margins
+        self._last: Line | None = None
+        self._waiting: list[str] = []
+
+    def page(self, number: int, lines: list[Line]) -> int:
+        """The position at which the page begins."""
+        start: int | None = None
+        for line in lines:
+            if line.alone:
+                self._waiting.append(line.text)
+                continue
+            self._part(line, new_page=start is None)
+            if start is None:
+                start = self._begin(number)
+            self._out.write(line.text)
+            self._last = line
+        if start is None:
+            self._end_paragraph()
+            start = self._begin(number)
+        return start
+
+    def end(self) -> None:
+        """There are no more pages."""
+        if self._last is not None and self._last.hyphen:
+            self._out.write("-")
+        self._end_paragraph()
+
+    def _begin(self, number: int) -> int:
+        self._out.mark("page", f"page {number}", number)
+        return self._out.position
+
+    def _end_paragraph(self) -> None:
+        self._out.end_paragraph()
+        for text in self._waiting:
+            self._out.paragraph(text)
+        self._waiting.clear()
+
+    def _part(self, line: Line, *, new_page: bool) -> None:
+        """Write what stands between the last line and this one; a hyphen that only broke a word goes."""
+        before = self._last
+        if before is None:
+            self._end_paragraph()
+            return
+        between = _between(before, line, self._leading, self._margins, new_page=new_page)
+        if between == "\n\n":
+            self._out.write("-" if before.hyphen else "")
+            self._end_paragraph()
+        elif before.hyphen:
+            self._out.write(_hyphen(before.text, line.text, self._words))
+        else:
+            self._out.write(
+                "" if between == " " and _NUMBERS.search(before.text) and line.text[0].isdigit() else between
+            )
 
 
-def _keeps_hyphen(before: str, after: str, words: frozenset[str]) -> bool:
-    """Whether "well-" + "known" is "well-known": when the text has that elsewhere, and not "wellknown"."""
+def _hyphen(before: str, after: str, words: frozenset[str]) -> str:
+    """What stays of a hyphen at a line's end: nothing where it broke one word, else itself."""
     first, second = _WORD.findall(before.casefold()[-60:]), _WORD.match(after.casefold())
     if not first or not second or not after[0].islower():
-        return True
-    return first[-1] + second[0] not in words and f"{first[-1]}-{second[0]}" in words
+        return "-"
+    if second[0] in _CONJUNCTIONS:  # "pre- and post-war"
+        return "- "
+    whole, parts = first[-1] + second[0], f"{first[-1]}-{second[0]}"
+    if whole in words:
+        return ""
+    compound = parts in words or first[-1] in _PREFIXES or len(first[-1]) == 1 or {first[-1], second[0]} <= words
+    return "-" if compound else ""
 
 
-def _vocabulary(bodies: list[list[Line]]) -> frozenset[str]:
+def _vocabulary(pages: list[list[Line]]) -> frozenset[str]:
     """The words of the document, but for those that are cut by a line's end."""
-    return frozenset(
-        match.casefold()
-        for lines in bodies
-        for line in lines
-        for match in _WORD.findall(line.text)[: -line.hyphen or None]
-    )
+    found: set[str] = set()
+    cut = False
+    for line in (line for lines in pages for line in lines):
+        words = _WORD.findall(line.text.casefold())
+        found.update(words[int(cut and line.text[:1].isalpha()) : -1 if line.hyphen else None])
+        cut = line.hyphen
+    return frozenset(found)
 
 
 class _Margins:
@@ -116,6 +169,8 @@ def _leading(bodies: list[list[Line]]) -> float:
 
 def _between(before: Line, line: Line, leading: float, margins: _Margins, *, new_page: bool) -> str:
     """What stands between a line and the next: a space, a line end, or the end of a paragraph."""
+    if before.row or line.row:
+        return "\n" if before.row and line.row and not new_page else "\n\n"
     if before.hyphen and abs(before.size - line.size) < 0.5:
         return " "
     if abs(before.size - line.size) > 0.12 * max(before.size, line.size):

@@ -1,0 +1,132 @@
+"""The text of a PDF's page as PDFium gives it: characters with where they stand, put together to pieces of lines."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+from longmamba_mlx.documents.formats.lines import Line, marked
+from longmamba_mlx.documents.sanitise import clean
+
+_SHOWN_AS = str.maketrans(
+    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+    | {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "•", "\uf0fc": "✓"}  # of the fonts Symbol and Wingdings, in Word's lists
+)
+_HYPHENS = (0x02, 0xFFFE, 0xAD, 0x2D, 0x2010)  # the first two are PDFium's for one at a line's end
+_LINE_ENDS = (10, 13, 0x02, 0xFFFE)
+_SPACES = (9, 32, 160)
+_WIDE = 1.2  # of the font size: a gap between cells
+_USUAL_WIDTH = 0.46  # of the font size: a line with no wider characters holds no wide gap
+_RAISED = 0.15  # of the font size
+_STEEP = 0.3  # a line that rises more than this is turned: nothing in it is raised
+
+
+def pieces(textpage: pypdfium2.PdfTextPage) -> Iterator[Line]:
+    """The page's lines, in pieces where a wide gap parts them."""
+    handle = textpage.raw
+    codes = [pdfium.FPDFText_GetUnicode(handle, index) for index in range(pdfium.FPDFText_CountChars(handle))]
+    characters = _Characters(handle, codes)
+    start = 0
+    for index, code in enumerate([*codes, 10]):
+        if code in _LINE_ENDS:
+            # PDFium puts a hyphen that ends a line there instead of the line's end
+            yield from characters.line(start, index + (code in _HYPHENS))
+            start = index + 1
+    textpage.close()
+
+
+class _Characters:
+    def __init__(self, handle: object, codes: list[int]) -> None:
+        self._handle, self._codes = handle, codes
+        self._numbers = tuple(ctypes.c_double() for _ in range(4))
+
+    def line(self, start: int, end: int) -> Iterator[Line]:
+        start, end = self._trimmed(start, end)
+        if start == end:
+            return
+        left, _ = self._edges(start)
+        _, right = self._edges(end - 1)
+        size = self._size(start, end)
+        cut = start
+        if right - left > size * (_USUAL_WIDTH * (end - start) + _WIDE):
+            for gap in self._gaps(start, end, size):
+                yield from self._piece(cut, gap, size)
+                cut = gap
+        yield from self._piece(cut, end, size)
+
+    def _gaps(self, start: int, end: int, size: float) -> Iterator[int]:
+        """Where a character stands far behind the one before it."""
+        last = start
+        for index in range(start + 1, end):
+            if self._codes[index] in _SPACES:
+                continue
+            if index - last > 1 and self._edges(index)[0] - self._edges(last)[1] > _WIDE * size:
+                yield index
+            last = index
+
+    def _piece(self, start: int, end: int, size: float) -> Iterator[Line]:
+        start, end = self._trimmed(start, end)
+        if start == end:
+            return
+        codes = self._codes
+        hyphen = end - start > 1 and codes[end - 1] in _HYPHENS and chr(codes[end - 2]).isalpha()
+        (left, _), (_, right) = self._edges(start), self._edges(end - 1)
+        base = self._origin(start)[1]
+        text = self._text(start, end - hyphen, base, size)
+        text = " ".join(clean(text.translate(_SHOWN_AS)).split())
+        if text:
+            yield Line(text, left, right, base, size, hyphen)
+
+    def _text(self, start: int, end: int, base: float, size: float) -> str:
+        """The characters, raised ones marked as such."""
+        codes = self._codes
+        (first, low), (last, high) = self._origin(start), self._origin(end - 1)
+        if end - start < 2 or abs(high - low) > _STEEP * max(abs(last - first), size):
+            return "".join(map(_character, codes[start:end]))
+        text = ""
+        raised = ""
+        for index in range(start, end):
+            character = _character(codes[index])
+            if self._may_be_raised(index, start, end) and self._origin(index)[1] - base > _RAISED * size:
+                raised += character
+                continue
+            text = f"{text}{marked(text, raised)}{character}" if raised else text + character
+            raised = ""
+        return text + marked(text, raised) if raised else text
+
+    def _may_be_raised(self, index: int, start: int, end: int) -> bool:
+        """Digits, and single letters at a word's end: others are not asked for, as that takes time."""
+        character = chr(self._codes[index])
+        if index == start or self._codes[index - 1] in _SPACES:
+            return False
+        return character.isdigit() or (
+            character.isalpha() and index + 1 < end and not chr(self._codes[index + 1]).isalnum()
+        )
+
+    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+        while start < end and self._codes[start] in _SPACES:
+            start += 1
+        while start < end and self._codes[end - 1] in _SPACES:
+            end -= 1
+        return start, end
+
+    def _edges(self, index: int) -> tuple[float, float]:
+        left, right, bottom, top = self._numbers
+        pdfium.FPDFText_GetCharBox(self._handle, index, left, right, bottom, top)
+        return left.value, right.value
+
+    def _origin(self, index: int) -> tuple[float, float]:
+        x, y, *_ = self._numbers
+        pdfium.FPDFText_GetCharOrigin(self._handle, index, x, y)
+        return x.value, y.value
+
+    def _size(self, start: int, end: int) -> float:
+        middle = next(index for index in range((start + end) // 2, end) if self._codes[index] not in _SPACES)
+        return max(float(pdfium.FPDFText_GetFontSize(self._handle, middle)), 1.0)
+
+
+def _character(code: int) -> str:
+    return chr(code) if 0x02 < code < 0xFFFE or 0xFFFF < code <= 0x10FFFF else ""
