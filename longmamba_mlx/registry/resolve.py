@@ -10,7 +10,6 @@ from longmamba_mlx.builtin import BUILT_IN, built_in_model
 from longmamba_mlx.errors import ConfigError, ModelError
 from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.paths import config_file, private_folder
-from longmamba_mlx.registry.local_models import find_local, installed_folder
 from longmamba_mlx.storage.json_config import read_json
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
             f"There is no model {name!r}.",
             hint=f"Give a model folder, a Hub id (owner/name), or one of: {', '.join(BUILT_IN)}.",
         )
+    from longmamba_mlx.registry.local_models import find_local, installed_folder  # not needed by --help
+
     if (found := find_local(name)) is not None:
         return found
     from longmamba_mlx.conversion.checkpoint import Request
@@ -47,8 +48,11 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
 
 def is_here(name: str) -> bool:
     """Whether a model can be loaded without a download: built in, a folder, or of the Hub and usable as it lies."""
-    there = name in BUILT_IN or Path(name).expanduser().is_dir()
-    return there or (is_hub_id(name) and find_local(name) is not None)
+    if name in BUILT_IN or Path(name).expanduser().is_dir():
+        return True
+    from longmamba_mlx.registry.local_models import find_local
+
+    return is_hub_id(name) and find_local(name) is not None
 
 
 def user_default() -> str | None:

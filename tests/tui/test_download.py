@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from longmamba_mlx.registry.resolve import installed_folder
+from longmamba_mlx.registry.local_models import installed_folder
 from longmamba_mlx.session.session import Session
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
