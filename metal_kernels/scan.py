@@ -10,7 +10,7 @@ from longmamba_mlx.metal_kernels.chunked_ssd import CHUNK, chunked_ssd, rows_at_
 from longmamba_mlx.metal_kernels.scan_inputs import Coefficients
 from longmamba_mlx.metal_kernels.sequential_scan import MAX_STATES, sequential_scan
 
-__all__ = ["CHUNK", "MAX_STATES", "MAX_TOKENS", "Coefficients", "can_chunk", "scan"]
+__all__ = ["CHUNK", "MAX_STATES", "MAX_TOKENS", "Coefficients", "can_chunk", "rows_at_once", "scan"]
 
 # Longer inputs are read in pieces: a launch of this many tokens is a fraction of a second in any layer (modelled),
 # far from the seconds after which macOS stops a command buffer.

@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
+from longmamba_mlx.models.kernel_check import check_kernels
 from longmamba_mlx.models.quantisation import few_bit_steps, parse_quantisation, unpack_layers
 from longmamba_mlx.models.weight_files import file_in, weight_files
 from longmamba_mlx.models.weights import check_weights, read_weights
@@ -131,6 +132,7 @@ def make_ready(model: LanguageModel) -> None:
     else:
         _widen(model)
     mx.eval(model.parameters())
+    check_kernels(model)
 
 
 def _widen(model: LanguageModel) -> None:

@@ -27,7 +27,7 @@ from typing import Literal, Protocol
 import mlx.core as mx
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import metal, metal_sequential, plain_mlx, reference
+from longmamba_mlx.ops import metal, metal_check, metal_sequential, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge, numpy_ops
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
@@ -88,7 +88,7 @@ def current(states: int = 0) -> Backend:
     if chosen != "metal":
         return _BACKENDS[chosen]
     wish = _wish()
-    if not metal.fits(states) or not metal.usable(required=wish in _METAL):
+    if not metal.fits(states) or not metal_check.usable(required=wish in _METAL):
         return plain_mlx
     return metal_sequential if wish == "sequential" else metal
 

@@ -1,81 +1,17 @@
-"""The ops through Metal kernels, and whether this machine's Metal can be trusted with them."""
+"""The ops through Metal kernels."""
 
 from __future__ import annotations
 
-import math
-import warnings
-from functools import lru_cache
-from typing import Any
-
 import mlx.core as mx
-import numpy as np
 
-from longmamba_mlx import metal_kernels
-from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
-from longmamba_mlx.ops import conv, norm, reference
+from longmamba_mlx.ops import conv
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3 import chunked
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
-
-
-def usable(*, required: bool) -> bool:
-    """True where the kernels compile, run and agree with the reference on a small case (tried once).
-
-    Where they do not, plain MLX takes over with one warning, or NoMLXError is raised when `required`.
-    """
-    problem = _problem() if metal_kernels.is_available() else "no Metal device"
-    if problem is None:
-        return True
-    if required:
-        raise NoMLXError(
-            f"the Metal kernels cannot be used: {problem}", hint="unset LONGMAMBA_KERNEL to run without them"
-        )
-    return False
-
-
-@lru_cache(maxsize=1)
-def _problem() -> str | None:
-    try:
-        difference = _difference_from_reference()
-    except (RuntimeError, ValueError) as error:
-        problem = (str(error).splitlines() or ["unknown error"])[0][:200]
-    else:
-        if difference < 1e-4:
-            return None
-        problem = f"they differ from the reference by {difference:.1e}"
-    warnings.warn(f"longmamba-mlx: Metal kernels are off ({problem}); plain MLX is used", stacklevel=2)
-    return problem
-
-
-def _difference_from_reference() -> float:
-    """Largest difference of any kernel, relative to the output's largest value, on 37 tokens, half of them filtered."""
-    keys = mx.random.split(mx.random.key(7), 6)
-    x, dt = (mx.random.normal((1, 37, 40), key=key) for key in keys[:2])
-    B, C = (mx.random.normal((1, 37, 16), key=key) for key in keys[2:4])
-    A = -mx.exp(mx.random.normal((40, 16), key=keys[4]))
-    threshold, taps = mx.zeros((40,)), mx.random.normal((40, 4), key=keys[5])
-    channels = ScanInputs(x, dt, A, B, C, D=mx.ones((40,)), z=x, threshold=threshold)
-    heads = ScanInputs(
-        x.reshape(1, 37, 4, 10),
-        dt[:, :, :4],
-        A[:4, 0],
-        B[:, :, None],
-        C[:, :, None],
-        D=mx.ones((4,)),
-        threshold=threshold[:4],
-    )
-    grouped: dict[str, Any] = {"groups": 2, "eps": 1e-5}
-    mine = [*selective_scan(channels), *ssd_scan(heads), *causal_conv1d(x, taps)]
-    mine += [gated_rms_norm(x, dt, taps[:, 0], **grouped), *dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
-    expected = [*reference.selective_scan(channels), *reference.ssd_scan(heads), *conv.causal_conv1d(x, taps)]
-    expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
-    differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
-    worst = np.asarray(mx.stack(differences)).max()
-    return math.inf if np.isnan(worst) else float(worst)
 
 
 def fits(states: int) -> bool:

@@ -20,6 +20,7 @@ from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.ops import backend, metal, oracle, reference
 from longmamba_mlx.ops.inputs import ScanInputs, takes
 from longmamba_mlx.ops.oracle import Case, Values, as64
+from longmamba_mlx.ops.scan_shapes import KNOWN, distinct, random_inputs
 
 Op = Callable[..., Any]
 
@@ -64,7 +65,7 @@ def run_cases(how: str | None = None) -> Iterator[Row]:
     """Run every case through `how` ("metal" or "reference"; by default what fits this machine), row by row."""
     chosen = how or implementation()
     for kernel, op in _operations(chosen).items():
-        for name, dtype, case in _cases(kernel, _LONG[chosen]):
+        for name, dtype, case in (*_cases(kernel, _LONG[chosen]), *_known_models(kernel)):
             yield _compared(kernel, name, dtype, op, ORACLES[kernel], case)
         for name, attempt in _exact(kernel):
             yield _exactly(kernel, name, op, attempt)
@@ -76,7 +77,7 @@ def print_cases(*, json: bool) -> bool:
     rows = []
     if not json:
         print(f"{mx.default_device()}, MLX {version('mlx')}, through {how}\n")
-        print(f"{'op':8}{'case':34}{'dtype':10}{'y':>9}{'state':>9}{'counts':>8}")
+        print(f"{'op':8}{'case':46}{'dtype':10}{'y':>9}{'state':>9}{'counts':>8}")
     for row in run_cases(how):
         rows.append(row)
         if not json:
@@ -96,7 +97,7 @@ def _plain(row: Row) -> dict[str, object]:
 
 
 def _line(row: Row) -> str:
-    return f"{row.kernel:8}{row.case:34}{row.dtype:10}{row.y_error:9.1e}{row.state_error:9.1e}{row.wrong_counts:8}"
+    return f"{row.kernel:8}{row.case:46}{row.dtype:10}{row.y_error:9.1e}{row.state_error:9.1e}{row.wrong_counts:8}"
 
 
 def _operations(how: str) -> dict[str, Op]:
@@ -116,17 +117,18 @@ def _side_by_side(op: Op) -> Op:
 
 def _compared(kernel: str, name: str, dtype: str, op: Op, oracle: Callable[..., Any], case: Case) -> Row:
     """One case against float64."""
-    counted = {"return_kept": True} if kernel.startswith("mamba") else {}
+    if kernel.startswith("mamba"):
+        case = {"return_kept": True} | case
     expected = oracle(**case)
     try:
-        result = op(**case, **counted)
+        result = op(**case)
         got: list[mx.array] = [result] if isinstance(result, mx.array) else list(result)
         mx.eval(got)
     except (RuntimeError, ValueError, LongMambaError) as error:
         return Row(kernel, name, dtype, math.nan, math.nan, 0, (str(error).splitlines() or ["failed"])[0][:200])
     y_error = _error(got[0], expected[0])
     state_error = _error(got[1], expected[1]) if len(got) > 1 else 0.0
-    wrong = int((np.array(got[2]) != expected[2]).sum()) if counted else 0
+    wrong = int((np.array(got[2]) != expected[2]).sum()) if len(got) > 2 else 0
     problem = ""
     if not y_error <= Y_LIMITS[dtype] or not state_error <= FLOAT32_LIMIT:
         problem = "WRONG"
@@ -234,6 +236,21 @@ def _scan_cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
     yield "thresholds that tie with data", "float32", tied
     small = (2, 16) if kernel == "mamba1" else (1, 2, 1, 16)
     yield f"{long} tokens", "float32", scan_case(kernel, long, small, batch=1)
+
+
+def _known_models(kernel: str) -> Iterator[tuple[str, str, Case]]:
+    """The compiled kernels that the known models use: for a token of an answer, and for a chunk of a text and some more
+    tokens; with counts and without, since they are other kernels."""
+    for model, shape in distinct(KNOWN.items()).items():
+        if shape.per_head != (kernel == "mamba2") or not kernel.startswith("mamba"):
+            continue
+        name = model.split("/")[-1].removesuffix("-Instruct")
+        for length in (1, 70):
+            for counted in (True, False):
+                case = random_inputs(shape, length)._asdict() | {"return_kept": counted}
+                if length == 1 and not counted:
+                    case["threshold"] = None
+                yield f"{name}, {_tokens(length)}{', counted' * counted}", shape.dtype, case
 
 
 def _exact(kernel: str) -> Iterator[tuple[str, Callable[[Op], list[tuple[mx.array, mx.array]]]]]:

@@ -13,7 +13,7 @@ from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
-from longmamba_mlx.ops import metal
+from longmamba_mlx.ops import metal_check
 from tests.emulator import emulator, host, nvidia
 
 
@@ -21,7 +21,7 @@ def forget_kernels() -> None:
     """Kernel objects are made once: those of the emulator must not outlive a test, nor real ones enter it."""
     for module in (scan_kernel, chunked_ssd, conv_kernel, norm_kernel, parts_kernel):
         module._kernel.cache_clear()
-    metal._problem.cache_clear()
+    metal_check.reset()
 
 
 @pytest.fixture

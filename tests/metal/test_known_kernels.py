@@ -10,7 +10,7 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.models import LanguageModel
-from longmamba_mlx.ops import metal
+from longmamba_mlx.ops import metal_check
 from longmamba_mlx.ops.oracle import as64
 from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import error
@@ -157,7 +157,7 @@ def agrees_with_the_specification(
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     expected = run()
     monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
-    assert metal.usable(required=True)
+    assert metal_check.usable(required=True)
     before = emulated.launches
     for got, wanted in zip(run(), expected, strict=True):
         assert mx.abs(got - wanted).max().item() <= tolerance

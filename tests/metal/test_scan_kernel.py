@@ -14,7 +14,7 @@ import pytest
 from longmamba_mlx.metal_kernels import scan as scan_launches
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
-from longmamba_mlx.ops import metal, reference
+from longmamba_mlx.ops import metal, metal_check, reference
 from longmamba_mlx.ops import oracle as oracles
 from longmamba_mlx.ops.inputs import ScanInputs, takes
 from tests.emulator.emulator import Options, metal_kernel
@@ -293,9 +293,9 @@ def test_softplus_alone() -> None:
 
 
 def test_the_self_check_passes_and_notices(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert metal._difference_from_reference() < 1e-5
-    assert metal.usable(required=True)
+    assert metal_check._difference_from_reference() < 1e-5
+    assert metal_check.usable(required=True)
     real = scan_kernel.source
     monkeypatch.setattr(scan_kernel, "source", lambda name: real(name).replace("written *", "0.5f * written *"))
     scan_kernel._kernel.cache_clear()
-    assert metal._difference_from_reference() > 1e-2
+    assert metal_check._difference_from_reference() > 1e-2

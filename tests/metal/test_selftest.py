@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
-from longmamba_mlx.ops import metal, reference, selftest
+from longmamba_mlx.ops import metal_check, reference, selftest
 from longmamba_mlx.ops.inputs import ScanInputs
 from tests.emulator.emulator import Options
 
@@ -28,7 +28,7 @@ def test_the_emulated_kernels_pass(emulated: Options, monkeypatch: pytest.Monkey
 @pytest.mark.metal
 @pytest.mark.skipif(not mx.metal.is_available(), reason="this machine has no Metal")
 def test_this_machines_gpu_passes() -> None:
-    assert metal.usable(required=True)
+    assert metal_check.usable(required=True)
     assert [row for row in selftest.run_cases("metal") if not row.passed] == []
 
 

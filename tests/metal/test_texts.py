@@ -14,7 +14,7 @@ from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.metal_kernels import source
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.models.state import LayerState
-from longmamba_mlx.ops import metal
+from longmamba_mlx.ops import metal, metal_check
 from tests.emulator.emulator import MAX_BUFFERS
 from tests.emulator.fixtures import forget_kernels
 from tests.emulator.launches import all_launches, conv_launch, scan_launch, text_of
@@ -141,7 +141,7 @@ LAUNCHES_A_LAYER = {  # of a decode step in float32, in bfloat16; prefill also a
 def test_launches_a_layer(name: str, dtype: mx.Dtype, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in MLX's own graph of one layer of a loaded model, views left out. At most 12 is what is asked for."""
     monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
-    monkeypatch.setattr(metal, "usable", lambda required: True)
+    monkeypatch.setattr(metal_check, "usable", lambda required: True)
     model = samples.random_model(name)
     model.update(tree_map(lambda array: array.astype(dtype), model.parameters()))
     make_ready(model)

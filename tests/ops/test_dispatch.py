@@ -10,7 +10,7 @@ import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import NoMLXError, UsageError
-from longmamba_mlx.ops import backend, metal, plain_mlx, reference
+from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge
 from longmamba_mlx.ops.inputs import ScanInputs
 from tests.ops.cases import selective_case, ssd_case
@@ -57,8 +57,9 @@ def test_metal_runs_where_it_is_usable_and_the_state_fits(
 ) -> None:
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
     monkeypatch.setattr(backend, "name", lambda: "metal")
-    monkeypatch.setattr(metal.metal_kernels, "is_available", lambda: available)
-    monkeypatch.setattr(metal, "_problem", lambda: None if agrees else "they differ")
+    monkeypatch.setattr(metal_check.metal_kernels, "is_available", lambda: available)
+    monkeypatch.setattr(metal_check, "_works", lambda: True)
+    monkeypatch.setattr(metal_check, "_refusals", [] if agrees else ["they differ"])
     assert backend.current(states) is expected
 
 
@@ -114,18 +115,18 @@ def test_broken_metal_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatc
     def broken() -> float:
         raise RuntimeError("program source did not compile\nand more")
 
-    monkeypatch.setattr(metal.metal_kernels, "is_available", lambda: True)
-    monkeypatch.setattr(metal, "_difference_from_reference", broken)
-    metal._problem.cache_clear()
+    monkeypatch.setattr(metal_check.metal_kernels, "is_available", lambda: True)
+    monkeypatch.setattr(metal_check, "_difference_from_reference", broken)
+    metal_check.reset()
     try:
         with pytest.warns(UserWarning, match="did not compile") as warned:
-            assert not metal.usable(required=False)
-            assert not metal.usable(required=False)
+            assert not metal_check.usable(required=False)
+            assert not metal_check.usable(required=False)
         assert len(warned) == 1
         with pytest.raises(NoMLXError):
-            metal.usable(required=True)
+            metal_check.usable(required=True)
     finally:
-        metal._problem.cache_clear()
+        metal_check.reset()
 
 
 @pytest.mark.parametrize("name", ["dt", "A", "B", "C", "D", "z", "dt_bias", "threshold", "initial_state"])

@@ -1,0 +1,32 @@
+"""Try a model's own Metal kernels when it is loaded, not in the middle of a text."""
+
+from __future__ import annotations
+
+from longmamba_mlx.models.base import LanguageModel
+from longmamba_mlx.models.families.mamba import MambaMixer
+from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
+from longmamba_mlx.models.mixer import ScanMixer
+from longmamba_mlx.ops import backend, metal_check
+from longmamba_mlx.ops.scan_shapes import ScanShape
+
+
+def check_kernels(model: LanguageModel) -> None:
+    """On a Mac's GPU: run the scan kernels this model will use once; plain MLX takes over, with one warning, where they
+    fail. Elsewhere nothing."""
+    if backend.name() == "metal":
+        for shape in sorted(scan_shapes(model), key=str):
+            metal_check.check_model(shape)
+
+
+def scan_shapes(model: LanguageModel) -> set[ScanShape]:
+    """The different Mamba-1 and Mamba-2 scans of a model."""
+    return {_shape(mixer) for mixer in model.modules() if isinstance(mixer, MambaMixer | Mamba2Mixer)}
+
+
+def _shape(mixer: ScanMixer) -> ScanShape:
+    config = mixer.config
+    dtype = str(mixer.input_type()).rsplit(".", 1)[-1]
+    if config.is_mamba1:
+        return ScanShape(1, config.d_inner, config.d_state, per_head=False, gated=True, dtype=dtype)
+    gated = "norm" not in mixer
+    return ScanShape(config.n_heads, config.headdim, config.d_state, config.n_groups, gated=gated, dtype=dtype)

@@ -1,0 +1,109 @@
+"""Kernels that fail are turned off: before the first use, when a model is loaded, and in the middle of a reading."""
+
+from __future__ import annotations
+
+import pytest
+
+from longmamba_mlx.errors import NoMLXError
+from longmamba_mlx.metal_kernels import chunked_ssd, sequential_scan
+from longmamba_mlx.models.loading import make_ready
+from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx
+from longmamba_mlx.ops.scan_shapes import KNOWN, UNPUBLISHED, ScanShape, distinct
+from longmamba_mlx.registry.known_models import CHECKPOINTS
+from tests.emulator.emulator import EmulatorError, Options
+from tests.emulator.fixtures import forget_kernels
+from tests.models import hybrids, samples
+
+SMALL = ScanShape(2, 8, 64, dtype="float32")
+
+
+def test_every_known_model_is_checked() -> None:
+    with_kernels = {model.repository for model in CHECKPOINTS if model.family != "mamba3"}
+    assert set(KNOWN) | UNPUBLISHED == with_kernels
+    covered = {shape.kernels() for shape in distinct(KNOWN.items()).values()}
+    assert {shape.kernels() for shape in KNOWN.values()} == covered
+    # One lane, two, four, eight and sixteen; what an Apple GPU would never see otherwise.
+    assert {sequential_scan.layout(1, s.heads, s.rows, s.states).lanes for s in KNOWN.values()} == {1, 2, 4, 8, 16}
+
+
+def test_a_smaller_shape_has_the_same_kernels() -> None:
+    for shape in KNOWN.values():
+        smallest = shape.smallest()
+        assert smallest.kernels() == shape.kernels()
+        assert smallest.heads * smallest.rows <= 4096 and smallest.heads % smallest.groups == 0
+
+
+@pytest.mark.parametrize("shape", [SMALL, ScanShape(1, 40, 16, per_head=False, gated=True, dtype="bfloat16")], ids=str)
+def test_a_models_kernels_pass(shape: ScanShape, emulated: Options) -> None:
+    metal_check.check_model(shape)
+    assert metal_check._refusals == []
+    # One token, and 70: for heads that divide into chunks, 64 and 6. With counts and without.
+    assert emulated.launches == (6 if shape.per_head else 4)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        (sequential_scan, "float sum = 0.0f;", "float sum = 0.01f;"),
+        (chunked_ssd, "token_dt * decay", "token_dt"),
+        (
+            chunked_ssd,
+            "if (KEPT && top == 0)",
+            "if (KEPT && top > 0)",
+        ),
+        (chunked_ssd, "float float", "nonsense"),
+    ],
+)
+def test_a_models_broken_kernels_are_turned_off_with_one_warning(
+    module: object, old: str, new: str, emulated: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.source  # type: ignore[attr-defined]
+    changed = (lambda name: "nonsense;") if new == "nonsense" else lambda name: real(name).replace(old, new)
+    monkeypatch.setattr(module, "source", changed)
+    forget_kernels()
+    with pytest.warns(UserWarning, match="Metal kernels are off") as warned:
+        metal_check.check_model(SMALL)
+        metal_check.check_model(SMALL)
+    assert len(warned) == 1
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    assert backend.current(64) is plain_mlx
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    with pytest.raises(NoMLXError, match="cannot be used"):
+        backend.current(64)
+
+
+def test_an_error_in_use_turns_them_off_once(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    assert backend.current(64) is metal
+    assert not metal_check.give_up(KeyError("not of MLX"))
+    with pytest.warns(UserWarning, match="too many threads"):
+        assert metal_check.give_up(EmulatorError("too many threads\nand more"))
+    assert backend.current(64) is plain_mlx
+    assert not metal_check.give_up(RuntimeError("something else"))
+
+
+def test_loading_a_model_checks_its_kernels(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[ScanShape] = []
+    monkeypatch.setattr(metal_check, "check_model", checked.append)
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    ungated = hybrids.hybrid("falcon_h1", mamba_rms_norm=False)
+    for model in (samples.random_model("mamba"), samples.random_model("mamba2-groups"), ungated):
+        make_ready(model)
+    config = samples.random_model("mamba2-groups").config
+    first, second, third = checked
+    assert not first.per_head and first.gated and first.heads == 1
+    assert second == ScanShape(config.n_heads, config.headdim, config.d_state, config.n_groups, dtype="float32")
+    assert third.gated and third.per_head
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    make_ready(samples.random_model("mamba"))
+    assert len(checked) == 3
+
+
+def test_memory_that_runs_out_is_no_fault_of_a_kernel(emulated: Options) -> None:
+    assert not metal_check.give_up(RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"))
+
+
+def test_without_metal_an_error_stays_one() -> None:
+    assert not metal_check.give_up(RuntimeError("unrelated"))
+    metal_check.check_model(SMALL)
+    assert metal_check._refusals == []
