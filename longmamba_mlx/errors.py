@@ -16,6 +16,23 @@ class LongMambaError(Exception):
         self.hint = hint
 
 
+EXIT_CODES: dict[int, str] = {
+    0: "ok",
+    1: "failure",
+    2: "usage",
+    3: "not found (`--fail-if-not-found`)",
+    65: "unreadable document",
+    66: "no such file or model",
+    69: "no usable MLX",
+    74: "disk or output",
+    75: "stopped, the same command resumes",
+    130: "interrupted",
+}
+"""What the command line returns; README's line is compared with it."""
+
+INTERRUPTED = 130
+
+
 class UsageError(LongMambaError):
     """Invalid options, or options that contradict each other."""
 
@@ -64,6 +81,12 @@ class ModelError(LongMambaError):
     """A model folder that is missing, incomplete or not supported."""
 
 
+class ModelMissingError(ModelError):
+    """No model of that name."""
+
+    exit_code = 66
+
+
 class ConfigError(ModelError):
     """A model's config.json has an invalid or unknown value."""
 
@@ -74,6 +97,12 @@ class CalibrationError(ModelError):
 
 class StateError(LongMambaError):
     """A stored state that is broken or was made for another document or model."""
+
+
+class StateMissingError(StateError):
+    """No such file of an exported state."""
+
+    exit_code = 66
 
 
 class NumericError(LongMambaError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from longmamba_mlx.cli.memory import require_address_space
 from longmamba_mlx.cli.quick_chat import chat_about_files, only_files
-from longmamba_mlx.errors import LongMambaError, StoppedError
+from longmamba_mlx.cli.streams import flush, open_missing, output_error
+from longmamba_mlx.errors import INTERRUPTED, LongMambaError, StoppedError
 from longmamba_mlx.tui.terminal.tty import why_no_chat
 
 COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
@@ -17,27 +20,50 @@ COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "e
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its exit code: one line and a hint for a user's error, never a traceback."""
     words = with_default_command(sys.argv[1:] if arguments is None else arguments)
-    try:
-        if words and not words[0].startswith("-"):
-            require_address_space()
-        files = only_files(words)
-        if files is not None and (code := chat_about_files(files)) is not None:
-            sys.exit(code)
-        from longmamba_mlx.cli.app import app
+    code = _code_of(_run, words)
+    sys.exit(_code_of(flush) or code)
 
-        app(args=words, prog_name="longmamba-mlx", standalone_mode=True)
+
+def _run(words: list[str]) -> int:
+    """The exit code of a command."""
+    open_missing()
+    if words and not words[0].startswith("-"):
+        require_address_space()
+    files = only_files(words)
+    if files is not None and (code := chat_about_files(files)) is not None:
+        return code
+    from longmamba_mlx.cli.app import app
+
+    app(args=words, prog_name="longmamba-mlx", standalone_mode=True)
+    return 0
+
+
+def _code_of(work: Callable[..., int | None], *arguments: object) -> int:
+    """The exit code of some work, its error told."""
+    try:
+        return work(*arguments) or 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except LongMambaError as error:
         report(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        return INTERRUPTED
     except MemoryError:
         report(LongMambaError("Not enough memory.", hint="Close other programs, or take a smaller model (or -q)."))
-        sys.exit(1)
+        return LongMambaError.exit_code
     except BrokenPipeError:  # the reader of our output has left
-        sys.stderr.close()
-        sys.exit(1)
+        with suppress(OSError):
+            flush()
+        return LongMambaError.exit_code
+    except OSError as error:
+        if (told := output_error(error)) is None:
+            raise
+        report(told)
+        with suppress(OSError):
+            flush()
+        return told.exit_code
 
 
 def with_default_command(words: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from longmamba_mlx.cli.bench import bench
 from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
 from longmamba_mlx.cli.eval import evaluation
 from longmamba_mlx.cli.fetch_model import chosen
+from longmamba_mlx.cli.plain_help import plain_help
 from longmamba_mlx.cli.states import states
 from longmamba_mlx.registry.resolve import DEFAULT
 
@@ -77,7 +78,9 @@ def ask(
     ] = None,
     file: o.File = None,
     encoding: o.Encoding = "",
-    questions: Annotated[Path | None, typer.Option("--questions", help="A file with one question per line.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A file with one question per line.", metavar="FILE")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Every question goes on from the one before.")] = False,
     reread: o.Reread = 0,
     as_of: o.AsOf = None,
@@ -149,16 +152,16 @@ models.register(app)
 def calibrate(
     model: o.Model,
     text: Annotated[
-        Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.")
+        Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.", metavar="FILE")
     ] = None,
     encoding: o.Encoding = "",
-    windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.")] = 16,
+    windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.", metavar="N")] = 16,
     report: Annotated[
         bool, typer.Option("--report", help="Print what the calibration says; measures only what never was.")
     ] = False,
     filter: o.Filter = FILTER,
     json: o.Json = False,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the report into this PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the report into this PNG.", metavar="FILE")] = None,
 ) -> None:
     """Measure a model's step sizes and store them beside it, for the filter."""
     if report or plot is not None or json:
@@ -185,3 +188,6 @@ def doctor(json: o.Json = False) -> None:
     from longmamba_mlx.cli.doctor import examine
 
     examine(json=json)
+
+
+plain_help(app)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_module
+import os
+import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from longmamba_mlx.cli.interrupts import stopping
 from longmamba_mlx.cli.no_answer import explain
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
-from longmamba_mlx.documents import read_document, sanitise
+from longmamba_mlx.documents import one_line, read_document, sanitise
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Answered, Piece, ReadDone
 from longmamba_mlx.registry.resolve import DEFAULT
@@ -80,14 +82,28 @@ def wanted_questions(question: str | None, file: Path | None, documents: list[st
     if not piped and (question is None) == (file is None):
         hint = 'longmamba-mlx ask --file book.txt "Who is Ahab?"'
         raise UsageError("Give one question, or --questions FILE, or - and pipe them in.", hint=hint)
+    if question is not None and not question.isprintable() and not _is_text(question):
+        raise UsageError("The question is not valid UTF-8.", hint="Set the terminal's encoding to UTF-8.")
     if piped:
         given: Iterable[str] = sanitise(sys.stdin.buffer.read().decode("utf-8", "replace")).splitlines()
     else:
-        given = [question or ""] if file is None else read_document(file).text.splitlines()
+        given = [question or ""] if file is None else _lines_of(file)
     lines = [line.strip() for line in given if line.strip()]
     if not lines:
         raise UsageError("The question is empty.", hint="Ask something.")
     return lines
+
+
+def _is_text(question: str) -> bool:
+    """False where bytes of the command line were not UTF-8: Python hands them on as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in question)
+
+
+def _lines_of(file: Path) -> list[str]:
+    """The lines of a file of questions. Raises DocumentError; UsageError where it has no text."""
+    if file.is_file() and not file.read_bytes().strip():
+        raise UsageError(f"There is no question in {one_line(str(file))}.", hint="Write one question on each line.")
+    return read_document(file).text.splitlines()
 
 
 def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
@@ -135,6 +151,6 @@ def _answer(session: Session, question: str, way: Way) -> Answer:
 def _sources(files: list[str]) -> list[str]:
     if files:
         return files
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() or stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode):  # a terminal, or /dev/null
         raise UsageError("There is no document.", hint="Name one with --file, or pipe it in.")
     return ["-"]

@@ -17,25 +17,31 @@ bench = typer.Typer(
     help="Measure speed and memory on this machine, beside the peers that are installed.",
 )
 
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Everything takes its turn this many times.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads, pinned to as many cores where possible.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write machine, versions and rows to this file.")]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw speed by length into this PNG.")]
-Families = Annotated[str, typer.Option("--families", help="mamba, mamba2 or both, with a comma.")]
-Models = Annotated[str, typer.Option("--model", "-m", help="Models, with commas.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Everything takes its turn this many times.", metavar="N")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=1, help="Threads, pinned to as many cores where possible.", metavar="N")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write machine, versions and rows to this file.", metavar="FILE")
+]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw speed by length into this PNG.", metavar="FILE")]
+Families = Annotated[str, typer.Option("--families", help="mamba, mamba2 or both, with a comma.", metavar="FAMILIES")]
+Models = Annotated[str, typer.Option("--model", "-m", help="Models, with commas.", metavar="MODEL")]
 BOTH, BUILT_IN = "mamba,mamba2", "demo,demo-mamba1"
 
 
 @bench.command()
 def peers(
     families: Families = BOTH,
-    lengths: Annotated[str, typer.Option("--lengths", help="Prompt lengths in tokens.")] = "512,2048,8192",
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Prompt lengths in tokens.", metavar="LENGTHS")
+    ] = "512,2048,8192",
     engines: Annotated[
-        str, typer.Option("--engines", help="Which engines, with commas.")
+        str, typer.Option("--engines", help="Which engines, with commas.", metavar="ENGINES")
     ] = "longmamba-mlx,mlx-lm,transformers,llama.cpp",
-    decode: Annotated[int, typer.Option("--decode", min=0, help="Tokens to decode; 0 for none.")] = 32,
+    decode: Annotated[int, typer.Option("--decode", min=0, help="Tokens to decode; 0 for none.", metavar="N")] = 32,
     patience: Annotated[
-        float, typer.Option("--patience", help="Leave out what would take more seconds than this.")
+        float, typer.Option("--patience", help="Leave out what would take more seconds than this.", metavar="X")
     ] = 200.0,
     rounds: Rounds = 3,
     threads: Threads = 1,
@@ -54,7 +60,9 @@ def peers(
 @bench.command()
 def prefill(
     model: Models = BUILT_IN,
-    lengths: Annotated[str, typer.Option("--lengths", help="Lengths in tokens.")] = "4096,65536,262144",
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Lengths in tokens.", metavar="LENGTHS")
+    ] = "4096,65536,262144",
     rounds: Rounds = 3,
     threads: Threads = 1,
     json: JsonFile = None,
@@ -71,7 +79,7 @@ def prefill(
 @bench.command()
 def decode(
     families: Families = BOTH,
-    tokens: Annotated[int, typer.Option("--tokens", min=8, help="Tokens to decode.")] = 64,
+    tokens: Annotated[int, typer.Option("--tokens", min=8, help="Tokens to decode.", metavar="N")] = 64,
     rounds: Rounds = 3,
     threads: Threads = 1,
     json: JsonFile = None,
@@ -85,7 +93,7 @@ def decode(
 
 @bench.command()
 def scan(
-    lengths: Annotated[str, typer.Option("--lengths", help="Lengths in tokens.")] = "512",
+    lengths: Annotated[str, typer.Option("--lengths", help="Lengths in tokens.", metavar="LENGTHS")] = "512",
     rounds: Rounds = 3,
     threads: Threads = 1,
     json: JsonFile = None,

@@ -16,7 +16,9 @@ evaluation = typer.Typer(
 
 Lengths = Annotated[
     str,
-    typer.Option("--lengths", help="Lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths."),
+    typer.Option(
+        "--lengths", help="Lengths in tokens, e.g. 512,2048,8192; 16x means 16 training lengths.", metavar="LENGTHS"
+    ),
 ]
 Filters = Annotated[
     str,
@@ -24,25 +26,37 @@ Filters = Annotated[
         "--filter",
         help="Filters to compare, with commas; `last` reads nothing but the last training length.",
         autocompletion=registry.completions,
+        metavar="FILTER",
     ),
 ]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Questions (ppl: windows) per length and filter.")]
-Depths = Annotated[
-    str, typer.Option("--depths", help="Shares of the document to hide the fact at: 0,0.5,1, or 11 for as many steps.")
+Samples = Annotated[
+    int, typer.Option("--samples", min=1, help="Questions (ppl: windows) per length and filter.", metavar="N")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="For the documents; another seed is another test.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.")]
-PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the rows into this PNG.")]
+Depths = Annotated[
+    str,
+    typer.Option(
+        "--depths",
+        help="Shares of the document to hide the fact at: 0,0.5,1, or 11 for as many steps.",
+        metavar="DEPTHS",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="For the documents; another seed is another test.", metavar="N")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.", metavar="FILE")]
+PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the rows into this PNG.", metavar="FILE")]
 Log = Annotated[
     Path | None,
-    typer.Option("--log", help="Keep every measured question here (JSONL); the same command goes on from it."),
+    typer.Option(
+        "--log", help="Keep every measured question here (JSONL); the same command goes on from it.", metavar="FILE"
+    ),
 ]
 Filler = Annotated[
     list[Path] | None,
-    typer.Option("--filler", help="Texts that documents are made of; the sample document by default."),
+    typer.Option("--filler", help="Texts that documents are made of; the sample document by default.", metavar="FILE"),
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.")]
-Tasks = Annotated[str, typer.Option("--tasks", help="Tasks, with commas; all whose files are there by default.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.", metavar="FILE")]
+Tasks = Annotated[
+    str, typer.Option("--tasks", help="Tasks, with commas; all whose files are there by default.", metavar="TASKS")
+]
 
 
 @evaluation.command()
@@ -52,8 +66,12 @@ def niah(
     filter: Filters = "off,longmamba",
     samples: Samples = 40,
     depths: Depths = "",
-    facts: Annotated[int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.")] = 0,
-    split: Annotated[str, typer.Option("--split", help="Names: test, or dev while choosing anything.")] = "test",
+    facts: Annotated[
+        int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.", metavar="N")
+    ] = 0,
+    split: Annotated[
+        str, typer.Option("--split", help="Names: test, or dev while choosing anything.", metavar="SPLIT")
+    ] = "test",
     filler: Filler = None,
     encoding: o.Encoding = "",
     absent: Annotated[
@@ -92,7 +110,10 @@ def passkey(
 @evaluation.command()
 def ppl(
     text: Annotated[
-        list[Path], typer.Option("--text", help="Folder of texts, or a text; may be repeated. PG-19's test books fit.")
+        list[Path],
+        typer.Option(
+            "--text", help="Folder of texts, or a text; may be repeated. PG-19's test books fit.", metavar="FILE"
+        ),
     ],
     encoding: o.Encoding = "",
     model: o.Model = "demo",
@@ -135,7 +156,9 @@ def ruler(
 def longbench(
     model: o.Model = "demo",
     filter: Filters = "off,longmamba",
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="At most so many documents a task.")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="At most so many documents a task.", metavar="N")
+    ] = None,
     tasks: Tasks = "",
     data: Data = None,
     extended: Annotated[bool, typer.Option("--e", help="LongBench-E, by length groups.")] = False,

@@ -11,15 +11,22 @@ import typer
 from longmamba_mlx.cli import options as o
 from longmamba_mlx.hub_id import is_hub_id
 
-Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.")]
+Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.", metavar="DTYPE")
+]
+Revision = Annotated[
+    str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.", metavar="REVISION")
+]
 Vocabulary = Annotated[
-    str | None, typer.Option("--tokenizer", help="tokenizer.json, folder, Hub id or bytes, where the source has none.")
+    str | None,
+    typer.Option(
+        "--tokenizer", help="tokenizer.json, folder, Hub id or bytes, where the source has none.", metavar="TOKENIZER"
+    ),
 ]
 Quantise = Annotated[bool, typer.Option("--quantize", "-q", help="Store the weights in few bits.")]
-Bits = Annotated[int | None, typer.Option("--q-bits", help="2, 3, 4, 5, 6 or 8; 4 by default.")]
-GroupSize = Annotated[int | None, typer.Option("--q-group-size", help="32, 64 or 128; 64 by default.")]
-Mode = Annotated[str, typer.Option("--q-mode", help="affine, mxfp4, mxfp8 or nvfp4.")]
+Bits = Annotated[int | None, typer.Option("--q-bits", help="2, 3, 4, 5, 6 or 8; 4 by default.", metavar="N")]
+GroupSize = Annotated[int | None, typer.Option("--q-group-size", help="32, 64 or 128; 64 by default.", metavar="N")]
+Mode = Annotated[str, typer.Option("--q-mode", help="affine, mxfp4, mxfp8 or nvfp4.", metavar="MODE")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
 
 
@@ -30,8 +37,8 @@ def register(app: typer.Typer) -> None:
 
 
 def convert(
-    hf_path: Annotated[str, typer.Option("--hf-path", help="Hub id or folder of the checkpoint.")],
-    mlx_path: Annotated[Path, typer.Option("--mlx-path", help="Folder to write.")],
+    hf_path: Annotated[str, typer.Option("--hf-path", help="Hub id or folder of the checkpoint.", metavar="PATH")],
+    mlx_path: Annotated[Path, typer.Option("--mlx-path", help="Folder to write.", metavar="FOLDER")],
     dtype: Dtype = None,
     revision: Revision = None,
     tokenizer: Vocabulary = None,

@@ -10,15 +10,24 @@ from longmamba_mlx.filtering import registry
 
 File = Annotated[
     list[str] | None,
-    typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated."),
+    typer.Option("--file", "-f", help="Document to read; - is standard input. May be repeated.", metavar="FILE"),
 ]
 Encoding = Annotated[
-    str, typer.Option("--encoding", help="Encoding of texts, web pages and mails, whatever they say: windows-1252, ...")
+    str,
+    typer.Option(
+        "--encoding",
+        help="Encoding of texts, web pages and mails, whatever they say: windows-1252, ...",
+        metavar="NAME",
+    ),
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1.", metavar="MODEL")
+]
 ModelOrDefault = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; what `use` chose by default."),
+    typer.Option(
+        "--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; what `use` chose by default.", metavar="MODEL"
+    ),
 ]
 Filter = Annotated[
     str,
@@ -26,22 +35,28 @@ Filter = Annotated[
         "--filter",
         help=registry.help_text(),
         autocompletion=registry.completions,
+        metavar="FILTER",
     ),
 ]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
-Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.")]
-Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.")]
-Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.")]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.", metavar="N")]
+Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.", metavar="X")]
+Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.", metavar="N")]
+Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.", metavar="N")]
 Window = Annotated[
     int | None,
     typer.Option(
         "--attention-window",
         min=1,
         help="Attention layers of a hybrid model remember so many of the latest tokens, in constant memory.",
+        metavar="N",
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Do not remember the document.")]
-Reread = Annotated[int, typer.Option("--reread", min=0, help="Read so many related passages again before answering.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".')]
+Reread = Annotated[
+    int, typer.Option("--reread", min=0, help="Read so many related passages again before answering.", metavar="N")
+]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".', metavar="PLACE")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

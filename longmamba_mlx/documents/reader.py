@@ -37,7 +37,7 @@ def read_document(path: str | Path, *, encoding: str = "") -> Document:
     """Read a file of any format in docs/documents.md, a folder or pattern of them, or "-", standard input.
 
     Content and name decide what a file is. `encoding` is that of texts, web pages and mails, whatever they say; "": it
-    is told from them. Raises DocumentMissingError when there is no such file; DocumentError when it is a pipe or
+    is told from them. Raises DocumentMissingError when there is no such file; DocumentError when it is a
     device, not readable, too large, empty, of another format, encrypted, scanned, damaged, or not text; UsageError for
     an unknown encoding.
     """
@@ -106,6 +106,8 @@ def _read_one(found: Gathered, how: _How) -> Document:
 
         return from_stdin(sys.stdin.buffer, encoding=how.encoding)
     name = one_line(str(found.path))
+    if found.named and _is_pipe(found.path):  # also `<(command)` of a shell
+        return _read_pipe(found.path, name, how)
     return _read_file(found.path, name, one_line(found.title) or name, how)
 
 
@@ -162,6 +164,24 @@ def _read_file(path: Path, name: str, title: str, how: _How) -> Document:
         os.close(descriptor)
 
 
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except (OSError, ValueError):  # an impossible name: opening it says so
+        return False
+
+
+def _read_pipe(path: Path, name: str, how: _How) -> Document:
+    """A named pipe to its end; waits for its writer, as `cat` does."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            data = _read_all(cast("_Readable", stream), name)
+    except OSError as error:
+        raise _unreadable(name, error) from None
+    title = "pipe" if path.parent.name == "fd" else one_line(path.name)
+    return from_bytes(data, title=title, source=str(path), encoding=how.encoding)
+
+
 def _open(path: Path, name: str) -> int:
     try:
         # O_NONBLOCK and O_NOCTTY: a pipe must not hang and a terminal must not be taken before it is refused.
@@ -185,7 +205,7 @@ def _check_kind(status: os.stat_result, name: str) -> None:
         raise DocumentError(f"{name!r} is a folder.", hint="Name a folder that can be opened.")
     if not stat.S_ISREG(status.st_mode):
         raise DocumentError(
-            f"{name!r} is a pipe or device, not a file.",
+            f"{name!r} is a device, not a file.",
             hint="Pipe it into the command and give - as the file.",
         )
     if status.st_size > MOST_BYTES:

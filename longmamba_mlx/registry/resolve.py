@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
-from longmamba_mlx.errors import ConfigError, ModelError
+from longmamba_mlx.errors import ConfigError, ModelMissingError
 from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.paths import config_file, private_folder
 from longmamba_mlx.storage.json_config import read_json
@@ -31,7 +31,7 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
     if folder.is_dir():
         return folder
     if not is_hub_id(name):
-        raise ModelError(
+        raise ModelMissingError(
             f"There is no model {name!r}.",
             hint=f"Give a model folder, a Hub id (owner/name), or one of: {', '.join(BUILT_IN)}.",
         )

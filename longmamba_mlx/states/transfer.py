@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from longmamba_mlx.errors import DiskError, StateError, UsageError
+from longmamba_mlx.errors import DiskError, StateMissingError, UsageError
 from longmamba_mlx.paths import private_folder
 from longmamba_mlx.states.state_file import read_state
 from longmamba_mlx.states.store import StateEntry, StateStore
@@ -33,7 +33,7 @@ def import_state(store: StateStore, path: Path) -> StateEntry:
     Its shapes are compared with the model's when it is opened. Raises StateError, DiskError.
     """
     if not path.is_file():
-        raise StateError(f"There is no file {str(path)!r}.", hint="Give a file that `states export` wrote.")
+        raise StateMissingError(f"There is no file {str(path)!r}.", hint="Give a file that `states export` wrote.")
     stored = read_state(path)
     target = store.path(stored.key)
     private_folder(target.parent)
