@@ -28,6 +28,7 @@ from longmamba_mlx.inference.layerwise import layerwise_steps, passes
 from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.ops import metal_check
 from longmamba_mlx.steps import Stop, run_to_end
 from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
@@ -171,21 +172,23 @@ def _chunkwise(
         else:
             kept[: state.tokens] = options.start.kept
     clock = _Clock(len(ids), 1, options, state.tokens)
-    all_logits, at, end = [], state.tokens, None
-    chunks = _dispatched(model, ids, plan, options.chunk, state, thresholds, counted=kept is not None)
-    # Attention writes keys and values in place only if nothing else refers to the previous state: no lookahead there.
-    for chunk in chunks if state.nbytes_per_token else one_ahead(chunks):
-        first, at = at, chunk.state.tokens
-        chunk.state.evaluate(*(counts for _, counts in chunk.counts or ()))
+    all_logits: list[NDArray[np.float32]] = []
+    at = start = state.tokens
+    end = None
+    for chunk in _computed(model, ids, plan, options.chunk, state, thresholds, counted=kept is not None):
+        before, at = at, chunk.state.tokens
+        first = at - chunk.hidden.shape[1]
         if kept is not None and thresholds is not None:
             kept[first:at] = ALL_KEPT if chunk.counts is None else _share(chunk, thresholds)
         if options.logits == "all":
+            if first == start:
+                all_logits.clear()
             all_logits.append(np.array(model.head(chunk.hidden)[0]))
         if options.on_chunk is not None:
             options.on_chunk(chunk.state, None if kept is None else kept[:at])
         end = chunk if at == len(ids) else None
         del chunk
-        yield clock.advance(at - first)
+        yield clock.advance(at - before)
     hidden, state = (None, state) if end is None else (end.hidden, end.state)
     return Reading(state, _logits(model, hidden, all_logits, options.logits), plan, kept)
 
@@ -198,6 +201,39 @@ class _Chunk:
     hidden: mx.array
     state: ModelState
     counts: list[tuple[int, mx.array]] | None
+
+
+def _computed(
+    model: LanguageModel,
+    ids: Ids,
+    plan: FilterPlan | None,
+    size: int,
+    state: ModelState,
+    thresholds: list[NDArray[np.float32] | None] | None,
+    *,
+    counted: bool,
+) -> Iterator[_Chunk]:
+    """Yield the chunks of at most `size` tokens that follow `state`, computed.
+
+    Where a Metal kernel fails, plain MLX takes over: after the last computed chunk, or from `state` again where
+    attention has overwritten its keys and values by then.
+    """
+    # Attention writes keys and values in place only if nothing else refers to the previous state: no lookahead there.
+    overwrites = state.nbytes_per_token > 0
+    while True:
+        chunks = _dispatched(model, ids, plan, size, state, thresholds, counted=counted)
+        try:
+            for chunk in chunks if overwrites else one_ahead(chunks):
+                chunk.state.evaluate(*(counts for _, counts in chunk.counts or ()))
+                if not overwrites:
+                    state = chunk.state
+                yield chunk
+                del chunk
+        except (RuntimeError, ValueError) as error:
+            if not metal_check.give_up(error):
+                raise
+        else:
+            return
 
 
 def _dispatched(

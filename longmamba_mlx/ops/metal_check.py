@@ -68,7 +68,8 @@ def give_up(error: Exception) -> bool:
     """
     if not metal_kernels.is_available() or _refusals or not isinstance(error, RuntimeError | ValueError):
         return False
-    if "alloc" in str(error):  # memory ran out
+    text = str(error).lower()
+    if "alloc" in text or (isinstance(error, ValueError) and "thread" not in text):  # memory; a mistake of a caller
         return False
     _refuse(_first_line(error))
     return True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from longmamba_mlx.errors import NoMLXError
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.metal_kernels import chunked_ssd, sequential_scan
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx
+from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.scan_shapes import KNOWN, UNPUBLISHED, ScanShape, distinct
 from longmamba_mlx.registry.known_models import CHECKPOINTS
 from tests.emulator.emulator import EmulatorError, Options
@@ -97,6 +100,47 @@ def test_loading_a_model_checks_its_kernels(emulated: Options, monkeypatch: pyte
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     make_ready(samples.random_model("mamba"))
     assert len(checked) == 3
+
+
+class Failing:
+    """ssd_scan that fails once, at its so-many-th call."""
+
+    def __init__(self, at: int) -> None:
+        self.real, self.left = metal.ssd_scan, at
+
+    def __call__(self, inputs: ScanInputs) -> Scan:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("[metal::Device] Unable to build metal library from source")
+        return self.real(inputs)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "granite"])
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_reading_goes_on_where_a_kernel_fails(
+    name: str, at: int, emulated: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the first chunk or in a later one: the same state and logits as in plain MLX, and progress that ends."""
+    model = samples.random_model(name) if name == "mamba2" else hybrids.hybrid(name)
+    ids = np.arange(48, dtype=np.uint32) % model.config.vocab_size
+    monkeypatch.setattr(backend, "name", lambda: "mlx")
+    expected = prefill(model, ids, None, chunk=16, logits="all")
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    monkeypatch.setattr(metal, "ssd_scan", Failing(at))
+    done: list[int] = []
+    with pytest.warns(UserWarning, match="Unable to build metal library"):
+        got = prefill(model, ids, None, chunk=16, logits="all", on_progress=lambda now: done.append(now.done))
+    assert got.logits is not None and expected.logits is not None and got.logits.shape == expected.logits.shape
+    np.testing.assert_allclose(got.logits, expected.logits, atol=1e-4)
+    assert done[-1] == 48 and max(done) == 48 and got.state.tokens == 48
+
+
+def test_a_mistake_of_a_caller_turns_nothing_off(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    model = samples.random_model("mamba2")
+    with pytest.raises(ValueError, match="vocabulary"):
+        prefill(model, np.full(3, 10**6, np.uint32), None)
+    assert metal_check._refusals == []
 
 
 def test_memory_that_runs_out_is_no_fault_of_a_kernel(emulated: Options) -> None:
