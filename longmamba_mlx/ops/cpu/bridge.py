@@ -14,6 +14,7 @@ import numpy as np
 
 from longmamba_mlx.ops.cpu import mamba3, numpy_ops
 from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
+from longmamba_mlx.ops.cpu.blas import single_threaded
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
@@ -79,7 +80,9 @@ class CPU:
 
     def mamba3_scan(self, inputs: Mamba3Inputs) -> Mamba3Scan:
         """As `reference.mamba3_scan`."""
-        return mamba3.mamba3_scan(inputs)
+        # Its products are of single blocks and heads: too small to share among threads.
+        with single_threaded():
+            return mamba3.mamba3_scan(inputs)
 
 
 def _scanned(

@@ -1,7 +1,7 @@
 """Mamba-3's scan on NumPy arrays, in blocks of matrix products; `ops.mamba3.reference` says what it means.
 
-Here the key of the last kept token before a block goes into the state the block starts from, with the weight that the
-block's first kept token gives it, and is taken out again for the filtered tokens in front of that one.
+A key is used by its own token and by the next kept one, and stands in the state with both weights at once. Where
+filtered tokens come between the two, at the start of a block, the second use is taken out of what they read.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     y = np.empty((batch, length, heads, inputs.rank, width), np.float32)
     for i in range(batch):
         sequence = Sequence(
-            step=step[i].T,
-            keep=None if keep is None else keep[i].T,
-            exponent=exponent[i].T,
-            own=(share[i] * step[i]).T.astype(np.float32),
-            earlier=((1 - share[i]) * step[i]).T.astype(np.float32),
+            step=np.ascontiguousarray(step[i].T),
+            keep=None if keep is None else np.ascontiguousarray(keep[i].T),
+            exponent=np.ascontiguousarray(exponent[i].T),
+            own=np.ascontiguousarray((share[i] * step[i]).T, np.float32),
+            earlier=np.ascontiguousarray(((1 - share[i]) * step[i]).T, np.float32),
             turn=turn[i],
             x=x[i].swapaxes(0, 1),
             b_in=b_in[i].transpose(2, 0, 1, 3),
@@ -161,13 +161,18 @@ def _tile(part: Sequence, state: Carried, up: Array, biases: tuple[Array, Array]
     q = _rotated(part.c_out + biases[1][:, None], cos, sin, neighbours)
     state.angle[:] = wrapped[:, -1]
 
+    later, first = _weights_of_the_next(part)
+    before_v = state.v[:, None] * up
+    state.ssm += np.matmul((before_v * first[:, None, None]).swapaxes(1, 2), state.k)
     length, rank = k.shape[1:3]
     block = max(1, _ROWS // rank)
     whole = length - length % block
     y = np.empty((*k.shape[:3], part.x.shape[-1]), np.float32)
     for now, size in ((slice(0, whole), block), (slice(whole, length), length - whole)):
         if now.start < now.stop:
-            y[:, now] = _blocks(part, now, size, k[:, now], q[:, now], state, up)
+            y[:, now] = _blocks(part, now, size, k[:, now], q[:, now], later[:, now], state, up)
+    _take_out(y, part, k, q, first, later, state, up)
+    _remember_last(part, k, state)
     return y
 
 
@@ -184,20 +189,41 @@ def _rotated(array: Array, cos: Array, sin: Array, neighbours: bool) -> Array:
     return array
 
 
-def _blocks(part: Sequence, now: slice, block: int, k: Array, q: Array, state: Carried, up: Array) -> Array:
-    """y (h, l, r, p) of `now`, whole blocks of tokens; k, q (h, l, r, n) are theirs. Writes state but for its angle."""
+def _weights_of_the_next(part: Sequence) -> tuple[Array, Array]:
+    """The weight (h, l) with which the next kept token uses each token's key, 0 for filtered ones and where none comes,
+    and that (h,) with which the first kept token uses the key before all."""
+    later = np.zeros_like(part.own)
+    if part.keep is None:
+        later[:, :-1] = part.earlier[:, 1:]
+        return later, part.earlier[:, 0]
+    length = later.shape[1]
+    following = np.where(part.keep, np.arange(length), length)
+    following = np.minimum.accumulate(following[:, ::-1], axis=1)[:, ::-1]
+    padded = np.concatenate([part.earlier, np.zeros_like(later[:, :1])], axis=1)
+    upcoming = np.take_along_axis(padded, following, axis=1)
+    later[:, :-1] = upcoming[:, 1:]
+    later *= part.keep
+    return later, upcoming[:, 0]
+
+
+def _blocks(
+    part: Sequence, now: slice, block: int, k: Array, q: Array, later: Array, state: Carried, up: Array
+) -> Array:
+    """y (h, l, r, p) of `now`, whole blocks of tokens; k, q (h, l, r, n) and later (h, l) are theirs.
+
+    Writes the state's ssm, which holds the last key of a block with the weight that the next kept token gives it.
+    """
     heads, length, rank, size = k.shape
     count, width = length // block, part.x.shape[-1]
 
     def cut(array: NDArray[Any]) -> NDArray[Any]:
         return array.reshape(heads, count, block, *array.shape[2:])
 
-    x = cut(part.x[:, now])
+    x, later, own = cut(part.x[:, now]), cut(later), cut(part.own[:, now])
     keep = None if part.keep is None else cut(part.keep[:, now])
-    own, earlier = cut(part.own[:, now]), cut(part.earlier[:, now])
     # Running sums in float64: their differences keep every bit that float32 can show.
     sums = np.cumsum(cut(part.exponent[:, now]), axis=2)
-    inside, first = _weights(sums, own, earlier, keep)
+    inside, to_end = _decays(sums, own, later, keep)
 
     values = (x[..., None, :] * up[:, None, None]).reshape(heads, count, block * rank, width)
     keys, queries = (array.reshape(heads, count, block * rank, size) for array in (k, q))
@@ -205,74 +231,80 @@ def _blocks(part: Sequence, now: slice, block: int, k: Array, q: Array, state: C
     scores.reshape(heads, count, block, rank, block, rank)[:] *= inside[:, :, :, None, :, None]
     y = np.matmul(scores, values)
 
-    values *= np.repeat(inside[:, :, -1], rank, axis=2)[..., None]
+    values *= np.repeat(to_end, rank, axis=2)[..., None]
     added = np.matmul(values.swapaxes(2, 3), keys)
-    last_k, last_v = _last_kept(cut(k), x, keep, state)
-    before_v = last_v[:, :-1, None] * up[:, None]
-    before_k = last_k[:, :-1]
-    pending = np.matmul((before_v * first[..., None, None]).swapaxes(2, 3), before_k)
     decay = np.exp(sums[:, :, -1]).astype(np.float32)[..., None, None]
-    ssm = state.ssm
+    before = np.empty_like(added)
     for j in range(count):
-        ssm = pending[:, j] = ssm + pending[:, j]
-        ssm = ssm * decay[:, j] + added[:, j]
-    state.ssm[:] = ssm
-    state.k[:], state.v[:] = last_k[:, -1], last_v[:, -1]
-
-    far = np.matmul(queries, pending.swapaxes(2, 3))
+        before[:, j] = state.ssm
+        state.ssm *= decay[:, j]
+        state.ssm += added[:, j]
+    far = np.matmul(queries, before.swapaxes(2, 3))
     far *= np.repeat(np.exp(sums).astype(np.float32), rank, axis=2)[..., None]
     y += far
-    if keep is not None:
-        ahead = np.logical_not(np.logical_or.accumulate(keep, axis=2))
-        if ahead.any():  # filtered tokens before the block's first kept one
-            reads = np.matmul(queries, before_k.swapaxes(2, 3)) * (first[..., None] * ahead).repeat(rank, 2)[..., None]
-            y -= np.matmul(reads, before_v)
     result: Array = y.reshape(heads, length, rank, width)
     return result
 
 
-def _weights(sums: Wide, own: Array, earlier: Array, keep: NDArray[np.bool_] | None) -> tuple[Array, Array]:
-    """What tokens make of the keys of their block (h, k, q, q), and the weight (h, k) that the block's first kept token
-    gives to the key before the block. sums: of exponents, own and earlier: weights, (h, k, q)."""
+def _decays(sums: Wide, own: Array, later: Array, keep: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+    """The weights of keys for the tokens of their block (h, k, q, q) and for what comes after it (h, k, q), decayed.
+
+    sums (h, k, q) of exponents; own, later: the weights of a key for its own and for the next kept token.
+    """
     block = sums.shape[2]
     inside = (sums[..., :, None] - sums[..., None, :]).astype(np.float32)
     inside += above_diagonal(block)
     np.exp(inside, out=inside)
-    later = np.zeros_like(own)
+    inside *= (own + later)[..., None, :]
+    to_end = inside[:, :, -1].copy()
+    # From a key to the next kept token there is its own weight alone, and no decay.
     if keep is None:
-        later[..., :-1] = earlier[..., 1:]
-        inside *= (own + later)[..., None, :]
         places = np.arange(block)
         inside[..., places, places] = own
-        return inside, earlier[..., 0]
-    following = np.where(keep, np.arange(block), block)
-    following = np.minimum.accumulate(following[..., ::-1], axis=-1)[..., ::-1]
-    padded = np.concatenate([earlier, np.zeros_like(earlier[..., :1])], axis=-1)
-    upcoming = np.take_along_axis(padded, following, axis=-1)
-    later[..., :-1] = upcoming[..., 1:]
-    later *= keep
-    inside *= (own + later)[..., None, :]
-    kept = np.cumsum(keep, axis=-1, dtype=np.int32)
-    alone = (kept[..., :, None] == kept[..., None, :]) & np.tri(block, dtype=np.bool_)
-    np.copyto(inside, own[..., None, :], where=alone)  # nothing kept between key and token: no decay either
-    return inside, upcoming[..., 0]
+    else:
+        kept = np.cumsum(keep, axis=-1, dtype=np.int32)
+        alone = (kept[..., :, None] == kept[..., None, :]) & np.tri(block, dtype=np.bool_)
+        np.copyto(inside, own[..., None, :], where=alone)
+    return inside, to_end
 
 
-def _last_kept(k: Array, x: Array, keep: NDArray[np.bool_] | None, state: Carried) -> tuple[Array, Array]:
-    """Key (h, blocks + 1, r, n) and value (h, blocks + 1, p) of the last kept token before each block and after all."""
-    heads, count, block = k.shape[:3]
-    last_k = np.concatenate([state.k[:, None], k[:, :, -1]], axis=1)
-    last_v = np.concatenate([state.v[:, None], x[:, :, -1]], axis=1)
+def _take_out(
+    y: Array, part: Sequence, k: Array, q: Array, first: Array, later: Array, before: Carried, up: Array
+) -> None:
+    """Subtract from y (h, l, r, p) what filtered tokens in front of their block's first kept token read too early.
+
+    It is the key before the block, which is in the state with the weight that the next kept token gives it. `before`:
+    the key and value of the last kept token before all.
+    """
+    x, keep = part.x, part.keep
     if keep is None:
-        return last_k, last_v
-    place = block - 1 - np.argmax(keep[..., ::-1], axis=-1)
-    some = np.asarray(keep.any(axis=-1))
-    rows = np.arange(heads)
-    for j in range(count):
-        mask = some[:, j, None]
-        last_k[:, j + 1] = np.where(mask[..., None], k[rows, j, place[:, j]], last_k[:, j])
-        last_v[:, j + 1] = np.where(mask, x[rows, j, place[:, j]], last_v[:, j])
-    return last_k, last_v
+        return
+    (heads, length), rank = keep.shape, k.shape[2]
+    block, rows = max(1, _ROWS // rank), np.arange(heads)
+    latest = np.maximum.accumulate(np.where(keep, np.arange(length), -1), axis=1)
+    for start in range(0, length, block):
+        now = slice(start, start + block)
+        ahead = np.logical_not(np.logical_or.accumulate(keep[:, now], axis=1))
+        if not ahead.any():
+            continue
+        place = latest[:, start - 1] if start else np.full(heads, -1)
+        known = place >= 0
+        last_k = np.where(known[:, None, None], k[rows, place], before.k)
+        last_v = np.where(known[:, None], x[rows, place], before.v)
+        weight = np.where(known, later[rows, place], first)
+        reads = np.matmul(q[:, now].reshape(heads, -1, q.shape[3]), last_k.swapaxes(1, 2))
+        reads *= np.repeat(ahead * weight[:, None], rank, axis=1)[..., None]
+        y[:, now] -= np.matmul(reads, last_v[:, None] * up).reshape(y[:, now].shape)
+
+
+def _remember_last(part: Sequence, k: Array, state: Carried) -> None:
+    """Put the last kept token's key and value into the state."""
+    if part.keep is None:
+        state.k[:], state.v[:] = k[:, -1], part.x[:, -1]
+        return
+    rows = np.flatnonzero(part.keep.any(axis=1))
+    place = part.keep.shape[1] - 1 - np.argmax(part.keep[rows, ::-1], axis=1)
+    state.k[rows], state.v[rows] = k[rows, place], part.x[rows, place]
 
 
 def _finished(y: Array, inputs: Mamba3Inputs) -> Array:
