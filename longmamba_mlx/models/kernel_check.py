@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+
 from longmamba_mlx.models.base import LanguageModel
 from longmamba_mlx.models.families.mamba import MambaMixer
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import ScanMixer
-from longmamba_mlx.ops import backend, metal_check
+from longmamba_mlx.ops import backend, metal_check, precision
 from longmamba_mlx.ops.scan_shapes import ScanShape
 
 
 def check_kernels(model: LanguageModel) -> None:
     """On a Mac's GPU: run the scan kernels this model will use once; plain MLX takes over, with one warning, where they
-    fail. Elsewhere nothing."""
+    fail. One more says where float32 products lose bits. Elsewhere nothing."""
     if backend.name() == "metal":
+        if precision.rounds_float32():
+            warnings.warn(
+                "longmamba-mlx: MLX rounds float32 products to TF32 here, so that float32 models are less exact; "
+                "set MLX_ENABLE_TF32=0 before Python starts",
+                stacklevel=2,
+            )
         for shape in sorted(scan_shapes(model), key=str):
             metal_check.check_model(shape)
 

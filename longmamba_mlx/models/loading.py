@@ -21,7 +21,7 @@ from longmamba_mlx.models.kernel_check import check_kernels
 from longmamba_mlx.models.quantisation import few_bit_steps, parse_quantisation, unpack_layers
 from longmamba_mlx.models.weight_files import file_in, weight_files
 from longmamba_mlx.models.weights import check_weights, read_weights
-from longmamba_mlx.ops import backend
+from longmamba_mlx.ops import backend, precision
 from longmamba_mlx.storage.atomic import sha256_file
 from longmamba_mlx.storage.json_config import Reader
 
@@ -59,6 +59,7 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     Raises ModelError (ConfigError for config.json), with a hint, when something is missing, broken or
     unknown.
     """
+    precision.ask_for_float32()
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ModelError(f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo")

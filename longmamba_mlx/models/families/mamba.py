@@ -10,6 +10,7 @@ from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState
+from longmamba_mlx.ops import precision
 
 
 class MambaMixer(ScanMixer):
@@ -86,7 +87,7 @@ class MambaMixer(ScanMixer):
         else:
             dt, B, C = mx.split(projected, [sizes[0], sizes[0] + sizes[1]], axis=-1)
         # float32 from here on: the filter compares these numbers.
-        return self.dt_proj(dt.astype(mx.float32)).astype(mx.float32), B, C
+        return precision.linear(self.dt_proj, dt.astype(mx.float32)).astype(mx.float32), B, C
 
 
 class Mamba(LanguageModel):
