@@ -92,12 +92,15 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that `states expor
 @states.command("limit")
 def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB, 8GB.")] = None) -> None:
     """Show or set how much may be remembered. Beyond it the document not used for longest is forgotten, with a note."""
-    from longmamba_mlx.states.size_limit import limit_of, parse_size, set_limit
+    from longmamba_mlx.states.size_limit import limit_of, over_limit, parse_size, set_limit, title_of
 
     store = _store()
     if size is not None:
         set_limit(store, parse_size(size))
     print(format_size(limit_of(store)))
+    for entry, _ in over_limit(store):
+        what = f"{title_of(entry)} ({format_size(entry.nbytes)})"
+        print(f"Note: over the limit; forgotten when the next document is remembered: {what}", file=sys.stderr)
 
 
 def _store() -> StateStore:

@@ -11,7 +11,7 @@ from longmamba_mlx.errors import LongMambaError, UsageError
 from longmamba_mlx.paths import private_folder
 from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.state_file import StateKey
-from longmamba_mlx.states.store import StateStore
+from longmamba_mlx.states.store import StateEntry, StateStore
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.storage.json_config import read_json
 
@@ -54,18 +54,32 @@ def make_room(store: StateStore, *, keep: StateKey) -> Iterator[str]:
 
     Yields one line for each document before it is deleted. Raises DiskError.
     """
-    entries = store.list()
-    total, limit, kept = sum(entry.nbytes for entry in entries), limit_of(store), keep.digest()
-    for entry in reversed(entries):
-        if total <= limit or entry.digest == kept:
-            continue
-        title = one_line(str((entry.info or {}).get("title", entry.digest[:12])), 60)
+    for entry, total in over_limit(store, keep=keep):
         yield (
-            f"Remembered documents take {format_size(total)}, over the limit of {format_size(limit)}: "
-            f"forgetting {title} ({format_size(entry.nbytes)}), not used for longest."
+            f"Remembered documents take {format_size(total)}, over the limit of {format_size(limit_of(store))}: "
+            f"forgetting {title_of(entry)} ({format_size(entry.nbytes)}), not used for longest."
         )
         store.remove(entry.digest)
-        total -= entry.nbytes
+
+
+def over_limit(store: StateStore, *, keep: StateKey | None = None) -> list[tuple[StateEntry, int]]:
+    """The documents to delete until the rest fits the limit, the least recently used first; `keep` is not one.
+
+    Each comes with the bytes that all documents take before it goes.
+    """
+    entries = store.list()
+    total, limit, kept = sum(entry.nbytes for entry in entries), limit_of(store), keep.digest() if keep else ""
+    found = []
+    for entry in reversed(entries):
+        if total > limit and entry.digest != kept:
+            found.append((entry, total))
+            total -= entry.nbytes
+    return found
+
+
+def title_of(entry: StateEntry) -> str:
+    """The title of a stored document on one line."""
+    return one_line(str((entry.info or {}).get("title", entry.digest[:12])), 60)
 
 
 def _file(store: StateStore) -> Path:
