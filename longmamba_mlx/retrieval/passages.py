@@ -166,6 +166,23 @@ class PassageIndex:
             last = _count(database, end)
             return tuple(code for code in codes if not self._stands(database, code, last, end))
 
+    def missing_names(
+        self, question: str, *, end: int | None = None, should_stop: Stop | None = None
+    ) -> tuple[str, ...]:
+        """The names in a question of which some word stands nowhere before character `end`, as their words.
+
+        Raises StoppedError while the index is built.
+        """
+        names = names_in(question)
+        with self._lock:
+            database, _ = self._open(should_stop)
+            last = _count(database, end)
+            return tuple(
+                " ".join(name)
+                for name in names
+                if not all(_matching(database, _join([word], ""), 1, last) for word in name)
+            )
+
     def to_reread(
         self, question: str, limit: int, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:

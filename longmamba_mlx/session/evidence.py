@@ -47,6 +47,10 @@ class Evidence:
         """The numbers and codes of an answer that do not occur in the text."""
         return self._search(lambda index: index.not_in_text(answer, end=self.end, should_stop=self.should_stop), ())
 
+    def missing_names(self, question: str) -> tuple[str, ...]:
+        """The names in a question that do not occur in the text."""
+        return self._search(lambda index: index.missing_names(question, end=self.end, should_stop=self.should_stop), ())
+
     def to_reread(self, question: str, count: int) -> tuple[Passage, ...]:
         """The `count` passages to read again before a question, in the document's order."""
         return self._search(

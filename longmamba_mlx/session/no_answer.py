@@ -23,7 +23,7 @@ def why(answer: Answer, as_of: str | None = None) -> str:
         return ""
     if not answer.text:
         return "not found in the document: the model says nothing"
-    return "not found in the document: no word of the question or this answer is in it"
+    return "not found in the document: its text does not support this answer"
 
 
 def real_model(*, quantise: bool = True) -> Recommendation:

@@ -192,7 +192,9 @@ class ReadDocument:
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
         if reply.ids or reply.reason != "stopped":  # else the question was not read to its end
             self.conversation = Conversation(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
-        found, passages, not_in_text, reason = _judged(reply, form.found(reply.text), question, evidence)
+        # A demonstration model knows facts about names only: of a name that the text has not, it can know nothing.
+        found = form.found(reply.text) and not (form.known and evidence.missing_names(question))
+        found, passages, not_in_text, reason = _judged(reply, found, question, evidence)
         spent = time.monotonic() - started
         yield Answered(
             Answer(question, reply.text, found, passages, len(reply.ids), spent, reply.reason, not_in_text, reason)

@@ -81,7 +81,7 @@ def test_an_answer_from_nowhere_is_told(tmp_path: Path, run: Run, monkeypatch: p
     path = tmp_path / "plain.txt"
     path.write_text("It was a dark night, and little else is known of it. " * 8, encoding="utf-8")
     result = run("ask", "--file", str(path), "--fail-if-not-found", ANIMAL)
-    assert (result.code, result.out) == (3, "Kangaroo\n") and "not found in the document: no word" in result.err
+    assert (result.code, result.out) == (3, "Kangaroo\n") and "not found in the document: its text" in result.err
     assert json.loads(run("ask", "--file", str(path), "--json", ANIMAL).out)["found"] is False
 
 

@@ -83,3 +83,9 @@ def test_a_passage_read_again_is_about_the_asked_name(book: ReadDocument) -> Non
     assert "48213" in passage.text
     answer = book.ask("What is the access code of Vexley?", reread=2)
     assert not answer.found
+
+
+def test_a_demonstration_model_knows_nothing_of_a_name_that_the_text_has_not(book: ReadDocument) -> None:
+    for name in ("Belwick", "Zorwath", "Zor Vathan", "Harbourton"):
+        assert not book.ask(f"What is the access code of {name}?").found
+        assert not book.ask(f"What is the access code of {name}?", reread=2).found
