@@ -29,6 +29,10 @@ _MOST_DAMAGE = 1 / 3  # of a text's characters beyond ASCII
 _MOST_CONTROLS = 1 / 50
 _CONTROL = re.compile("[\x01-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")  # logs hold ESC, manual pages BS
 _LOW_CONTROL = re.compile(rb"[\x01-\x07\x0e-\x1a\x1c-\x1f]")
+# An XML file, and a script or note with a line for its editor, say their encoding.
+_DECLARED = re.compile(
+    rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)|(?:[^\n]*\n)?\s*#[^\n]*?coding[:=]\s*([\w.-]+)"""
+)
 _FEWEST_LETTERS, _FEWEST_SPACES = 0.6, 0.02  # of the characters of a text in UTF-16
 
 
@@ -63,6 +67,8 @@ def decode(data: bytes, declared: str = "", asked: str = "") -> Decoded:
     if asked:
         return _with_marks(data, asked)
     mark, encoding = _marked(data)
+    if not declared and (match := _DECLARED.match(data[:1024])):
+        declared = (match[1] or match[2]).decode("ascii")
     found = _as_declared(data, declared) if declared and not mark else None
     if found is None:
         found = _whole(data[len(mark) :], encoding if mark else "")

@@ -81,6 +81,12 @@ def test_damaged_utf8_stays_utf8() -> None:
     assert notes == ("2 places are not UTF-8, shown as \ufffd; --encoding NAME reads it otherwise.",)
 
 
+def test_texts_that_say_their_encoding() -> None:
+    for head in ('<?xml version="1.0" encoding="koi8-r"?>\n<rss>', "#!/bin/sh\n# -*- coding: koi8-r -*-\n"):
+        text = f"{head}Я и ты"
+        assert read(text.encode("koi8_r")) == (text, ())
+
+
 def test_the_encoding_asked_for_is_not_questioned() -> None:
     assert read("Привет".encode("cp1251"), "windows-1251") == ("Привет", ())
     assert read("Ï\xf0".encode("cp1252"), "cp1251") == ("Пр", ())

@@ -127,7 +127,7 @@ def test_running_heads_are_read_once_and_page_numbers_left_out() -> None:
         for n in range(9)
     ]
     heads = [line for lines in body(parts) for line in lines if line.startswith("[")]
-    assert heads == ["[Part 0 of it]", "[Part 1 of it]", "[Part 2 of it]"]
+    assert heads == ["[Part 0 of it]", "[Page 0 of 9]", "[Part 1 of it]", "[Part 2 of it]"]
     assert body([page("Only once", "is this")]) == [["Only once", "is this"]]
 
 

@@ -85,7 +85,9 @@ def _keys(line: Line, page: int) -> set[Key]:
 
 def _kept(line: Line, seen: set[str]) -> Line | None:
     words = _words(line)
-    if not words or words in seen:
+    if not words and (match := _NUMBER.fullmatch(line.text)):  # "Page 3 of 9": the words, which are read once too
+        words = line.text[: match.start(1)].strip()
+    if words in seen or not any(map(str.isalpha, words)):
         return None
     seen.add(words)
     return replace(line, alone=True)

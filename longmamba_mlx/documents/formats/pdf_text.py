@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Iterator
 
 import pypdfium2
@@ -21,6 +22,8 @@ _SPACES = (9, 32, 160)
 _WIDE = 1.2  # of the font size: a gap between cells
 _USUAL_WIDTH = 0.46  # of the font size: a line with no wider characters holds no wide gap
 _RAISED = 0.15  # of the font size
+# Only these are asked for, as that takes time: digits, and single letters at a word's end.
+_MAY_BE_RAISED = re.compile(r"(?<=\S)(?:\d+|[^\W\d_](?!\w))")
 _STEEP = 0.3  # a line that rises more than this is turned: nothing in it is raised
 
 
@@ -76,35 +79,29 @@ class _Characters:
         (left, _), (_, right) = self._edges(start), self._edges(end - 1)
         base = self._origin(start)[1]
         text = self._text(start, end - hyphen, base, size)
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # PDFium tells halves
         text = " ".join(clean(text.translate(_SHOWN_AS)).split())
         if text:
             yield Line(text, left, right, base, size, hyphen)
 
     def _text(self, start: int, end: int, base: float, size: float) -> str:
         """The characters, raised ones marked as such."""
-        codes = self._codes
+        text = "".join(map(_character, self._codes[start:end]))
         (first, low), (last, high) = self._origin(start), self._origin(end - 1)
-        if end - start < 2 or abs(high - low) > _STEEP * max(abs(last - first), size):
-            return "".join(map(_character, codes[start:end]))
-        text = ""
-        raised = ""
-        for index in range(start, end):
-            character = _character(codes[index])
-            if self._may_be_raised(index, start, end) and self._origin(index)[1] - base > _RAISED * size:
-                raised += character
-                continue
-            text = f"{text}{marked(text, raised)}{character}" if raised else text + character
-            raised = ""
-        return text + marked(text, raised) if raised else text
+        if len(text) != end - start or abs(high - low) > _STEEP * max(abs(last - first), size):
+            return text
+        found = ""
+        done = 0
+        for match in _MAY_BE_RAISED.finditer(text):
+            at = next((at for at in range(*match.span()) if self._is_raised(start + at, base, size)), None)
+            if at is not None:
+                found += text[done:at]
+                found += marked(found, text[at : match.end()])
+                done = match.end()
+        return found + text[done:]
 
-    def _may_be_raised(self, index: int, start: int, end: int) -> bool:
-        """Digits, and single letters at a word's end: others are not asked for, as that takes time."""
-        character = chr(self._codes[index])
-        if index == start or self._codes[index - 1] in _SPACES:
-            return False
-        return character.isdigit() or (
-            character.isalpha() and index + 1 < end and not chr(self._codes[index + 1]).isalnum()
-        )
+    def _is_raised(self, index: int, base: float, size: float) -> bool:
+        return self._origin(index)[1] - base > _RAISED * size
 
     def _trimmed(self, start: int, end: int) -> tuple[int, int]:
         while start < end and self._codes[start] in _SPACES:
