@@ -92,6 +92,7 @@ def section(model: str, task: str) -> list[str]:
         "ppl": ("perplexity of the last 100 tokens of a window ± standard error", by_filter),
         "depth": ("exact match by depth of the fact", by_depth),
         "policies": ("exact match", by_policy),
+        "baselines": ("exact match", by_policy),
     }.get(kind, ("exact match ± standard error (NLL per token)", by_filter))
     count = report.get("facts", 0)
     facts = f"{count} fact{'s' if count > 1 else ''} a document, " if count else ""
@@ -123,6 +124,7 @@ MARKERS = {
     "dev": ("modes",),
     "sweeps": ("theta", "clamp"),
     "policies": ("policies", "policies-far"),
+    "baselines": ("baselines",),
 }
 
 
