@@ -11,6 +11,7 @@ from pathlib import Path
 from longmamba_mlx.documents import read_document
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.paths import state_folder
+from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.store import StateStore
 
 
@@ -43,8 +44,10 @@ def examine(*, json: bool) -> None:
     """The facts to put in a bug report; no paths of the user's documents."""
     import mlx.core as mx
 
+    from longmamba_mlx.inference import gpu_memory
     from longmamba_mlx.ops import implementation
 
+    limits = gpu_memory.limits()
     facts = {
         "machine": f"{platform.machine()} {platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -52,6 +55,8 @@ def examine(*, json: bool) -> None:
         "metal": mx.metal.is_available(),
         "device": str(mx.default_device()),
         "kernels": implementation(),
+        "wired limit": "none without a GPU" if limits is None else f"{format_size(limits.wired)} while a model works",
+        "cache limit": "none without a GPU" if limits is None else f"{format_size(limits.cache)} while a model works",
         "remembered": len(StateStore(state_folder()).list()),
     }
     if json:

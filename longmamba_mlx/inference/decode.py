@@ -6,15 +6,16 @@ Nothing is filtered here: LongMamba filters a document during prefill, never a q
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError
+from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.steps import Stop
 
@@ -38,48 +39,56 @@ def generate(
     `stop_ids`, or when `should_stop()`. Temperature 0 takes the most likely id; above it, ids are sampled with `seed`.
     Raises NumericError for logits that are not finite.
     """
-    read = advance(model, state, prompt, should_stop)
-    if read is None:
-        return
-    chosen = _choices(model, *read, mx.random.key(seed), temperature, max_tokens)
-    del read  # its state would otherwise stay in memory until the end of the answer
-    for upcoming in one_ahead(chosen):
-        token = upcoming.known()
-        if token in stop_ids or (should_stop is not None and should_stop()):
+    with gpu_memory.resident():
+        read = advance(model, state, prompt, should_stop)
+        if read is None:
             return
-        yield token
+        chosen = _choices(model, *read, _Chooser(temperature, seed), max_tokens)
+        del read  # its state would otherwise stay in memory until the end of the answer
+        for upcoming in one_ahead(chosen):
+            token = int(np.array(upcoming))
+            if token == _NOT_FINITE:
+                raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
+            if token in stop_ids or (should_stop is not None and should_stop()):
+                return
+            yield token
 
 
-@dataclass(frozen=True, slots=True)
-class _Upcoming:
-    """An id that is dispatched and perhaps not computed yet: chosen () of the vocabulary; finite () bool, whether all
-    logits are."""
+_NOT_FINITE = -1  # in place of an id: so one number tells both, and a GPU is asked once a token
 
-    chosen: mx.array
-    finite: mx.array
 
-    def known(self) -> int:
-        """Wait for the id."""
-        mx.eval(self.chosen, self.finite)
-        if not bool(self.finite.item()):
-            raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
-        return int(np.array(self.chosen))
+class _Chooser:
+    """Chooses ids: the most likely one at temperature 0, else samples."""
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        self._temperature = temperature
+        self._key = mx.random.key(seed) if temperature > 0 else None
+
+    def choose(self, logits: mx.array) -> mx.array:
+        """logits (vocab,) -> an id () int32, _NOT_FINITE where not all logits are finite."""
+        if self._key is None:
+            chosen = mx.argmax(logits)
+        else:
+            self._key, draw = mx.random.split(self._key)
+            chosen = mx.random.categorical(logits / self._temperature, key=draw)
+        return mx.where(mx.isfinite(logits).all(), chosen.astype(mx.int32), _NOT_FINITE)
 
 
 def _choices(
-    model: LanguageModel, hidden: mx.array, state: ModelState, key: mx.array, temperature: float, count: int
-) -> Iterator[_Upcoming]:
+    model: LanguageModel, hidden: mx.array, state: ModelState, chooser: _Chooser, count: int
+) -> Iterator[mx.array]:
     """Yield the `count` ids that follow hidden (1, l, d_model), each dispatched when it is asked for."""
-    for left in reversed(range(count)):
-        logits = model.head(hidden[:, -1:])[0, 0]
-        key, draw = mx.random.split(key)
-        chosen = mx.argmax(logits) if temperature <= 0 else mx.random.categorical(logits / temperature, key=draw)
-        upcoming = _Upcoming(chosen, mx.isfinite(logits).all())
-        state.begin(upcoming.chosen, upcoming.finite)
-        yield upcoming
-        if left:
+    step, logits = decode_step(model), model.head(hidden[:, -1:])
+    del hidden
+    for number in range(1, count + 1):
+        chosen = chooser.choose(logits[0, -1])
+        state.begin(chosen)
+        yield chosen
+        if number % gpu_memory.CLEARED_EVERY == 0:
+            gpu_memory.give_back()
+        if number < count:
             # The previous state has no other reference: attention writes keys and values in place.
-            hidden, state = model(chosen.reshape(1, 1), state)
+            logits, state = step(chosen.reshape(1, 1), state)
 
 
 def advance(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.inference.layerwise import layerwise_steps, passes
@@ -138,10 +139,11 @@ def prefill_steps(
     """`prefill` as a generator: yields Progress, returns the Reading."""
     if not len(ids) or np.ndim(ids[:1]) != 1 or options.chunk < 1:
         raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {options.chunk}")
-    if plan is not None and plan.needs_document:
-        reading = yield from _layerwise(model, ids, plan, options)
-    else:
-        reading = yield from _chunkwise(model, ids, plan, options)
+    with gpu_memory.resident():
+        if plan is not None and plan.needs_document:
+            reading = yield from _layerwise(model, ids, plan, options)
+        else:
+            reading = yield from _chunkwise(model, ids, plan, options)
     if not reading.state.is_finite() or (reading.logits is not None and not np.isfinite(reading.logits).all()):
         raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
     return reading
@@ -229,6 +231,8 @@ def _computed(
                     state = chunk.state
                 yield chunk
                 del chunk
+                if overwrites:
+                    gpu_memory.give_back()  # the keys and values of before, whose size no later chunk needs
         except (RuntimeError, ValueError) as error:
             if not metal_check.give_up(error):
                 raise

@@ -18,6 +18,7 @@ from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.kernel_check import check_kernels
+from longmamba_mlx.models.linear import use_batched_linears
 from longmamba_mlx.models.quantisation import few_bit_steps, parse_quantisation, unpack_layers
 from longmamba_mlx.models.weight_files import file_in, weight_files
 from longmamba_mlx.models.weights import check_weights, read_weights
@@ -132,6 +133,7 @@ def make_ready(model: LanguageModel) -> None:
         use_numpy_layers(model)
     else:
         _widen(model)
+        use_batched_linears(model)
     mx.eval(model.parameters())
     check_kernels(model)
 

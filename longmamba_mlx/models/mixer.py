@@ -30,8 +30,10 @@ class DepthwiseConv(nn.Module):
             self.bias = mx.zeros((channels,))
 
     def parts(self) -> tuple[mx.array, mx.array | None]:
-        """weight (c, k) and bias (c,) or None."""
-        return self.weight[:, :, 0], self.get("bias")
+        """weight (c, k), one view for each array that is the weight, and bias (c,) or None."""
+        if self.get("_view_of") is not self.weight:
+            self._view_of, self._view = self.weight, mx.squeeze(self.weight, 2)
+        return self._view, self.get("bias")
 
 
 class Mixer(nn.Module):

@@ -98,6 +98,11 @@ def in_numpy() -> bool:
     return name() == "cpu"
 
 
+def compiles_decoding() -> bool:
+    """True where a decode step runs as compiled graphs: on a GPU, which is faster than Python builds its graphs."""
+    return name() in ("metal", "mlx") and mx.default_device().type == mx.DeviceType.gpu
+
+
 def cpu_ops(channels: int) -> ModuleType:
     """`numpy_ops` or `numba_ops`, which mean the same, for a layer of so many channels.
 

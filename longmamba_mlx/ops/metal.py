@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mlx.core as mx
 
 from longmamba_mlx.metal_kernels import conv as conv_kernel
@@ -94,9 +96,12 @@ def dt_b_c_norms(
     return parts_kernel.part_norms(x, weights, eps)
 
 
+@lru_cache(maxsize=64)
 def _spread(value: float, shape: tuple[int, ...]) -> mx.array:
     """One number seen as an array: no memory and no launch, since the kernels read through strides."""
-    return mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
+    array = mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
+    mx.eval(array)  # so that it is no node of a graph, and belongs to no thread
+    return array
 
 
 def _state(inputs: ScanInputs, shape: tuple[int, ...]) -> mx.array:
