@@ -176,10 +176,10 @@ CHUNKED = (
     ("kept[0] = 0;", ""),
 )
 TWO_SUM = (
-    ("(a_high - (sum - part))", "a_high"),
+    ("(a_high - (result.x - part))", "a_high"),
+    ("(a_high - (result.x - part)) + ", ""),
+    ("(b_high - part)", "b_high"),
     ("+ (a_low + b_low)", ""),
-    ("rest - (result.x - sum)", "0.0f"),
-    ("sum + rest", "sum"),
 )
 SOFTPLUS = (
     ("-metal::fabs(x)", "metal::fabs(x)"),
