@@ -18,6 +18,7 @@ CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _FONT_SCRAMBLING = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 _MARKUP = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+_FALLBACKS = 10  # that lead from one to the next
 _FEWEST_ENTRIES = 2  # a table of contents with fewer tells less than the headings
 
 
@@ -26,6 +27,7 @@ class _Item:
     name: str
     kind: str
     properties: tuple[str, ...]
+    fallback: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,14 @@ def read_epub(archive: Archive) -> Parsed:
     package, folder = _package(archive)
     items = {attribute(item, "id"): _item(item, folder) for item in _all(package, "item")}
     spine = [items[key] for ref in _all(package, "itemref") if (key := attribute(ref, "idref")) in items]
+    spine = [_readable(item, items) for item in dict.fromkeys(spine)]
+    wanted = len(spine)
     spine = [item for item in dict.fromkeys(spine) if item.name in archive.names and item.kind in _MARKUP]
     _check_protection(archive, {item.name for item in spine})
     entries = _contents(archive, package, items)
     out = TextBuilder()
+    if len(spine) < wanted:
+        out.note(f"{wanted - len(spine)} of {wanted} parts of the book are pictures or missing: they were not read.")
     pages: dict[str, tuple[int, Page]] = {}
     for item in spine:
         if "nav" not in item.properties:
@@ -69,7 +75,18 @@ def _package(archive: Archive) -> tuple[Element, str]:
 
 def _item(element: Element, folder: str) -> _Item:
     properties = tuple(attribute(element, "properties").split())
-    return _Item(_resolve(folder, attribute(element, "href"))[0], attribute(element, "media-type"), properties)
+    name = _resolve(folder, attribute(element, "href"))[0]
+    return _Item(name, attribute(element, "media-type"), properties, attribute(element, "fallback"))
+
+
+def _readable(item: _Item, items: dict[str, _Item]) -> _Item:
+    """A part of the book, or what the book names instead of it for readers of text."""
+    found = item
+    for _ in range(_FALLBACKS):
+        if found.kind in _MARKUP or found.fallback not in items:
+            break
+        found = items[found.fallback]
+    return found if found.kind in _MARKUP else item
 
 
 def _resolve(folder: str, href: str) -> tuple[str, str]:
