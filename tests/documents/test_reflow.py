@@ -179,7 +179,7 @@ def test_pieces_of_one_line_are_one() -> None:
 def test_rows_of_a_table_stay_rows() -> None:
     table = [("Name", "Code", "City"), ("Varnok", "48213", "Oslo"), ("Ennoby", "", "Rome")]
     cells = [
-        Line(text, 50 + 100 * column, 85 + 100 * column, 600 - 12 * row, 10)
+        Line(text, 50 + 100 * column, 50 + 100 * column + 6 * len(text), 600 - 12 * row, 10)
         for row, texts in enumerate(table)
         for column, text in enumerate(texts)
         if text
@@ -189,10 +189,21 @@ def test_rows_of_a_table_stay_rows() -> None:
         "Varnok | 48213 | Oslo",
         "Ennoby | Rome",
     ]
+    by_columns = sorted(cells, key=lambda cell: cell.left)
+    assert [line.text for line in whole_lines(by_columns)] == [line.text for line in whole_lines(cells)]
     before, after = page("prose before it."), page("prose after", "it.", top=540)
     assert text_of(Page([*before.lines, *cells, *after.lines], False)) == (
         "prose before it.\n\nName | Code | City\nVarnok | 48213 | Oslo\nEnnoby | Rome\n\nprose after it."
     )
+
+
+def test_columns_of_prose_stay_columns() -> None:
+    columns = [
+        Line(f"column {column} of prose, line {row}", 50 + 200 * column, 230 + 200 * column, 600 - 12 * row, 10)
+        for column in range(2)
+        for row in range(6)
+    ]
+    assert [line.text for line in whole_lines(columns)] == [line.text for line in columns]
 
 
 @pytest.mark.parametrize(

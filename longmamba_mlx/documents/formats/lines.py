@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from longmamba_mlx.documents.formats.columns import by_rows
+
 _BASELINE = 0.3  # of the font size: pieces that differ less stand on one line
 _WIDE = 1.2  # of the font size: a gap between cells
 _ALIGNED = 0.6  # of the font size
@@ -46,7 +48,7 @@ class Page:
 def whole_lines(pieces: Iterable[Line]) -> list[Line]:
     """Pieces that stand on one line as one; rows of a table with their cells apart."""
     groups: list[list[Line]] = []
-    for piece in pieces:
+    for piece in by_rows(list(pieces)):
         if groups and _goes_on(groups[-1], piece):
             groups[-1].append(piece)
         else:
