@@ -36,12 +36,13 @@ _TEXTUAL = {
 }
 
 
-def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True) -> int:
+def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: bool = True, model: str = "") -> int:
     """Chat about `paths` until the user leaves; returns the exit code.
 
-    `session_factory` is called on the engine's thread, after the first frame. `save`: keep the conversation and the
-    theme. 0: left; 75: left in the middle of a reading, which the same command resumes; 130: SIGINT; 1: the chat broke
-    (Textual has shown the traceback). A closed terminal ends the process, after what was read is kept.
+    `session_factory` is called on the engine's thread, after the first frame; `model` is the name shown until then.
+    `save`: keep the conversation and the theme. 0: left; 75: left in the middle of a reading, which the same command
+    resumes; 130: SIGINT; 1: the chat broke (Textual has shown the traceback). A closed terminal ends the process, after
+    what was read is kept.
     """
     for name, value in (_QUIET | _TEXTUAL).items():
         os.environ.setdefault(name, value)  # before Textual is imported
@@ -56,6 +57,7 @@ def run_chat(session_factory: SessionFactory, paths: Sequence[str], *, save: boo
         session_factory,
         [absolute(path) for path in paths],
         store=ConversationStore(conversations_file()) if save else None,
+        model=model,
     )
     gc.freeze()  # the program itself is no garbage: to look through it each time takes longer than a key may wait
     watch = watch_terminal(lambda: _end_without_terminal(app))

@@ -39,6 +39,7 @@ class ChatApp(App[int]):
         "widgets/exchange.tcss",
         "widgets/passage.tcss",
         "widgets/reading_bar.tcss",
+        "widgets/suggestions.tcss",
         "widgets/hints.tcss",
         "widgets/prompt.tcss",
         "widgets/status_line.tcss",
@@ -58,13 +59,14 @@ class ChatApp(App[int]):
         paths: Sequence[str],
         *,
         store: ConversationStore | None = None,
+        model: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.engine = Engine(factory)
         self.store = store
         self._choose_colours()
-        self.chat = ChatScreen(self.engine, store, clock)
+        self.chat = ChatScreen(self.engine, store, model, clock)
         self._paths = tuple(paths)
         self._clock = clock
         self._interrupted = float("-inf")

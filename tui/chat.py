@@ -33,6 +33,7 @@ from longmamba_mlx.tui.widgets.reader import Reader
 from longmamba_mlx.tui.widgets.reading_bar import ReadingBar
 from longmamba_mlx.tui.widgets.start_menu import StartMenu
 from longmamba_mlx.tui.widgets.status_line import StatusLine
+from longmamba_mlx.tui.widgets.suggestions import Suggestions
 from longmamba_mlx.tui.widgets.text_pane import TextPane
 from longmamba_mlx.tui.widgets.title_bar import TitleBar
 from longmamba_mlx.tui.worker.engine import Engine
@@ -55,9 +56,14 @@ class ChatScreen(Screen[None]):
     ]
 
     def __init__(
-        self, engine: Engine, store: ConversationStore | None, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        store: ConversationStore | None,
+        model: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
+        self._model = model  # shown until one is loaded
         self.recorder = ConversationRecorder(store, self._show_error)
         self.panel = DocumentPanel(self)
         self.controller = ChatController(self, engine, self.panel, self.recorder, clock)
@@ -70,13 +76,14 @@ class ChatScreen(Screen[None]):
             yield ChatLog()
             yield Reader()
         yield ReadingBar()
-        yield CommandHints(markup=False)
+        yield CommandHints()
         with Horizontal(id="ask"):
             yield Static("❯", id="caret", markup=False)
             yield Prompt()
         yield StatusLine()
 
     def on_mount(self) -> None:
+        self.title_bar.show_model(self._model)
         self.run_worker(self.controller.pump(), group="events")
         self.set_interval(_LOOK_SECONDS, self.controller.watch_files)
 
@@ -90,7 +97,7 @@ class ChatScreen(Screen[None]):
             menu = StartMenu(await self.recorder.conversations(limit=5))
             await self.log_view.offer(menu)
             if not self.prompt.text:
-                menu.focus()
+                self.set_focus(menu)  # at once: a key typed meanwhile is for the prompt
         elif (earlier := await self.recorder.latest_about(paths)) is not None:
             asked = formatting.pluralize(earlier.exchanges, "question")
             added = formatting.files(earlier.paths[len(paths) :])
@@ -185,12 +192,26 @@ class ChatScreen(Screen[None]):
             if passages := view.query(PassageView):
                 passages.first().focus()
                 return
-        self.focus_next()
+        if suggestions := self.query(Suggestions):
+            suggestions.first().focus()
+        else:
+            self.focus_next()
 
     @on(TextArea.Changed)
     def hint_commands(self, message: TextArea.Changed) -> None:
         """Show the commands that match what is typed."""
         self.query_one(CommandHints).show(message.text_area.text)
+        self._suggest()
+
+    @on(Prompt.HintMoved)
+    def move_hint(self, message: Prompt.HintMoved) -> None:
+        """Choose among the commands that match what is typed."""
+        self.query_one(CommandHints).move(message.step)
+        self._suggest()
+
+    def _suggest(self) -> None:
+        chosen = self.query_one(CommandHints).chosen
+        self.prompt.chosen_command = chosen.name if chosen is not None else ""
 
     async def action_stop(self) -> None:
         if self.controller.busy or not self.panel.give_way():
@@ -257,6 +278,12 @@ class ChatScreen(Screen[None]):
         self.prompt.insert(message.text)
         if message.entered:
             self.prompt.submit()
+
+    @on(Suggestions.Chosen)
+    def ask_suggested(self, message: Suggestions.Chosen) -> None:
+        """Ask a suggested question."""
+        self.prompt.focus()
+        self.post_message(Prompt.Submitted(message.line))
 
     async def _try_showing(self, show: Callable[[], None]) -> None:
         try:

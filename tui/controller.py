@@ -19,7 +19,7 @@ from longmamba_mlx.events import (
     ReadProgress,
     Side,
 )
-from longmamba_mlx.sizes import format_duration, format_size
+from longmamba_mlx.sizes import format_duration
 from longmamba_mlx.tui.document_panel import DocumentPanel
 from longmamba_mlx.tui.history.recorder import ConversationRecorder
 from longmamba_mlx.tui.history.records import Exchange, Stage
@@ -59,6 +59,8 @@ class ChatController:
         self._view, self._engine, self._panel, self._recorder, self._clock = view, engine, panel, recorder, clock
         self.queue: JobQueue[ExchangeView] = JobQueue()
         self.model = ""
+        self.filter = ""
+        """The filter's name as the user chose it."""
         self._failed = False
         self._loaded = ""  # becomes `model` when the job it was loaded for is done
         self.read = ReadDocuments()
@@ -72,6 +74,7 @@ class ChatController:
         self.stopped_reading = False
         """Whether the chat was left in the middle of a reading."""
         self._exit_code = 0
+        self._fresh = False  # whether a document has just been read
         self._told_changed: list[str] = []
 
     @property
@@ -86,6 +89,13 @@ class ChatController:
         view = await self._view.log_view.ask(exchange)
         self.queue.add(Task(Ask(exchange.question, exchange.how), view))
         self._start_next()
+
+    async def show(self, exchange: Exchange) -> None:
+        """Show and save an exchange that needs no model."""
+        exchange.stage = Stage.DONE
+        exchange.book, exchange.files = self._panel.book.digest if self._panel.book else "", self.queue.paths
+        await self._view.log_view.ask(exchange)
+        await self._keep(exchange)
 
     def submit(self, job: Job) -> None:
         """Queue a job; a reading that has to wait is shown in the conversation, as questions are."""
@@ -230,16 +240,19 @@ class ChatController:
         match event:
             case Side(name):
                 self._view.bar.end()
-                await view.begin_reply(name)
+                await view.begin_reply(self._known_as(name))
             case Piece(text):
                 view.write(text)
             case Answered(answer):
                 await view.finish(answer)
-                self._view.status.answered(answer)
+                how = view.exchange.how
+                if not (how.as_of or how.reread):  # their time is also that of reading
+                    self._view.status.answered(answer)
 
     def _show_reading(self, event: Loading | Loaded | Counted | ReadProgress | Fetching) -> None:
         if isinstance(event, Loaded):
             self._loaded = event.name
+            self._view.title_bar.show_model(event.name)
         if isinstance(event, ReadProgress | Fetching):
             self._progress = event
             if isinstance(event, ReadProgress):
@@ -293,20 +306,32 @@ class ChatController:
             self.read.read_again(done)
         await self._view.log_view.note(_summary(done))
         self._facts(done)
+        self._fresh = True
 
     def _take_documents(self, documents: OpenDocuments) -> None:
         self._panel.take(documents)
+        book = self._panel.book
+        if self._fresh and book is not None and not self._view.log_view.records:
+            self._view.log_view.suggest(book.examples)
+        self._fresh = False
+        self.filter = documents.filter
         book = self._panel.book
         read = self.read[book.digest] if book is not None else None
         if read is not None and self.queue.document is not read.done:
             self.queue.document, self.queue.paths = read.done, read.paths
             self._facts(read.done)
+        if read is not None:
+            self._view.status.show_filter(self._known_as(read.done.filter))
         self._name()
 
     def _facts(self, done: ReadDone) -> None:
         self._view.status.read_done(done)
         self._view.prompt.invite(done.title)
         self._view.title_bar.show(done.title)
+
+    def _known_as(self, filter: str) -> str:
+        """A filter's name as the user chose it: `longmamba` where the plan knows it as `paper`."""
+        return filter if filter == "off" else self.filter or filter
 
     def _name(self) -> None:
         panel = self._panel
@@ -325,6 +350,8 @@ class ChatController:
         self._show_progress()
         if not (stopped or self._failed) or not self.model:
             self.model = self._loaded
+        if self.model:
+            self._view.title_bar.show_model(self.model)
         self._failed = False
         if (view := self._asked()) is not None:
             if view.exchange.stage is not Stage.DONE:
@@ -362,6 +389,6 @@ def _summary(done: ReadDone) -> str:
         again = ": nothing had to be read again"
     else:
         again = f" · {formatting.count(done.before)} of them had been read before" if done.before else ""
-    size = f"the state is {format_size(done.state_bytes)}"
+    size = formatting.remembered(done.state_bytes, stored=done.stored is not None)
     read = f"{formatting.count(done.tokens)} tokens in {format_duration(done.seconds)}"
     return f"{how} {done.title} · {read} · {size}{again}"

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from textual.pilot import Pilot  # noqa: E402
 
 from longmamba_mlx.builtin import sample_document  # noqa: E402
-from longmamba_mlx.events import Session  # noqa: E402
+from longmamba_mlx.session.session import Session  # noqa: E402
 from longmamba_mlx.tui.app import ChatApp  # noqa: E402
 from longmamba_mlx.tui.history.store import ConversationStore  # noqa: E402
 from longmamba_mlx.tui.widgets.passage import PassageView  # noqa: E402

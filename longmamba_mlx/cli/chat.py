@@ -44,7 +44,7 @@ def chat_about(
             copy = Path(folder) / "stdin"
             copy.write_bytes(data)
             files = [str(copy) if name == "-" else name for name in files or ["-"]]
-        return run_chat(lambda: session, files, save=save)
+        return run_chat(lambda: session, files, save=save, model=model)
 
 
 _ASK = 'For pipes and scripts there is: longmamba-mlx ask --file FILE "QUESTION"'

@@ -111,6 +111,11 @@ class ReadDocument:
         """(tokens,): the share of filterable units that kept each token, 255 = all; None where nothing was filtered."""
         return self.reading.kept
 
+    @property
+    def known_questions(self) -> tuple[str, ...]:
+        """The only questions that its model can answer, each with {name} in it; () for any question."""
+        return self.model.form.known
+
     def regions(self, count: int) -> tuple[Region, ...]:
         """The document cut into `count` stretches of equal length in tokens; () where `kept` is None."""
         if self.kept is None or self.text_map is None:

@@ -74,6 +74,11 @@ class Session:
         """The model's name."""
         return self._name
 
+    @property
+    def filter(self) -> str:
+        """The filter's name as it was chosen: "longmamba" stays "longmamba"."""
+        return self._filter
+
     def open(self, source: Sequence[str] | Document) -> Iterator[Event]:
         """Load the model if needed, then read the documents as one, or restore their stored state.
 

@@ -38,6 +38,7 @@ class FakeBook:
     document: Document
     tokens: int
     kept: Sequence[float] = ()
+    known_questions: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -68,7 +68,7 @@ async def test_pieces_are_streamed_exactly() -> None:
         await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert sources(app) == ["".join(pieces)]
         text = screen_text(pilot)
-        assert "7 tokens · 70 tok/s" in text and "• who" in text and "x[0]" in text
+        assert "0.1 s · 70 tok/s" in text and "• who" in text and "x[0]" in text
 
 
 async def test_esc_stops_an_answer_within_a_piece_and_keeps_what_came() -> None:
@@ -80,7 +80,7 @@ async def test_esc_stops_an_answer_within_a_piece_and_keeps_what_came() -> None:
         await pilot.press("escape")
         await wait_until(pilot, lambda: not app.chat.controller.busy)
         assert sources(app) == ["one two "]
-        assert "stopped · 2 tokens" in screen_text(pilot) and session.stops >= 1
+        assert "stopped · 0.1 s" in screen_text(pilot) and session.stops >= 1
         assert app.chat.log_view.records[0].replies[0].mark == "stopped"
 
 
@@ -114,7 +114,7 @@ async def test_ctrl_c_copies_selected_text_and_does_not_stop() -> None:
 
 @pytest.mark.parametrize(
     ("found", "pieces", "shown"),
-    [(False, ("not given",), "not found in the document · 1 token"), (True, (), "no answer · 0 tokens")],
+    [(False, ("not given",), "not found in the document · 0.1 s"), (True, (), "no answer · 0.1 s")],
 )
 async def test_how_an_answer_ended_is_said(found: bool, pieces: tuple[str, ...], shown: str) -> None:
     session = FakeSession(found=found, pieces=pieces).free()
@@ -127,7 +127,7 @@ async def test_numbers_that_the_document_does_not_have_are_told() -> None:
     session = FakeSession(pieces=["48214"], not_in_text=("48214",)).free()
     async with chatting(session) as (app, pilot):
         await type_line(pilot, "who?")
-        await wait_until(pilot, lambda: "not word for word in the text: 48214 · 1 token" in screen_text(pilot))
+        await wait_until(pilot, lambda: "not word for word in the text: 48214 · 0.1 s" in screen_text(pilot))
         (record,) = app.chat.log_view.records
         back = Exchange.from_json(record.as_json())
         assert back.replies[0].answer == record.replies[0].answer

@@ -8,6 +8,7 @@ import pytest
 
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.app import ChatApp
+from longmamba_mlx.tui.commands.table import COMMANDS
 from longmamba_mlx.tui.history.records import Exchange
 from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.widgets.chat_log import ChatLog
@@ -98,7 +99,7 @@ async def test_little_text_stands_at_the_top() -> None:
             await type_line(pilot, question)
         app.chat.prompt.put("/e")
         await wait_until(pilot, lambda: "Save the conversation" in screen_text(pilot))
-        assert app.chat.query_one("#welcome").region.y == app.chat.log_view.region.y + 1
+        assert app.chat.log_view.exchanges[0].region.y == app.chat.log_view.region.y + 1
 
 
 async def test_a_long_question_grows_the_prompt_up_to_a_limit() -> None:
@@ -123,7 +124,7 @@ async def test_memory_is_called_flat_only_where_it_was() -> None:
             for size in sizes:
                 status.memory(size)
             await pilot.pause()
-            assert ("GB flat" in screen_text(pilot)) == flat and "memory" in screen_text(pilot)
+            assert ("GB, constant" in screen_text(pilot)) == flat and "memory" in screen_text(pilot)
 
 
 async def test_no_color_leaves_words_and_marks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,7 @@ async def test_a_small_terminal_shows_what_every_dialog_is_for(tmp_path: Path) -
         await wait_until(pilot, lambda: app.chat.panel.book and not app.chat.controller.busy)
         app.chat.prompt.put("/")
         await wait_until(pilot, lambda: "/open FILE" in screen_text(pilot))
-        assert "❯ /" in screen_text(pilot) and "and /add /books" in screen_text(pilot)
+        assert "❯ /" in screen_text(pilot) and f"1 of {len(COMMANDS)}" in screen_text(pilot)
         app.chat.prompt.put("line\n" * 20)
         await wait_until(pilot, lambda: app.chat.query_one(StatusLine).region.y == 9)
         app.chat.prompt.put("")

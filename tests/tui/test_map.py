@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from longmamba_mlx.tokenization.offsets import Region
-from longmamba_mlx.tui.widgets.memory_map import MemoryMap, columns
+from longmamba_mlx.tui.widgets.memory_map import MemoryMap, columns, scale
 from longmamba_mlx.tui.widgets.prompt import Prompt
 from longmamba_mlx.tui.widgets.text_pane import TextPane
 from tests.tui.fakes import FakeSession
@@ -25,6 +25,17 @@ def test_columns_are_means_of_what_falls_into_them(width: int, shares: list[floa
     assert found[0].start == 0 and found[-1].end == 40 and found[-1].place in ("page 2", "page 3")
 
 
+def test_one_outlier_does_not_flatten_the_scale() -> None:
+    shares = [0.30 + 0.10 * (n % 5) / 4 for n in range(99)] + [1.0]
+    regions = tuple(Region(n, n + 1, share, "") for n, share in enumerate(shares))
+    assert scale(regions, 100) == pytest.approx((0.3, 0.4))
+    flat = tuple(Region(n, n + 1, 0.5, "") for n in range(50))
+    assert scale(flat, 50) == pytest.approx((0.49, 0.51))  # noise is not blown up
+    assert scale((), 50) == (0.0, 1.0)
+    empty = tuple(Region(n, n + 1, 0.0, "") for n in range(50))
+    assert scale(empty, 50) == pytest.approx((0.0, 0.02))
+
+
 def test_nothing_filtered_means_no_columns() -> None:
     assert columns((), 80) == ()
 
@@ -37,15 +48,16 @@ async def test_it_is_high_where_much_was_kept_and_takes_one_to_the_text() -> Non
         assert not strip.display
         await ready(pilot, session)
         assert strip.display
-        shown = widget_text(strip)
-        width = len(shown)
-        assert width == 136
+        label, _, shown = widget_text(strip).partition("memory map  ")
+        shown, _, legend = shown.partition("  ▁ ")
+        assert label == "" and legend == "10%  █ 80% kept by the filter"
+        width, left = len(shown), len("memory map  ")
         assert set(shown[: width * 6 // 10 - 1]) == {"▁"} and set(shown[width * 6 // 10 + 1 : width * 8 // 10]) == {"█"}
-        await pilot.hover(MemoryMap, offset=(width * 7 // 10, 0))
+        await pilot.hover(MemoryMap, offset=(left + width * 7 // 10, 0))
         await wait_until(pilot, lambda: "69% of the text" in said(pilot))
-        assert "the filter kept 80.0% here" in said(pilot) and "CHAPTER 9" in said(pilot)
-        assert "the filter kept 80.0% here" in str(strip.tooltip)
-        await pilot.click(MemoryMap, offset=(width * 7 // 10, 0))
+        assert "80.0% kept by the filter" in said(pilot) and "CHAPTER 9" in said(pilot)
+        assert "80.0% kept by the filter" in str(strip.tooltip)
+        await pilot.click(MemoryMap, offset=(left + width * 7 // 10, 0))
         await wait_until(pilot, lambda: "of chapter 9" in widget_text(app.chat.query_one(TextPane)))
         await type_line(pilot, "/map")
         await wait_until(pilot, lambda: isinstance(app.focused, MemoryMap))

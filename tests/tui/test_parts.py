@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Piece, ReadDone, ReadProgress
 from longmamba_mlx.retrieval.passages import Passage
@@ -20,9 +21,12 @@ from longmamba_mlx.tui.history.transcript import to_markdown, write_new
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.screens import help
 from longmamba_mlx.tui.worker.engine import Ended, merge
+from longmamba_mlx.tui.worker.examples import example_questions
 from longmamba_mlx.tui.worker.job_queue import JobQueue, Task
 from longmamba_mlx.tui.worker.jobs import Ask, Open
-from tests.tui.fakes import FakeSession
+from longmamba_mlx.tui.worker.overview import table_of_contents
+from longmamba_mlx.tui.worker.snapshot import Book
+from tests.tui.fakes import BOOK, FakeSession
 from tests.tui.helpers import make_app
 
 DONE = ReadDone("book", 10, 1.0, 5, False, None, "longmamba")
@@ -186,3 +190,38 @@ def test_the_documentation_lists_every_command_and_key() -> None:
         assert f"| {key} | {what} |" in page
     pictures = re.findall(r"\]\((screenshots/[^)]+)\)", page)
     assert pictures and all((Path(__file__).parents[2] / "docs" / picture).exists() for picture in pictures)
+
+
+def test_every_line_of_the_command_list_fits_80_columns() -> None:
+    width = max(len(command.usage) for command in table.COMMANDS) + 2
+    assert max(width + len(command.summary) for command in table.COMMANDS) <= 74
+
+
+SPEECH = "“Well,” said Mr. Darcy. “No,” Elizabeth replied. Elizabeth said so. " * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "chapters", "known", "questions"),
+    [
+        (SPEECH, ["Chapter I. One", "Chapter II"], (), ("Who is Elizabeth?", "What does Mr. Darcy want?",
+                                                      "What happens in chapter II?")),
+        ("It was Strake. " + SPEECH, [], ("What is the file number of {name}?",), ("Who is Elizabeth?",
+                                                                                 "What does Mr. Darcy want?")),
+        ("The file\nnumber of Zorvath is 4.", ["LETTER 2"], ("What is the file number of {name}?",),
+         ("What is the file number of Zorvath?", "What happens in letter 2?")),
+        ("nothing here", ["The Whale"], (), ()),
+    ],
+)  # fmt: skip
+def test_example_questions_come_from_the_text(
+    text: str, chapters: list[str], known: tuple[str, ...], questions: tuple[str, ...]
+) -> None:
+    assert example_questions(text, chapters, known) == questions
+
+
+def test_the_table_of_contents_names_what_was_found() -> None:
+    book = Book("b", 1234, Document("b", BOOK), BOOK)
+    text = table_of_contents(book)
+    assert text.startswith("1,234 tokens, about ") and "12 chapters were found" in text
+    assert "- CHAPTER 1 (0%)" in text and text.count("\n- ") == 12
+    plain = Book("b", 5, Document("b", "Just a few words."), "Just a few words.")
+    assert "No chapters or pages were found in it. It begins: “Just a few…”" in table_of_contents(plain)

@@ -56,8 +56,16 @@ async def test_commands_are_hinted_completed_and_refused() -> None:
         await pilot.press("/")
         text = screen_text(pilot)
         assert all(command.summary in text for command in COMMANDS[:7])
-        assert all(f"/{command.name}" in text for command in COMMANDS[7:12]) and text.count("\n") == 23
-        await pilot.press("e", "x", "tab")
+        assert f"1 of {len(COMMANDS)}" in text and text.count("\n") == 23
+        await wait_until(pilot, lambda: app.focused is app.chat.prompt)
+        await pilot.press("up")  # around the beginning
+        await wait_until(pilot, lambda: f"{len(COMMANDS)} of {len(COMMANDS)}" in screen_text(pilot))
+        text = screen_text(pilot)
+        assert all(command.summary in text for command in COMMANDS[-7:])
+        await pilot.press("down", "down", "tab")
+        assert app.chat.prompt.text == f"/{COMMANDS[1].name} "
+        app.chat.prompt.put("")
+        await pilot.press("/", "e", "x", "tab")
         assert app.chat.prompt.text == "/export "
         await type_line(pilot, "/nonsense [/")
         text = screen_text(pilot)

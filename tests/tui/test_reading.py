@@ -46,7 +46,7 @@ async def test_reading_shows_numbers_then_gives_way_to_facts() -> None:
         await ready(pilot, session)
         text = screen_text(pilot)
         assert "Reading" not in text and "Ask about moby.txt…" in text
-        assert "4,000 tokens read · state 12.6 MB · memory 1.9 GB · 5,214 tok/s · filter longmamba" in text
+        assert "4,000 tokens read · remembered in 12.6 MB · filter longmamba · 5,214 tok/s" in text
         assert "Read moby.txt · 4,000 tokens in 0.8 s" in text
 
 

@@ -193,7 +193,7 @@ async def test_a_passage_of_a_text_that_is_not_open_says_so() -> None:
     async with reading(session, WIDE) as (app, pilot):
         await type_line(pilot, "what?")
         await wait_until(pilot, lambda: app.chat.query(PassageView) and not app.chat.controller.busy)
-        app.chat.post_message(PassageView.Chosen("another digest", (0, 1), None))
+        app.chat.post_message(PassageView.Chosen("another digest", (), (0, 1), None))
         await wait_until(pilot, lambda: "The text of this passage is not open" in said(pilot))
 
 

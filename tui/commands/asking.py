@@ -5,27 +5,40 @@ from __future__ import annotations
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.tui.commands import arguments
 from longmamba_mlx.tui.controller import ChatController
-from longmamba_mlx.tui.history.records import Exchange, How
+from longmamba_mlx.tui.document_panel import DocumentPanel
+from longmamba_mlx.tui.history.records import Exchange, How, Reply
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.view import ChatView
+from longmamba_mlx.tui.worker import overview
 from longmamba_mlx.tui.worker.jobs import Open, Reset
 
 
 class AskingCommands:
     """One method per command of the group. Raises UsageError."""
 
-    def __init__(self, view: ChatView, controller: ChatController) -> None:
-        self._view, self._controller = view, controller
+    def __init__(self, view: ChatView, controller: ChatController, panel: DocumentPanel) -> None:
+        self._view, self._controller, self._panel = view, controller, panel
         self._follow_up = False  # whether every question goes on from the conversation
 
     async def ask(self, question: str) -> None:
         """Ask an ordinary question, a follow-up in follow-up mode."""
         await self._ask(question, How(keep=self._follow_up))
 
+    async def overview(self) -> None:
+        """Ask the model for an overview; of a demonstration, which cannot give one, show the table of contents."""
+        book = self._panel.book
+        if book is not None and not book.asks_anything and book.text:
+            text = overview.table_of_contents(book)
+            reply = Reply("", text, "the table of contents: the demonstration model cannot give an overview")
+            await self._controller.show(Exchange("Overview", How(overview=True), replies=[reply]))
+        else:
+            await self._ask(overview.QUESTION, How(overview=True))
+
     async def compare(self, argument: str) -> None:
         question = argument or next((record.question for record in reversed(self._view.log_view.records)), "")
         if not question:
             raise UsageError("/compare needs a question", hint="For example: /compare Who is Ishmael?")
+        self._panel.hide()  # two answers side by side need its room
         await self._ask(question, How(compare=True))
 
     async def as_of(self, argument: str) -> None:

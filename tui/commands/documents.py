@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from longmamba_mlx.documents.gathering import is_pattern
 from longmamba_mlx.errors import UsageError
@@ -30,7 +30,7 @@ class DocumentCommands:
 
     def read(self, paths: tuple[str, ...]) -> None:
         """Queue a reading of these files; of a folder or a pattern, a long one needs the user's consent."""
-        unknown = any(Path(path).is_dir() or is_pattern(path) for path in paths)
+        unknown = any(os.path.isdir(path) or is_pattern(path) for path in paths)
         self._controller.submit(Open(paths, asks=unknown))
 
     def add(self, argument: str) -> None:

@@ -25,7 +25,7 @@ class Commands:
     ) -> None:
         self._panel = panel
         self.documents = DocumentCommands(view, controller, panel)
-        self.asking = AskingCommands(view, controller)
+        self.asking = AskingCommands(view, controller, panel)
         self.text = TextCommands(view, panel)
         self.conversation = ConversationCommands(view, controller, recorder)
         self.program = ProgramCommands(view, controller)

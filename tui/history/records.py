@@ -22,12 +22,14 @@ class Stage(Enum):
 @dataclass(frozen=True, slots=True)
 class How:
     """How a question is put. `keep`: as a follow-up; `reread`: passages read again before the answer; `as_of`:
-    from what was known at that place; `compare`: with the filter off and on."""
+    from what was known at that place; `compare`: with the filter off and on; `overview`: of
+    the whole, without passages."""
 
     keep: bool = False
     reread: int = 0
     as_of: str = ""
     compare: bool = False
+    overview: bool = False
 
     @property
     def label(self) -> str:

@@ -7,6 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from longmamba_mlx.sizes import format_size
+
+_ENOUGH_TOKENS = 5  # of an answer, to tell its speed
+
 
 def count(number: int) -> str:
     """312441 -> "312,441"."""
@@ -18,6 +22,12 @@ def pluralize(number: int, noun: str) -> str:
     return f"{count(number)} {noun}{'s' * (number != 1)}"
 
 
+def remembered(state_bytes: int, *, stored: bool) -> str:
+    """The size of a state in plain words: 281_000 -> "remembered in 0.3 MB"."""
+    size = f"{state_bytes / 1e6:.1f} MB" if 50_000 <= state_bytes < 1e6 else format_size(state_bytes)
+    return f"remembered in {size}" if stored else f"held in {size}, not saved"
+
+
 def rate(tokens_per_second: float) -> str:
     """5214.3 -> "5,214 tok/s"."""
     if not math.isfinite(tokens_per_second) or tokens_per_second < 0:
@@ -26,8 +36,8 @@ def rate(tokens_per_second: float) -> str:
 
 
 def rate_of(tokens: int, seconds: float) -> str:
-    """How fast an answer came; "" where so few tokens tell nothing about it."""
-    return rate(tokens / seconds) if tokens > 1 and seconds > 0 else ""
+    """How fast an answer came; "" where it is too short to tell."""
+    return rate(tokens / seconds) if tokens >= _ENOUGH_TOKENS and seconds > 0 else ""
 
 
 def parameters(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Grid, VerticalScroll
+from textual.containers import Container, Grid, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -18,7 +18,7 @@ from longmamba_mlx.tui.commands.table import COMMANDS, HEADINGS, Command
 _KEYS = (
     ("Enter", "Ask"),
     ("Ctrl+J", "New line; Shift+Enter in terminals that know it"),
-    ("Up, Down", "What was asked before; the draft is kept"),
+    ("Up, Down", "What was asked before, the draft is kept; or a command of the list"),
     ("Page Up, Down", "Scroll; new text is followed from the bottom only"),
     ("Esc", "Stop; when nothing runs, take back a queued question"),
     ("Ctrl+C", "Copy what is selected, else stop; twice: leave"),
@@ -48,17 +48,22 @@ class HelpScreen(ModalScreen[None]):
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,enter,q", "dismiss", "Close", show=False)]
 
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (60, "-normal"), (140, "-wide")]  # noqa: RUF012
+
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help") as box:
             box.border_title = "Help"
             box.border_subtitle = "Esc closes"
-            yield Static("Keys", classes="part", markup=False)
-            yield from _table(_KEYS)
-            for part, own in groupby(COMMANDS, key=lambda command: command.group):
-                yield Static(HEADINGS[part], classes="part", markup=False)
-                yield from _table((command.usage, _summary(command)) for command in own)
-            yield Static("What the answers are", classes="part", markup=False)
-            yield Static(_ABOUT, markup=False)
+            with Container(id="columns"):  # side by side where there is room, so that nothing needs scrolling
+                with Vertical():
+                    yield Static("Keys", classes="part", markup=False)
+                    yield from _table(_KEYS)
+                    yield Static("What the answers are", classes="part", markup=False)
+                    yield Static(_ABOUT, markup=False)
+                with Vertical():
+                    for part, own in groupby(COMMANDS, key=lambda command: command.group):
+                        yield Static(HEADINGS[part], classes="part", markup=False)
+                        yield from _table((command.usage, _summary(command)) for command in own)
 
 
 def _summary(command: Command) -> str:

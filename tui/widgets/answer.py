@@ -8,13 +8,15 @@ from textual.widgets import Label, Static
 
 from longmamba_mlx.events import Answer
 from longmamba_mlx.session.no_answer import SEARCHED, real_model, why
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.sizes import format_duration, format_size
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.rendering.flat_containers import FlatVertical
 from longmamba_mlx.tui.widgets.answer_text import AnswerText
 from longmamba_mlx.tui.widgets.note import error_text
 from longmamba_mlx.tui.widgets.passage import PassageView
+
+_SHORT = 120  # characters of an answer that is read at a glance
 
 
 class AnswerView(FlatVertical):
@@ -46,6 +48,15 @@ class AnswerView(FlatVertical):
         clean = safe_text.markdown(piece)
         self.reply.text += clean
         self.query_one(AnswerText).append(clean)
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """A short answer is bold: nothing on the screen is stronger."""
+        text = self.reply.text.strip()
+        self.query_one(AnswerText).set_class(len(text) <= _SHORT and "\n" not in text, "-short")
+
+    def on_mount(self) -> None:
+        self._weigh()
 
     async def finish(self, answer: Answer) -> None:
         """The whole answer is there: say how it ended and show what belongs to it."""
@@ -53,7 +64,8 @@ class AnswerView(FlatVertical):
         if not self.reply.text and answer.text:
             self.write(answer.text)
         ends = {"stopped": "stopped", "length": f"cut off after {formatting.count(answer.tokens)} tokens"}
-        end = ends.get(answer.finish_reason, "" if answer.found else self._why_not(answer))
+        whole = answer.found or self._exchange.how.overview
+        end = ends.get(answer.finish_reason, "" if whole else self._why_not(answer))
         self.reply.mark = " · ".join(part for part in (end, answer.doubt) if part)
         self.say(self._ending(answer))
         await self.mount_all(self._passages(answer))
@@ -80,13 +92,15 @@ class AnswerView(FlatVertical):
             name = safe_text.one_line(model.repository.partition("/")[2])
             offer = f"F5 gets {name} ({format_size(model.download_bytes)}), a real model that fits this machine"
             return Content.assemble((f"{mark}\n", "$text-warning"), (offer, "bold"))
-        rate = formatting.rate_of(answer.tokens, answer.seconds)
-        tokens = formatting.pluralize(answer.tokens, "token")
-        detail = " · ".join(part for part in ("" if self.reply.text else "no answer", tokens, rate) if part)
+        how = self._exchange.how
+        mixed = bool(how.as_of or how.reread)  # its time is also that of reading
+        rate = "" if mixed else formatting.rate_of(answer.tokens, answer.seconds)
+        parts = ["" if self.reply.text else "no answer", format_duration(answer.seconds), rate]
+        detail = " · ".join(part for part in parts if part)
         return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)
 
     def _passages(self, answer: Answer) -> list[Static]:
-        if not answer.passages:
+        if not answer.passages or self._exchange.how.overview:
             return []
         heading = Label(SEARCHED if answer.reason else "related passages", classes="heading", markup=False)
         # Two answers that are compared have to be seen at once: their passages are one line each.

@@ -20,6 +20,7 @@ from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.rendering.flat_containers import FlatBackground, FlatVertical
 from longmamba_mlx.tui.widgets.exchange import ExchangeView
 from longmamba_mlx.tui.widgets.note import ErrorNote, Note
+from longmamba_mlx.tui.widgets.suggestions import Suggestions
 
 _WELCOME = Content.assemble(
     "The document is read once, to its end, and questioned from memory.\n",
@@ -78,6 +79,7 @@ class ChatLog(VerticalScroll, FlatBackground, can_focus=False):
     async def ask(self, exchange: Exchange) -> ExchangeView:
         """Append a question and scroll to it."""
         self.records.append(exchange)
+        await self._items.remove_children("#welcome, Suggestions")
         view = ExchangeView(exchange)
         await self._add(view, follow=True)
         return view
@@ -89,7 +91,12 @@ class ChatLog(VerticalScroll, FlatBackground, can_focus=False):
 
     async def offer(self, widget: Widget) -> None:
         """Show a widget at the top."""
-        await self._items.mount(widget, after=self.query_one("#welcome"))
+        await self._items.mount(widget, after=self.query_one(Earlier))
+
+    def suggest(self, questions: Sequence[str]) -> None:
+        """Offer questions to begin with, until the first one is asked."""
+        self.query(Suggestions).remove()
+        self._items.mount(Suggestions(questions))
 
     async def note(self, text: str) -> None:
         """Show a note, before the questions that still wait."""
@@ -110,7 +117,7 @@ class ChatLog(VerticalScroll, FlatBackground, can_focus=False):
     async def show_conversation(self, exchanges: Sequence[Exchange]) -> None:
         """Replace everything by an earlier conversation, and show its end."""
         await self.clear()
-        await self._items.remove_children("StartMenu")
+        await self._items.remove_children("#welcome, StartMenu, Suggestions")
         self.records = list(exchanges)
         self._earlier = self._first_of(len(self.records), ENOUGH)
         self.query_one(Earlier).show(self._earlier)

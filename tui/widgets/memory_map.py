@@ -1,7 +1,8 @@
-"""One strip over the whole document: bright where the filter let much of the text into the long memory."""
+"""The memory map: one strip over the whole document, high and bright where the filter kept much of the text."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,11 +14,17 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from longmamba_mlx.tui.rendering import safe_text
+from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.worker.snapshot import Book, RegionLike
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _STEPS = len(_HEIGHTS) - 1
+_TAIL = 0.05  # of the columns at either end of the scale: a few outliers do not flatten the others
+_LEAST_SPAN = 0.02  # of the share kept, between the ends of the scale
+_COARSE = 0.1  # between the ends of the scale, from which they need no decimals
+_PLACE_WIDTH = 30  # cells of a place in the line that describes a column
+_LABEL = "memory map  "
+_LABEL_FROM, _LEGEND_FROM = 60, 40  # cells of the row from which there is room for the label, and for the legend
 _DARKEST = 0.25  # how bright the least kept stretch is: the strip has to be seen as one
 
 
@@ -34,7 +41,7 @@ class Column:
 class MemoryMap(Widget, can_focus=True):
     """Left, right and the mouse choose a column; Enter or a click goes there."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"memory-map--kept", "memory-map--seen"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"memory-map--kept", "memory-map--label", "memory-map--seen"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "move(-1)", "Back", show=False),
         Binding("right", "move(1)", "On", show=False),
@@ -65,6 +72,7 @@ class MemoryMap(Widget, can_focus=True):
         self._columns: tuple[Column, ...] = ()
         self._cursor: int | None = None
         self._seen = (0, 0)
+        self._scale = (0.0, 1.0)
 
     def open(self, book: Book | None) -> None:
         """Show another book's map; one of which nothing was filtered has none."""
@@ -81,16 +89,36 @@ class MemoryMap(Widget, can_focus=True):
         self._divide()
 
     def _divide(self) -> None:
-        self._columns = columns(self._book.regions if self._book else (), self.size.width)
+        regions = self._book.regions if self._book else ()
+        self._scale = scale(regions, max(self.size.width, 1))
+        room = self.size.width - len(self._label) - len(self._legend)
+        self._columns = columns(regions, max(room, 0))
         self.refresh()
 
+    @property
+    def _label(self) -> str:
+        return _LABEL if self.size.width >= _LABEL_FROM else ""
+
+    @property
+    def _legend(self) -> str:
+        """What the lowest and the highest cell stand for."""
+        if self.size.width < _LEGEND_FROM:
+            return ""
+        low, high = self._scale
+        kept = " kept by the filter" if self.size.width >= 2 * _LABEL_FROM else " kept"
+        digits = 0 if high - low >= _COARSE else 1
+        return f"  {_HEIGHTS[1]} {low:.{digits}%}  {_HEIGHTS[-1]} {high:.{digits}%}{kept}"
+
     def render_line(self, y: int) -> Strip:
-        """The strip: height and brightness say the same, so that it is read without colours too."""
+        """Label, strip, legend. Height and brightness say the same, so that it is read without colours too."""
         base = self.rich_style
         if not self._columns or y:
             return Strip.blank(self.size.width, base)
-        most = max(column.kept for column in self._columns) or 1.0
-        levels = [max(round(column.kept / most * _STEPS), 1) for column in self._columns]
+        low, high = self._scale
+        levels = [
+            min(max(1 + round((column.kept - low) / (high - low) * (_STEPS - 1)), 1), _STEPS)
+            for column in self._columns
+        ]
         styles = [base + Style(color=colour) for colour in self._colours()]
         seen = Style(bgcolor=self.get_component_rich_style("memory-map--seen").bgcolor)
         segments = []
@@ -101,7 +129,9 @@ class MemoryMap(Widget, can_focus=True):
             if number == self._cursor:
                 style += Style(reverse=True)
             segments.append(Segment(_HEIGHTS[level], style))
-        return Strip(Segment.simplify(segments)).adjust_cell_length(self.size.width, base)
+        quiet = base + Style(color=self.get_component_rich_style("memory-map--label").color)
+        row = [Segment(self._label, quiet), *Segment.simplify(segments), Segment(self._legend, quiet)]
+        return Strip(row).adjust_cell_length(self.size.width, base)
 
     def _colours(self) -> list[str]:
         """One per height: from what can just be seen to the full colour."""
@@ -112,7 +142,7 @@ class MemoryMap(Widget, can_focus=True):
     # Pointing and choosing.
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        self._point(event.x)
+        self._point(event.x - len(self._label))
 
     def on_leave(self) -> None:
         if not self.has_focus:
@@ -127,7 +157,7 @@ class MemoryMap(Widget, can_focus=True):
             self._point(next(here, 0))
 
     def on_click(self, event: events.Click) -> None:
-        self._point(event.x)
+        self._point(event.x - len(self._label))
         self.action_choose()
 
     def action_move(self, step: int) -> None:
@@ -153,11 +183,24 @@ class MemoryMap(Widget, can_focus=True):
     def _describe(self, column: Column) -> str:
         length = len(self._book.text) if self._book and self._book.text else column.end
         parts = [
+            f"{column.kept:.1%} kept by the filter",
             f"{column.start / max(length, 1):.0%} of the text",
-            safe_text.one_line(column.place),
-            f"the filter kept {column.kept:.1%} here",
+            formatting.shorten(safe_text.one_line(column.place), _PLACE_WIDTH),
         ]
         return " · ".join(part for part in parts if part)
+
+
+def scale(regions: Sequence[RegionLike], width: int) -> tuple[float, float]:
+    """The shares kept at the lowest and at the highest cell of `width` columns, without their outliers."""
+    kept = sorted(column.kept for column in columns(tuple(regions), width))
+    if not kept:
+        return 0.0, 1.0
+    tail = int(len(kept) * _TAIL)
+    low, high = kept[tail], kept[-1 - tail]
+    if high - low < _LEAST_SPAN:
+        low = min(max((low + high - _LEAST_SPAN) / 2, 0.0), 1.0 - _LEAST_SPAN)
+        high = low + _LEAST_SPAN
+    return low, high
 
 
 def columns(regions: tuple[RegionLike, ...], width: int) -> tuple[Column, ...]:

@@ -11,20 +11,22 @@ from textual.message import Message
 from textual.widgets import Static
 
 from longmamba_mlx.retrieval.excerpts import first_place
+from longmamba_mlx.retrieval.words import folded, folded_words, names_in
 from longmamba_mlx.tui.history.transcript import place_of
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
 if TYPE_CHECKING:
     from longmamba_mlx.events import Answer, Passage
 
-_EXCERPT = 160
+_EXCERPT, _WEAK_EXCERPT = 160, 60
 _QUOTED_STYLE = "bold $text-success"
 
 
 class PassageView(Static, can_focus=True):
     """Place and excerpt, "✓ quote" where the answer stands in it word for word; Enter or a click goes there.
 
-    `short`: only the place, until somebody asks for all of it.
+    `short`: only the place, until the reader unfolds it. A passage without the name that was asked for weighs less: it
+    is dim, and one row.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -53,9 +55,11 @@ class PassageView(Static, can_focus=True):
         self._answer = safe_text.one_line(answer.text).strip(" .!?\"'“”")
         self._book, self._files = book, files
         self._short = short
+        self._weak = not self._passage.quoted and _lacks_names(self._passage, answer.question)
         self._whole = False
 
     def on_mount(self) -> None:
+        self.set_class(self._weak, "-weak")
         self._show()
 
     def on_click(self) -> None:
@@ -78,7 +82,12 @@ class PassageView(Static, can_focus=True):
         head = Content.assemble(
             ("✓ quote  " if passage.quoted else "", _QUOTED_STYLE), (formatting.truncate_join(place, 60), safe_text.DIM)
         )
-        self.update(head if self._short and not self._whole else Content("\n").join([head, self._body()]))
+        if self._whole or not (self._short or self._weak):
+            head = Content("\n").join([head, self._body()])
+        elif self._weak and not self._short:
+            excerpt = formatting.shorten(safe_text.one_line(passage.text), _WEAK_EXCERPT)
+            head = Content.assemble(head, "  ", safe_text.literal(excerpt, safe_text.DIM))
+        self.update(head)
 
     def _body(self) -> Content:
         text = safe_text.one_line(self._passage.text)
@@ -97,6 +106,12 @@ class PassageView(Static, can_focus=True):
             (text[place:stop], _QUOTED_STYLE),
             _ellipses(text, stop, end, head=False),
         )
+
+
+def _lacks_names(passage: Passage, question: str) -> bool:
+    """Whether a question asks for names and the passage has none of them."""
+    names = {folded(word) for name in names_in(question) for word in name}
+    return bool(names) and not names & folded_words(f"{passage.text} {place_of(passage)}")
 
 
 def find_words(passage: Passage, answer: str) -> tuple[int, int] | None:

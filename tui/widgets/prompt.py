@@ -41,6 +41,12 @@ class Prompt(TextArea):
 
         pages: int
 
+    @dataclass
+    class HintMoved(Message):
+        """Up (-1) or down (1) was pressed while a command is typed."""
+
+        step: int
+
     class Left(Message):
         """Tab was pressed: the passages are wanted."""
 
@@ -53,6 +59,9 @@ class Prompt(TextArea):
             compact=True,
         )
         self.asked = PromptHistory()
+        self._recalled = False  # whether the text came from the history, which up and down go on in then
+        self.chosen_command = ""
+        """The command that Tab takes."""
         self.invite(None)
 
     def invite(self, title: str | None) -> None:
@@ -62,6 +71,7 @@ class Prompt(TextArea):
 
     def put(self, text: str) -> None:
         """Replace what is typed and set the cursor behind it."""
+        self._recalled = False
         self.text = text
         self.move_cursor(self.document.end)
 
@@ -75,6 +85,7 @@ class Prompt(TextArea):
             if not self._complete():
                 self.post_message(self.Left())
         else:
+            self._recalled = self._recalled and event.key in ("up", "down")
             return  # an ordinary key: TextArea's own handler comes next
         event.stop()
         event.prevent_default()
@@ -85,13 +96,17 @@ class Prompt(TextArea):
         self.insert(clean(event.text))
 
     def action_cursor_up(self, select: bool = False) -> None:
-        if not select and self._row() == 0:
+        if self._choosing():
+            self.post_message(self.HintMoved(-1))
+        elif not select and self._row() == 0:
             self._recall(self.asked.older(self.text))
         else:
             super().action_cursor_up(select)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        if not select and self._row() == self.wrapped_document.height - 1:
+        if self._choosing():
+            self.post_message(self.HintMoved(1))
+        elif not select and self._row() == self.wrapped_document.height - 1:
             self._recall(self.asked.newer())
         else:
             super().action_cursor_down(select)
@@ -109,16 +124,22 @@ class Prompt(TextArea):
             self.text = ""
             self.post_message(self.Submitted(leading + text))
 
+    def _choosing(self) -> bool:
+        """Whether a command is being typed, of which there are several."""
+        return not self._recalled and " " not in self.text and len(table.matching(self.text)) > 1
+
     def _complete(self) -> bool:
         found = table.matching(self.text)
-        if len(found) != 1 or " " in self.text:
+        if not found or " " in self.text:
             return bool(found)
-        self.put(f"/{found[0].name}" + (" " if found[0].argument else ""))
+        chosen = next((command for command in found if command.name == self.chosen_command), found[0])
+        self.put(f"/{chosen.name}" + (" " if chosen.argument else ""))
         return True
 
     def _recall(self, text: str | None) -> None:
         if text is not None:
             self.put(text)
+            self._recalled = True
 
     def _row(self) -> int:
         return self.wrapped_document.location_to_offset(self.cursor_location).y

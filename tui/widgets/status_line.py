@@ -1,4 +1,4 @@
-"""The bottom line: facts about the open document, then the keys; what does not fit is left out."""
+"""The bottom line: facts about the open document, then the keys; facts that do not fit are left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENOUGH_LOOKS = 12  # at the memory, before anything is said about it
 
 
 class StatusLine(Horizontal):
-    """One row. A flash takes the place of the facts until the next key or event."""
+    """One row. A flash replaces the facts until the next key or event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +27,7 @@ class StatusLine(Horizontal):
         self._rate = ""
         self._busy = False
         self._flash = ""
+        self._filter = ""
 
     def compose(self) -> ComposeResult:
         yield Static("", id="facts", markup=False)
@@ -43,6 +44,11 @@ class StatusLine(Horizontal):
         self._done = event
         if event.seconds > 0 and not event.reopened:
             self._rate = formatting.rate((event.tokens - event.before) / event.seconds)
+        self._show()
+
+    def show_filter(self, name: str) -> None:
+        """Name the filter that the document was read with."""
+        self._filter = name
         self._show()
 
     def answered(self, answer: Answer) -> None:
@@ -75,27 +81,27 @@ class StatusLine(Horizontal):
             return ["questions wait until the document is read" if self._busy else "no document is open"]
         return [
             f"{formatting.count(done.tokens)} tokens read",
-            f"state {format_size(done.state_bytes)}",
-            self._memory_words(),
+            formatting.remembered(done.state_bytes, stored=done.stored is not None),
+            f"filter {safe_text.one_line(self._filter)}" if self._filter else "",
             self._rate,
-            f"filter {safe_text.one_line(done.filter)}",
+            self._memory_words(),
             safe_text.one_line(done.title),
         ]
 
     def _memory_words(self) -> str:
-        """ "flat" only where it was seen to be: not more than 5 % apart since the first quarter of the reading."""
+        """ "constant" only where it was measured: within 5 % since the first quarter of the reading."""
         if not self._memory:
             return ""
         late = self._memory[len(self._memory) // 4 :]
         flat = len(self._memory) >= _ENOUGH_LOOKS and max(late) <= 1.05 * min(late)
-        return f"memory {format_size(self._memory[-1])}{' flat' if flat else ''}"
+        return f"memory {format_size(self._memory[-1])}{', constant' if flat else ''}"
 
     def _show(self) -> None:
         if not self.is_mounted:
             return
         width = self.size.width - _PADDING
         keys = (_KEYS if self.size.width >= _WIDE else _FEW_KEYS)[self._busy] if self.size.width >= _NARROW else ""
-        facts = [self._flash] if self._flash else self._parts()
+        facts = self._flash.split(" · ") if self._flash else self._parts()
         line = self.query_one("#keys", Static)
         line.display = bool(keys)
         line.update(keys)

@@ -35,10 +35,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class OpenDocuments:
-    """The open documents; questions go to `books[current]`."""
+    """The open documents; questions go to `books[current]`. Model and filter by the names the user knows."""
 
     books: tuple[Book, ...]
     current: int
+    model: str = ""
+    filter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Engine:
             kept = known.get(id(read))
             self._books[id(read)] = kept if kept is not None else (read, Book.of(read))
         books = tuple(book for _, book in self._books.values())
-        self._events.put(OpenDocuments(books, self._session.current))
+        self._events.put(OpenDocuments(books, self._session.current, self._session.model, self._session.filter))
 
 
 def _events(session: SessionLike, job: Job) -> Iterator[EngineEvent]:

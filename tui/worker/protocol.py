@@ -19,6 +19,12 @@ class SessionLike(Protocol):
     report: FetchReportLike | None
 
     @property
+    def model(self) -> str: ...
+
+    @property
+    def filter(self) -> str: ...
+
+    @property
     def books(self) -> Sequence[ReadDocumentLike]: ...
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from longmamba_mlx.tui.rendering.safe_text import one_for_one
 from longmamba_mlx.tui.rendering.unwrap import unwrap
+from longmamba_mlx.tui.worker.examples import example_questions
 
 if TYPE_CHECKING:
     from longmamba_mlx.documents import Document, Place
@@ -39,6 +40,8 @@ class ReadDocumentLike(Protocol):
     def title(self) -> str: ...
     @property
     def tokens(self) -> int: ...
+    @property
+    def known_questions(self) -> tuple[str, ...]: ...
     def regions(self, count: int) -> tuple[RegionLike, ...]: ...
 
 
@@ -52,12 +55,20 @@ class Book:
     text: str = ""
     """As shown: safe, every character at its offset in the document; "" when only a state was opened."""
     regions: tuple[RegionLike, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Questions to begin with."""
+    asks_anything: bool = True
+    """Whether the model answers any question; a demonstration knows only some kinds."""
 
     @classmethod
     def of(cls, read: ReadDocumentLike) -> Book:
         """Take the snapshot of a read document."""
         text = unwrap(one_for_one(read.document.text)) if read.document is not None else ""
-        return cls(read.title, read.tokens, read.document, text, tuple(read.regions(MAP_STRETCHES)))
+        chapters = [place.label for place in read.document.places if place.kind == "chapter"] if read.document else []
+        known = read.known_questions
+        examples = example_questions(text, chapters, known)
+        regions = tuple(read.regions(MAP_STRETCHES))
+        return cls(read.title, read.tokens, read.document, text, regions, examples, not known)
 
     @property
     def digest(self) -> str:
