@@ -31,6 +31,7 @@ ROWS = {
     "granitemoehybrid": Family("granite", "granite.Granite"),
     "bamba": Family("bamba", "bamba.Bamba"),
     "nemotron_h": Family("nemotron_h", "nemotron_h.NemotronH"),
+    "nemotron_h_omni": Family("nemotron_h_omni", "nemotron_h.NemotronH"),
     "jamba": Family("jamba", "jamba.Jamba"),
     "zamba2": Family("zamba2", "zamba2.Zamba2"),
 }

@@ -10,11 +10,13 @@ import mlx.nn as nn
 
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import Block, LanguageModel
+from longmamba_mlx.models.config import nemotron_h_omni
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import ATTENTION, EXPERTS, MAMBA, ExpertsConfig
 from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.feedforward import FeedForward, SquaredReluExperts, SquaredReluMLP, top_experts
 from longmamba_mlx.models.mixer import Mixer
+from longmamba_mlx.storage.json_config import Reader
 
 _LEAST = 1e-20  # keeps a division by the chosen scores' sum finite
 
@@ -84,7 +86,10 @@ class NemotronH(LanguageModel):
         return Block(config, make_mixer(config, config.parts.layers[index]))
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
-        """Also: transformers' trunk name, experts joined, and no layers for predicting several tokens ahead."""
+        """Also: transformers' trunk name, experts joined, no layers for predicting several tokens ahead, and of a model
+        that sees and hears the language model alone."""
+        inner = {name.removeprefix(_INNER): array for name, array in weights.items() if name.startswith(_INNER)}
+        weights = inner or weights
         fitted: dict[str, mx.array] = {}
         experts: dict[str, dict[int, mx.array]] = {}
         for name, array in super().sanitize(weights).items():
@@ -102,6 +107,8 @@ class NemotronH(LanguageModel):
         self, raw: Mapping[str, object], weights: Mapping[str, mx.array]
     ) -> tuple[dict[str, object], dict[str, mx.array]]:
         """mlx-lm asks another key for the biases of Mamba mixers, and knows no older name of head_dim."""
+        if raw.get("model_type") == nemotron_h_omni.MODEL_TYPE:
+            raw = nemotron_h_omni.text_part(Reader(raw))
         said: dict[str, object] = {"mamba_proj_bias": self.config.use_bias}
         if self.config.parts.attention is not None:
             said["head_dim"] = self.config.parts.attention.head_dim
@@ -119,6 +126,7 @@ class NemotronH(LanguageModel):
         return {} if wanted.keys() & weights.keys() else {name: mx.zeros_like(bias) for name, bias in wanted.items()}
 
 
+_INNER = "language_model."
 _EXPERTS = {"up": "fc1", "down": "fc2"}
 
 
