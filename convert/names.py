@@ -23,7 +23,8 @@ _COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
 # and the step sizes the filter compares: in bfloat16 exp(-0.001) is 1, a state that never forgets. The last
 # ones decide which experts a token goes to.
 _FLOAT32 = re.compile(
-    r"(.*\.)?(A_log|D|dt_bias|[BC]_bias|mimo_[xzo]|dt_proj(\.\d+)?\.(weight|bias)|\w*norm\w*(\.\d+)?\.(weight|bias)|e_score_correction_bias)"
+    r"(.*\.)?(A_log|D|dt_bias|[BC]_bias|mimo_[xzo]|dt_proj([._]\d+)?[._](weight|bias)"
+    r"|\w*norm\w*(\.\d+)?\.(weight|bias)|e_score_correction_bias)"
 )
 
 

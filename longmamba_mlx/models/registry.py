@@ -33,6 +33,7 @@ ROWS = {
     "nemotron_h": Family("nemotron_h", "nemotron_h.NemotronH"),
     "nemotron_h_omni": Family("nemotron_h_omni", "nemotron_h.NemotronH"),
     "jamba": Family("jamba", "jamba.Jamba"),
+    "zamba": Family("zamba", "zamba.Zamba"),
     "zamba2": Family("zamba2", "zamba2.Zamba2"),
 }
 

@@ -59,7 +59,7 @@ class Reference:
         ids = torch.tensor(self.ids)[None]
         out = self.model(ids[:, :PREFILL], use_cache=True)
         # The pure Mamba classes call it otherwise.
-        cache = "cache_params" if hasattr(out, "cache_params") else "past_key_values"
+        cache = next(name for name in ("cache", "cache_params", "past_key_values") if getattr(out, name, None))
         parts = [out.logits[0]]
         for index in range(PREFILL, PREFILL + DECODE):
             carried = {cache: getattr(out, cache)}
@@ -89,7 +89,7 @@ def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], tied: bo
     noise = rng.standard_normal(shape)
     if name.endswith("A_log"):
         return np.log(rng.uniform(0.3, 9.0, shape))
-    if name.endswith(("dt_bias", "dt_proj.bias")):
+    if name.endswith(("dt_bias", "dt_proj.bias", "dt_proj_bias")):
         step = np.exp(rng.uniform(math.log(1e-4), math.log(0.3), shape))
         return step + np.log(-np.expm1(-step))
     if ".mimo_" in name:
@@ -124,7 +124,8 @@ class Filtering:
         if self.layer == self.unfiltered:
             return delta
         threshold = self._choose(raw[0, :PREFILL].numpy())
-        self.thresholds[self.layer] = threshold
+        before = self.thresholds.get(self.layer, threshold[:0])  # Zamba scans its heads one by one
+        self.thresholds[self.layer] = np.concatenate([before, threshold])
         keep = raw > torch.tensor(threshold)
         keep[:, PREFILL:] = True
         self.zeroed += int((~keep).sum())

@@ -83,7 +83,7 @@ def _mixer_sizes(reader: Reader, d_model: int) -> tuple[int, int, int]:
         raise reader.fail("n_mamba_heads", f"is {heads}, which does not divide the inner width {d_inner}")
     if heads % groups:
         raise reader.fail("mamba_ngroups", f"is {groups}, which does not divide {heads} heads")
-    _derived(reader, "mamba_headdim", d_inner // heads)
+    derived(reader, "mamba_headdim", d_inner // heads)
     return d_inner, heads, groups
 
 
@@ -95,7 +95,7 @@ def _attention(reader: Reader, d_model: int) -> AttentionConfig:
         raise reader.fail("num_attention_heads", f"is {heads}, which does not divide the attention's width {width}")
     head_dim = width // heads
     for key, size in (("attention_head_dim", head_dim), ("head_dim", head_dim), ("attention_hidden_size", width)):
-        _derived(reader, key, size)
+        derived(reader, key, size)
     turns = reader.flag("use_mem_rope", False)
     attention = readers.attention(reader, width, scale=(head_dim / 2) ** -0.5, rope=turns)
     if reader.flag("use_shared_attention_adapter", False) and attention.n_kv_heads != heads:
@@ -107,7 +107,7 @@ def _attention(reader: Reader, d_model: int) -> AttentionConfig:
     return replace(attention, rope=replace(rope, theta=rope.theta * _LONGER ** (head_dim / (head_dim - 2))))
 
 
-def _derived(reader: Reader, key: str, value: int) -> None:
+def derived(reader: Reader, key: str, value: int) -> None:
     """Raise ConfigError where the file holds another number for what follows from others."""
     if reader.has(key) and reader.integer(key, MAX_WIDTH) != value:
         raise reader.fail(key, f"is {shown(reader.raw[key])}, but the other sizes make it {value}")
@@ -123,11 +123,16 @@ def _step_limit(reader: Reader) -> tuple[float, float]:
     return (reader.number("time_step_min", 0.0, 1e6, 0.001), math.inf)
 
 
-def _shared(reader: Reader, hybrids: int) -> SharedConfig:
-    activation = reader.raw.get("hidden_act", "gelu")
-    name = _ACTIVATIONS.get(activation) if isinstance(activation, str) else None
+def activation(reader: Reader) -> str:
+    """The activation function of the shared blocks' MLPs. Raises ConfigError."""
+    given = reader.raw.get("hidden_act", "gelu")
+    name = _ACTIVATIONS.get(given) if isinstance(given, str) else None
     if name is None:
-        raise reader.fail("hidden_act", f"is {shown(activation)}; supported: {', '.join(_ACTIVATIONS)}")
+        raise reader.fail("hidden_act", f"is {shown(given)}; supported: {', '.join(_ACTIVATIONS)}")
+    return name
+
+
+def _shared(reader: Reader, hybrids: int) -> SharedConfig:
     blocks = reader.integer("num_mem_blocks", MAX_LAYERS, default=1)
     # Untied, every hybrid layer has its block's adapters for all layers that use it.
     if not reader.flag("tie_word_embeddings", True) and hybrids * hybrids > _MAX_ADAPTERS * blocks:
@@ -136,5 +141,5 @@ def _shared(reader: Reader, hybrids: int) -> SharedConfig:
         blocks=blocks,
         rank=reader.integer("adapter_rank", MAX_WIDTH, default=128),
         adapted_attention=reader.flag("use_shared_attention_adapter", False),
-        activation=name,
+        activation=activation(reader),
     )

@@ -24,7 +24,7 @@ from longmamba_mlx.models.mixer import ScanMixer, float_type
 from longmamba_mlx.models.state import KeyValues, LayerState
 
 _SHARED = re.compile(r"model\.layers\.(\d{1,4})\.(shared_transformer\..+)")
-_ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "gelu": nn.gelu,
     "gelu_tanh": nn.gelu_approx,
     "silu": nn.silu,
@@ -75,7 +75,7 @@ class SharedMLP(nn.Module):
     def __init__(self, config: ModelConfig, shared: SharedConfig, mine: Sequence[bool]) -> None:
         super().__init__()
         width, inner, bias = config.d_model, config.parts.d_ff, config.parts.ff_bias
-        self.activation = _ACTIVATIONS[shared.activation]
+        self.activation = ACTIVATIONS[shared.activation]
         self.gate_up_proj = nn.Linear(width, 2 * inner, bias=bias)
         self.gate_up_proj_adapter_list = _adapters(mine, width, shared.rank, 2 * inner)
         self.down_proj = nn.Linear(inner, width, bias=bias)
@@ -111,7 +111,11 @@ class MambaLayer(Layer):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
-        self.mamba = Mamba2Mixer(config)
+        self.mamba = self.make_mamba(config)
+
+    def make_mamba(self, config: ModelConfig) -> ScanMixer:
+        """The layer's mixer."""
+        return Mamba2Mixer(config)
 
     @property
     def scan(self) -> ScanMixer | None:
@@ -152,16 +156,24 @@ class HybridLayer(Layer):
 
     def __init__(self, config: ModelConfig, slot: int) -> None:
         super().__init__()
-        shared = _shared(config)
+        shared = shared_of(config)
         self.slot = slot
         self.linear = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.mamba_decoder = MambaLayer(config)
+        self.mamba_decoder = self.make_decoder(config)
         if slot < shared.blocks or not config.tie_embeddings:
-            count = config.parts.layers.count(BOTH)
-            mine = [other % shared.blocks == slot % shared.blocks for other in range(count)]
-            self.shared_transformer = SharedBlock(config, shared, mine)
+            self.shared_transformer = self.make_block(config)
 
-    def share(self, block: SharedBlock) -> None:
+    def make_decoder(self, config: ModelConfig) -> MambaLayer:
+        """The layer's Mamba part."""
+        return MambaLayer(config)
+
+    def make_block(self, config: ModelConfig) -> nn.Module:
+        """The shared block that the layer holds."""
+        shared, count = shared_of(config), config.parts.layers.count(BOTH)
+        mine = [other % shared.blocks == self.slot % shared.blocks for other in range(count)]
+        return SharedBlock(config, shared, mine)
+
+    def share(self, block: nn.Module) -> None:
         """Use `block` from now on."""
         # In a tuple, which MLX does not search for parameters: they belong to the layer that holds the block.
         self._block = (block,)
@@ -206,7 +218,7 @@ class Zamba2(LanguageModel):
         super().__init__(config)
         hybrids = [layer for layer in self.layers if isinstance(layer, HybridLayer)]
         for layer in hybrids:
-            holder = layer if "shared_transformer" in layer else hybrids[layer.slot % _shared(config).blocks]
+            holder = layer if "shared_transformer" in layer else hybrids[layer.slot % shared_of(config).blocks]
             layer.share(holder.shared_transformer)
 
     @classmethod
@@ -219,7 +231,7 @@ class Zamba2(LanguageModel):
         fitted = super().sanitize(weights)
         hybrids = [index for index, layer in enumerate(self.layers) if isinstance(layer, HybridLayer)]
         holders = {index for index in hybrids if "shared_transformer" in self.layers[index]}
-        blocks = _shared(self.config).blocks
+        blocks = shared_of(self.config).blocks
         stored = [(name, int(found[1]), found[2]) for name in fitted if (found := _SHARED.fullmatch(name))]
         for name, layer, part in stored:
             if layer not in hybrids:
@@ -240,7 +252,8 @@ class Zamba2(LanguageModel):
         return super().head(_stream(hidden))
 
 
-def _shared(config: ModelConfig) -> SharedConfig:
+def shared_of(config: ModelConfig) -> SharedConfig:
+    """What is shared. Raises ValueError for a model without shared blocks."""
     shared = config.parts.shared
     if shared is None:
         raise ValueError("this model has no shared blocks")
