@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from policies import RESULTS, Policy, taken
+from policies import RESULTS, Policy, policies, taken
 
 from longmamba_mlx.documents import Document, read_document
 from longmamba_mlx.evaluation.measure import Exam, Question, Reader, answer_nll, measure, readers_for
@@ -34,6 +34,7 @@ SWEEPS = {
 TUNED = ("scaled-dt:factor=1.25", "scaled-a:factors=0.5", "scaled-a:factors=1+0.5+0.5+0.5", "clipped-a:low=0:high=90")
 """What `--tune` found for `demo`, by the answers' likelihood at 8 and 32 training lengths (24 questions each)."""
 OTHERS = ("paper", "off", "last", "curve", "document", "decimamba")
+RETRIEVAL = ("3 passages alone", "chunks")  # those of policies.py: passages found by words, and OPRM
 STEPS = (0.25, 0.5, 2.0, 4.0)
 THROUGHOUT = ", throughout"
 
@@ -59,6 +60,8 @@ def throughout() -> Any:
 
 def reader(model: Model, name: str) -> Reader:
     """A filter by name, "…, throughout" for its questions and answers too."""
+    if name in RETRIEVAL:
+        return policies(model, [name])[0]
     plain = name.removesuffix(THROUGHOUT)
     if plain == name:
         return readers_for(model, [name], "")[0]
@@ -74,7 +77,8 @@ def measured(model: Model, names: list[str], options: argparse.Namespace, seed: 
     readers = [reader(model, name) for name in names]
     table = rows(list(measure(documents, readers, SampleLog(options.log), facts, taken)))
     for row in table:
-        print(f"{row.length:>7,} {row.filter:>40} {row.accuracy:.3f} ± {row.stderr or 0:.3f} {row.nll:.3f}", flush=True)
+        nll = "" if row.nll is None else f"{row.nll:.3f}"
+        print(f"{row.length:>7,} {row.filter:>40} {row.accuracy:.3f} ± {row.stderr or 0:.3f} {nll}", flush=True)
     return table
 
 
@@ -117,7 +121,7 @@ def main() -> None:
         tune(model, options)
         return
     scaled = [*SWEEPS, *TUNED]
-    names = [*OTHERS, *scaled, *(f"{name}{THROUGHOUT}" for name in scaled)]
+    names = [*OTHERS, *scaled, *(f"{name}{THROUGHOUT}" for name in scaled), *RETRIEVAL]
     table = measured(model, names, options, SEED, options.samples)
     report = {"model": options.model, "task": "niah", "facts": 4, "split": "dev", "seed": SEED,
               "filler": [options.filler.name], "training_length": model.training_length,

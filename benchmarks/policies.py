@@ -195,6 +195,8 @@ def changed_steps(change: Any) -> Iterator[None]:
         yield
     finally:
         numpy_ops.filtered_dt = plain
+    if not place[0]:
+        raise SystemExit("soft and question need NumPy's layers: unset LONGMAMBA_KERNEL")
 
 
 # (d) question-aware budgets: what answers to the question (C of the question, B of the token) is kept more easily.
@@ -290,7 +292,7 @@ def passages_alone(count: int) -> Any:
             indexes[key] = PassageIndex(Document("document", exam.document))
         found = sorted(indexes[key].search(question.text, "", count), key=lambda passage: passage.start)
         book = reader.model.read(Document("passages", "\n\n".join(passage.text for passage in found) or "Nothing."))
-        book.document = None
+        book = replace(book, source=None)
         reply = book.ask(question.text, max_tokens=exam.max_tokens)
         return reply.text, reply.found, answer_nll(book, question, question.answers[0])
 
