@@ -15,7 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from longmamba_mlx import metal_kernels
+import longmamba_mlx.metal_kernels as metal_kernels
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.ops import conv, metal, norm, reference
 from longmamba_mlx.ops.inputs import ScanInputs
