@@ -13,8 +13,8 @@ from longmamba_mlx.cli.streams import flush, open_missing, output_error
 from longmamba_mlx.errors import INTERRUPTED, LongMambaError, StoppedError
 from longmamba_mlx.tui.terminal.tty import why_no_chat
 
-COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "models",
-            "read", "selftest", "states", "use")  # fmt: skip
+COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "mcp",
+            "models", "read", "selftest", "states", "use")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

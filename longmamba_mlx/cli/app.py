@@ -175,6 +175,26 @@ def calibrate(
 
 
 @app.command()
+def mcp(
+    allow: o.Allow = None,
+    model: o.ModelOrDefault = None,
+    filter: o.Filter = FILTER,
+    chunk: o.Chunk = CHUNK,
+    attention_window: o.Window = None,
+    offline: o.Offline = False,
+) -> None:
+    """Serve remembered documents to an MCP client (Claude, Cursor, LM Studio) over standard input and output."""
+    from longmamba_mlx import __version__
+    from longmamba_mlx.cli.library import library_of
+    from longmamba_mlx.cli.mcp import serve_mcp
+
+    name = chosen(model, offline=offline) or DEFAULT
+    library = library_of(allow or [], name, filter=filter, chunk=chunk, attention_window=attention_window,
+                         offline=offline)  # fmt: skip
+    serve_mcp(library, __version__)
+
+
+@app.command()
 def selftest(json: o.Json = False) -> None:
     """Run the kernels on this machine and compare them with float64; exits with 1 where they differ."""
     from longmamba_mlx.ops.selftest import print_cases

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from longmamba_mlx.documents import one_line
-from longmamba_mlx.events import Answer, Passage
+from longmamba_mlx.events import Answer
 from longmamba_mlx.retrieval.excerpts import excerpt
-from longmamba_mlx.session.no_answer import SEARCHED, real_model, why
+from longmamba_mlx.session.no_answer import SEARCHED, real_model, where, why
 from longmamba_mlx.sizes import format_size
 
 
@@ -20,7 +20,7 @@ def explain(answer: Answer, as_of: str | None) -> None:
     if answer.passages:
         print(f"{SEARCHED}:")
         for passage in answer.passages:
-            print(f"  {_where(passage)}: {one_line(excerpt(passage.text, answer.question), 400)}")
+            print(f"  {where(passage)}: {one_line(excerpt(passage.text, answer.question), 400)}")
     elif answer.reason == "demo":
         print("Note: a text search finds no word of the question in the document.", file=sys.stderr)
     if answer.reason == "demo":
@@ -29,7 +29,3 @@ def explain(answer: Answer, as_of: str | None) -> None:
         offer = f"a real model that fits this machine ({size} to download): {model.command}"
         print(f"Note: {offer}", file=sys.stderr)
     sys.stdout.flush()
-
-
-def _where(passage: Passage) -> str:
-    return one_line(f"¶ {passage.number}" + (f", {passage.place}" if passage.place else ""), 120)

@@ -60,3 +60,7 @@ AsOf = Annotated[
     str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".', metavar="PLACE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Folder whose files may be read; may be repeated. Default: the current folder."),
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longmamba_mlx.events import Answer
+from longmamba_mlx.documents import one_line
+from longmamba_mlx.events import Answer, Passage
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ def why(answer: Answer, as_of: str | None = None) -> str:
     if not answer.text:
         return "not found in the document: the model says nothing"
     return "not found in the document: its text does not support this answer"
+
+
+def where(passage: Passage) -> str:
+    """The passage's number and place: "¶ 12, Chapter 3"."""
+    return one_line(f"¶ {passage.number}" + (f", {passage.place}" if passage.place else ""), 120)
 
 
 def real_model(*, quantise: bool = True) -> Recommendation:

@@ -143,6 +143,20 @@ class ReadDocument:
             if isinstance(event, Piece):
                 yield event.text
 
+    def find_passages(
+        self, query: str, count: int = 3, *, as_of: str | None = None, should_stop: Stop | None = None
+    ) -> tuple[Passage, ...]:
+        """What a text search finds nearest to `query`, up to the end of the place `as_of`; the model is not asked.
+
+        Raises UsageError for an empty query, an unknown place, or a document whose text is not open.
+        """
+        index = self.index()
+        if index is None:
+            raise UsageError("There is no text to search in.", hint="Open the document with its file.")
+        if not query.strip():
+            raise UsageError("The query is empty.", hint="Name what to search for.")
+        return index.nearest(query, count, end=self._end_of(as_of, should_stop), should_stop=should_stop)
+
     def reset_conversation(self) -> None:
         """Let the next question with `keep` start from the document alone."""
         self.conversation = None

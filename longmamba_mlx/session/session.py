@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from longmamba_mlx.documents.encodings import asked_for
 from longmamba_mlx.errors import NoMLXError, UsageError
 from longmamba_mlx.events import Event, Loaded, Loading, Notice, Side
+from longmamba_mlx.session.sources import text_of
 
 if TYPE_CHECKING:
     from longmamba_mlx.conversion.report import Report
@@ -86,7 +87,8 @@ class Session:
         Raises LongMambaError; StoppedError when `stop` ended the reading.
         """
         self._stop.clear()
-        document = self._document(source)  # reports a missing file before a model is loaded
+        # before a model is loaded: a missing file is reported at once
+        document = text_of(source, hold_text=self._hold_text, encoding=self._encoding, should_stop=self._stop.is_set)
         model = yield from self._load()
         book = yield from self._open(model, document)
         same = [index for index, other in enumerate(self._books) if _is_same(other, document)]
@@ -205,18 +207,6 @@ class Session:
             yield Loaded(self._name, self._model.parameters, time.monotonic() - started)
             yield from map(Notice, self._model.loaded.notes)
         return self._model
-
-    def _document(self, source: Sequence[str] | Document) -> Text:
-        from longmamba_mlx.documents import Document, read_documents
-
-        if isinstance(source, Document):
-            return source
-        if not self._hold_text and not self._encoding:
-            from longmamba_mlx.documents.streamed_text import open_large
-
-            if (large := open_large(source, self._stop.is_set)) is not None:
-                return large
-        return read_documents(source, should_stop=self._stop.is_set, encoding=self._encoding)
 
     def _open(self, model: Model, document: Text) -> Generator[Event, None, ReadDocument]:
         from longmamba_mlx.session.open_document import open_document

@@ -180,9 +180,13 @@ class TextModel:
 
     def key(self, document: Text, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
         """Everything that the state of this document, read with this plan, depends on."""
+        return self.key_of(document.digest, tokens, plan, chunk)
+
+    def key_of(self, digest: str, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
+        """`key` of the document whose text has this digest."""
         window = self.attention_window
         return StateKey(
-            document=document.digest,
+            document=digest,
             reader=READER_VERSION,
             tokens=tokens,
             config="" if window is None else f"attention_window={window}",  # all else is part of the fingerprint
