@@ -97,7 +97,7 @@ class ChatScreen(Screen[None]):
             menu = StartMenu(await self.recorder.conversations(limit=5))
             await self.log_view.offer(menu)
             if not self.prompt.text:
-                self.set_focus(menu)  # at once: a key typed meanwhile is for the prompt
+                menu.focus()
         elif (earlier := await self.recorder.latest_about(paths)) is not None:
             asked = formatting.pluralize(earlier.exchanges, "question")
             added = formatting.files(earlier.paths[len(paths) :])
@@ -202,6 +202,8 @@ class ChatScreen(Screen[None]):
         """Show the commands that match what is typed."""
         self.query_one(CommandHints).show(message.text_area.text)
         self._suggest()
+        if message.text_area.text and isinstance(self.focused, StartMenu):  # typed before the menu took the focus
+            self.set_focus(self.prompt)
 
     @on(Prompt.HintMoved)
     def move_hint(self, message: Prompt.HintMoved) -> None:
