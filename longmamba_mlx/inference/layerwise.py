@@ -20,6 +20,7 @@ from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
+from longmamba_mlx.ops.checks import threshold_array
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
 Step = TypeVar("Step", covariant=True)
@@ -99,7 +100,7 @@ def _filtered(
     clock: Clock[Step],
 ) -> Generator[Step, None, LayerState]:
     """Run one layer over all chunks: replaces those of `hidden`, returns the state after them."""
-    row, at, filtered = None if threshold is None else mx.array(threshold), 0, filtered_model(model, plan)
+    row, at, filtered = threshold_array(threshold, model.config.units), 0, filtered_model(model, plan)
     for number, piece in enumerate(hidden):
         if threshold is not None and plan.filters(at):
             hidden[number], state, counts = filtered.layer(index, piece, state, row, return_kept=True)

@@ -30,6 +30,7 @@ from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import metal_check
+from longmamba_mlx.ops.checks import threshold_array
 from longmamba_mlx.steps import Stop, run_to_end
 from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
@@ -251,7 +252,7 @@ def _dispatched(
     counted: bool,
 ) -> Iterator[_Chunk]:
     """Yield the chunks of at most `size` tokens that follow `state`, each dispatched when it is asked for."""
-    rows = None if thresholds is None else [None if row is None else mx.array(row) for row in thresholds]
+    rows = None if thresholds is None else [threshold_array(row, model.config.units) for row in thresholds]
     filtered = filtered_model(model, plan)
     for piece in _chunks(model, ids, size, plan, state.tokens):
         counts = None

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.state import LayerState
+from longmamba_mlx.ops import backend
+from longmamba_mlx.ops.backend import Backend
 
 
 def float_type(module: nn.Module) -> mx.Dtype:
@@ -85,6 +87,11 @@ class ScanMixer(Mixer):
     def is_plain(self) -> bool:
         """Whether nothing but the configuration decides what the mixer computes."""
         return True
+
+    def ops(self) -> Backend:
+        """The ops as they run now, without checks: parameters are checked when a model is loaded, thresholds when a
+        reading begins."""
+        return backend.current(self.config.d_state)
 
     def rates(self) -> NDArray[np.float32]:
         """|A|, unscaled: (units,) or (units, modes). Raises ValueError where it depends on the token."""

@@ -6,11 +6,24 @@ import math
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from longmamba_mlx.ops.inputs import DtRange, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3State
 
 _FLOATS = (mx.float32, mx.float16, mx.bfloat16)
+
+
+def threshold_array(values: NDArray[np.float32] | None, units: int) -> mx.array | None:
+    """A layer's thresholds (units,) as the scans take them, looked at once; None: no filter.
+
+    Raises ValueError for another shape, and for NaN, which would filter every token without a word.
+    """
+    if values is None:
+        return None
+    if values.shape != (units,) or values.dtype != np.float32 or np.isnan(values).any():
+        raise ValueError(f"thresholds of shape {values.shape} in {values.dtype}: expected ({units},) float32, no NaN")
+    return mx.array(values)
 
 
 def check_selective_scan(inputs: ScanInputs) -> None:

@@ -11,13 +11,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from longmamba_mlx import ops
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.evaluation.perplexity import token_nll
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.filtering.delta import delta_of, raw_of
 from longmamba_mlx.inference.prefill import Reading, prefill
 from longmamba_mlx.models.scaled import scaled
+from longmamba_mlx.ops import reference
+from longmamba_mlx.ops.inputs import ScanInputs
 from longmamba_mlx.session.api import Model, load
 from longmamba_mlx.session.session import Session
 from tests.filtering.samples import policy
@@ -126,14 +127,14 @@ def test_scaled_dt_is_that_of_a_scan_with_other_steps(
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
 
     def with_other_steps(scan: Any) -> Any:
-        def run(x: mx.array, dt: mx.array, *others: mx.array, dt_bias: mx.array | None = None, **options: Any) -> Any:
-            raw = np.array(dt if dt_bias is None else dt + dt_bias)
-            return scan(x, mx.array(raw_of(0.25 * delta_of(raw))), *others, **options)
+        def run(inputs: ScanInputs) -> Any:
+            raw = np.array(inputs.dt if inputs.dt_bias is None else inputs.dt + inputs.dt_bias)
+            return scan(inputs._replace(dt=mx.array(raw_of(0.25 * delta_of(raw))), dt_bias=None))
 
         return run
 
     for scan in ("selective_scan", "ssd_scan"):
-        monkeypatch.setattr(ops, scan, with_other_steps(getattr(ops, scan)))
+        monkeypatch.setattr(reference, scan, with_other_steps(getattr(reference, scan)))
     assert close(found, read(load(name, filter="off"), "off", ids))
 
 

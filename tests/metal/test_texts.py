@@ -148,6 +148,7 @@ def test_launches_a_layer(name: str, dtype: mx.Dtype, length: int, monkeypatch: 
     mx.eval(model.layers[0].scan.A())  # once for all calls
     before = model.initial_state().layers[0]
     threshold = mx.zeros((model.config.units,)) if length > 1 else None
+    mx.eval(threshold)
     nodes: list[dict] = []
 
     def layer(hidden: mx.array, conv: mx.array, ssm: mx.array) -> list[mx.array]:

@@ -6,11 +6,12 @@ import inspect
 import math
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from longmamba_mlx import ops
 from longmamba_mlx.errors import NoMLXError, UsageError
-from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx, reference
+from longmamba_mlx.ops import backend, checks, metal, metal_check, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge
 from longmamba_mlx.ops.inputs import ScanInputs
 from tests.ops.cases import selective_case, ssd_case
@@ -71,6 +72,17 @@ def test_the_public_signature_is_that_of_the_inputs(op) -> None:
     assert op.__doc__ and "(b, l" in op.__doc__
     with pytest.raises(TypeError, match="unexpected"):
         op(**selective_case(1, 3), limit=(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(4, np.float32), np.zeros(5), np.zeros((1, 5), np.float32), np.array([0, 0, np.nan, 0, 0], "f4")]
+)
+def test_thresholds_are_looked_at_before_a_reading(values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected \(5,\) float32, no NaN"):
+        checks.threshold_array(values, 5)
+    right = checks.threshold_array(np.array([-math.inf, 0, 1, 2, 3], np.float32), 5)
+    assert right is not None and right.dtype == mx.float32 and right.tolist() == [-math.inf, 0, 1, 2, 3]
+    assert checks.threshold_array(None, 5) is None
 
 
 def test_the_name_of_before_still_works() -> None:

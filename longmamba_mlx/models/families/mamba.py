@@ -5,12 +5,12 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx import ops
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState
 from longmamba_mlx.ops import precision
+from longmamba_mlx.ops.inputs import ScanInputs
 
 
 class MambaMixer(ScanMixer):
@@ -49,7 +49,7 @@ class MambaMixer(ScanMixer):
     ) -> tuple[mx.array, LayerState, mx.array | None]:
         x, z, window = self._inputs(hidden, state)
         dt, B, C = self._selection(x)
-        result = ops.selective_scan(
+        inputs = ScanInputs(
             x,
             dt,
             self.A(),
@@ -61,6 +61,7 @@ class MambaMixer(ScanMixer):
             initial_state=state.ssm,
             return_kept=return_kept,
         )
+        result = self.ops().selective_scan(inputs)
         y, ssm = result[:2]
         return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
 
@@ -72,7 +73,7 @@ class MambaMixer(ScanMixer):
         """The convolved input x and the gate z, (b, l, d_inner) each, and the next conv window."""
         x, z = mx.split(self.in_proj(hidden), 2, axis=-1)
         weight, bias = self.conv1d.parts()
-        x, window = ops.causal_conv1d(x, weight, bias, state.conv)
+        x, window = self.ops().causal_conv1d(x, weight, bias, state.conv)
         return x, z, window
 
     def _selection(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -80,10 +81,10 @@ class MambaMixer(ScanMixer):
         sizes = (self.config.dt_rank, self.config.d_state, self.config.d_state)
         projected, eps = self.x_proj(x), self.config.mixer_rms_eps
         if eps is not None:
-            dt, B, C = ops.dt_b_c_norms(projected, sizes, eps=eps)
+            dt, B, C = self.ops().dt_b_c_norms(projected, sizes, eps=eps)
         elif "dt_layernorm" in self:
             weights = (self.dt_layernorm.weight, self.b_layernorm.weight, self.c_layernorm.weight)
-            dt, B, C = ops.dt_b_c_norms(projected, sizes, eps=self.config.norm_eps, weights=weights)
+            dt, B, C = self.ops().dt_b_c_norms(projected, sizes, eps=self.config.norm_eps, weights=weights)
         else:
             dt, B, C = mx.split(projected, [sizes[0], sizes[0] + sizes[1]], axis=-1)
         # float32 from here on: the filter compares these numbers.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx import ops
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState, require
+from longmamba_mlx.ops.inputs import ScanInputs
 
 
 class GatedNorm(nn.Module):
@@ -62,11 +62,11 @@ class Mamba2Mixer(ScanMixer):
         config = self.config
         z, x_b_c, dt = self._split(hidden)
         weight, bias = self.conv1d.parts()
-        x_b_c, window = ops.causal_conv1d(x_b_c, weight, bias, state.conv)
+        x_b_c, window = self.ops().causal_conv1d(x_b_c, weight, bias, state.conv)
         group_width = config.n_groups * config.d_state
         x, B, C = mx.split(x_b_c, [config.d_inner, config.d_inner + group_width], axis=-1)
         lead = hidden.shape[:2]
-        result = ops.ssd_scan(
+        inputs = ScanInputs(
             x.reshape(*lead, config.n_heads, config.headdim),
             dt,
             self.A(),
@@ -80,6 +80,7 @@ class Mamba2Mixer(ScanMixer):
             time_step_limit=config.time_step_limit,
             return_kept=return_kept,
         )
+        result = self.ops().ssd_scan(inputs)
         y, ssm = result[:2]
         y = y.reshape(*lead, config.d_inner)
         y = self._normed(y, z) if "norm" in self else y
@@ -94,7 +95,7 @@ class Mamba2Mixer(ScanMixer):
     def _normed(self, y: mx.array, z: mx.array) -> mx.array:
         """The scan's output (b, l, d_inner), gated by z and normed. Without a norm the scan itself gates."""
         config = self.config
-        return ops.gated_rms_norm(
+        return self.ops().gated_rms_norm(
             y,
             z,
             self.norm.weight,
