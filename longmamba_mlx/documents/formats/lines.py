@@ -39,10 +39,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page's lines in reading order; `pictures`: it shows some."""
+    """A page's lines in reading order; `pictures`: it shows some; how many of its characters have no known letter."""
 
     lines: list[Line]
     pictures: bool
+    characters: int = 0
+    unmapped: int = 0
 
 
 def whole_lines(pieces: Iterable[Line]) -> list[Line]:

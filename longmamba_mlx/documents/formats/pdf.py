@@ -13,7 +13,7 @@ import pypdfium2.raw as pdfium
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
 from longmamba_mlx.documents.formats.lines import Page
 from longmamba_mlx.documents.formats.pdf_annotations import with_annotations
-from longmamba_mlx.documents.formats.pdf_text import pieces
+from longmamba_mlx.documents.formats.pdf_text import codes_of, pieces, unmapped
 from longmamba_mlx.documents.formats.reflow import reflow
 from longmamba_mlx.documents.places import Place, ordered
 from longmamba_mlx.documents.sanitise import clean
@@ -21,8 +21,8 @@ from longmamba_mlx.documents.sanitise import clean
 MOST_PAGES = 50_000
 _MOST_OUTLINE, _FEWEST_ENTRIES = 20_000, 2
 _FEWEST_LETTERS = 8  # a page with fewer and a picture is a scan
-_MOST_UNMAPPED = 0.3
-_UNMAPPED = re.compile("[\ue000-\uf8ff\ufffd]")
+_MOST_UNMAPPED, _GARBLED = 0.3, 0.02  # of the characters: refused, and told
+_SPACE = 32
 
 
 def read(file: IO[bytes], encoding: str = "") -> Parsed:
@@ -41,6 +41,9 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
     starts = reflow(pages, out)
     if scans:
         out.note(f"{scans} of {len(pages)} pages are pictures without text: they were not read.")
+    garbled = sum(page.unmapped > _GARBLED * max(page.characters, 1) for page in pages)
+    if garbled:
+        out.note(f"Fonts on {garbled} of {len(pages)} pages do not tell all their letters: words are wrong or missing.")
     parsed = out.finish()
     chapters = _chapters(document, parsed.text, starts)
     return replace(parsed, marks=ordered([*parsed.marks, *chapters]))
@@ -52,9 +55,8 @@ def _check_text(pages: list[Page]) -> int:
     scans = sum(1 for page, count in zip(pages, letters, strict=True) if page.pictures and count < _FEWEST_LETTERS)
     if scans and scans == sum(1 for page, count in zip(pages, letters, strict=True) if page.pictures or count):
         raise Refused("scanned", f"{scans} page{'s' * (scans != 1)}")
-    text = "".join(line.text for page in pages for line in page.lines)
-    if len(_UNMAPPED.findall(text)) > _MOST_UNMAPPED * len("".join(text.split())):
-        raise Refused("unmapped" if text.strip() else "empty")
+    if sum(page.unmapped for page in pages) > _MOST_UNMAPPED * sum(page.characters for page in pages):
+        raise Refused("unmapped")
     return scans
 
 
@@ -69,7 +71,11 @@ def _page(document: pypdfium2.PdfDocument, index: int) -> Page:
         kinds = (pdfium.FPDFPageObj_GetType(pdfium.FPDFPage_GetObject(page, number)) for number in found)
         pictures = any(kind in (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM) for kind in kinds)
         form = document.formenv.raw if document.formenv else None
-        return Page(with_annotations(list(pieces(page.get_textpage())), page, form), pictures)
+        textpage = page.get_textpage()
+        codes = codes_of(textpage)
+        lines = with_annotations(list(pieces(textpage, codes)), page, form)
+        textpage.close()
+        return Page(lines, pictures, sum(code > _SPACE for code in codes), unmapped(codes))
     except pypdfium2.PdfiumError:
         return Page([], False)
     finally:

@@ -16,6 +16,7 @@ _SHOWN_AS = str.maketrans(
     {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
     | {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "•", "\uf0fc": "✓"}  # of the fonts Symbol and Wingdings, in Word's lists
 )
+_UNMAPPED = re.compile("[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd]")
 _HYPHENS = (0x02, 0xFFFE, 0xAD, 0x2D, 0x2010)  # the first two are PDFium's for one at a line's end
 _LINE_ENDS = (10, 13, 0x02, 0xFFFE)
 _SPACES = (9, 32, 160)
@@ -27,18 +28,26 @@ _MAY_BE_RAISED = re.compile(r"(?<=\S)(?:\d+|[^\W\d_](?!\w))")
 _STEEP = 0.3  # a line that rises more than this is turned: nothing in it is raised
 
 
-def pieces(textpage: pypdfium2.PdfTextPage) -> Iterator[Line]:
-    """The page's lines, in pieces where a wide gap parts them."""
+def codes_of(textpage: pypdfium2.PdfTextPage) -> list[int]:
+    """The page's characters as UTF-16 codes."""
     handle = textpage.raw
-    codes = [pdfium.FPDFText_GetUnicode(handle, index) for index in range(pdfium.FPDFText_CountChars(handle))]
-    characters = _Characters(handle, codes)
+    return [pdfium.FPDFText_GetUnicode(handle, index) for index in range(pdfium.FPDFText_CountChars(handle))]
+
+
+def unmapped(codes: list[int]) -> int:
+    """How many characters are of fonts that do not tell which letters they show."""
+    return len(_UNMAPPED.findall("".join(map(chr, codes)).translate(_SHOWN_AS)))
+
+
+def pieces(textpage: pypdfium2.PdfTextPage, codes: list[int]) -> Iterator[Line]:
+    """The page's lines, in pieces where a wide gap parts them."""
+    characters = _Characters(textpage.raw, codes)
     start = 0
     for index, code in enumerate([*codes, 10]):
         if code in _LINE_ENDS:
             # PDFium puts a hyphen that ends a line there instead of the line's end
             yield from characters.line(start, index + (code in _HYPHENS))
             start = index + 1
-    textpage.close()
 
 
 class _Characters:
