@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
@@ -12,26 +11,26 @@ from longmamba_mlx.documents.formats import xmltree
 from longmamba_mlx.documents.formats.archive import Archive
 from longmamba_mlx.documents.formats.asides import Notes, running
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
+from longmamba_mlx.documents.formats.docx_parts import (
+    OUTLINE_LEVELS,
+    SKIPPED,
+    Beside,
+    Style,
+    comments_of,
+    notes_of,
+    relationships_of,
+    running_texts,
+    styles_of,
+)
 from longmamba_mlx.documents.formats.embedded import add_embedded
 from longmamba_mlx.documents.formats.outline import Outline
 from longmamba_mlx.documents.formats.rows import Row, is_short
 from longmamba_mlx.documents.formats.xmltree import attribute, local
 
-_SKIPPED = frozenset(("del", "moveFrom", "Fallback", "instrText", "delText", "rt", "pPrChange", "rPrChange"))
-_HEADING = re.compile(r"heading ([1-9])", re.I)
 _CONTENTS = re.compile(r"toc [1-9]|(?:contents|toc) heading", re.I)
-_OUTLINE_LEVELS = tuple("012345678")  # 9 is body text
 _OFF = ("0", "false", "off")
 _SYMBOLS = {0xA8: "☐", 0x6F: "☐", 0xFE: "☑", 0xFD: "☒", 0xFC: "✓", 0xFB: "✗", 0xB7: "•", 0xE0: "→", 0xE8: "→"}
 _BASE_STYLES = 20  # links from style to style that are followed
-
-
-@dataclass(slots=True)
-class _Style:
-    name: str = ""
-    base: str = ""
-    level: int = 0
-    numbering: tuple[str, str] = ("", "0")
 
 
 @dataclass(slots=True)
@@ -43,15 +42,6 @@ class _Paragraph:
     joins: bool = False  # its end was deleted: the next paragraph goes on
 
 
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """What stands in other files: notes ("footnote 3"), comments by id with their authors, and embedded files."""
-
-    notes: dict[str, str]
-    comments: dict[str, tuple[str, str]]
-    files: dict[str, str]  # relationship -> name in the archive
-
-
 def read_docx(archive: Archive) -> Parsed:
     """A Word document's text, its headings as chapters. Raises Refused."""
     main = "word/document.xml"
@@ -59,105 +49,20 @@ def read_docx(archive: Archive) -> Parsed:
         main = next((name for name in sorted(archive.names) if name.startswith("word/document")), main)
     numbering = xmltree.parse(archive.open("word/numbering.xml")) if "word/numbering.xml" in archive.names else None
     out = TextBuilder()
-    notes = _notes(archive, "footnote") | _notes(archive, "endnote")
-    beside = _Beside(notes, _comments(archive), _relationships(archive, main))
-    for line in running("Header", _texts(archive, "header")):
+    notes = notes_of(archive, "footnote") | notes_of(archive, "endnote")
+    beside = Beside(notes, comments_of(archive), relationships_of(archive, main))
+    for line in running("Header", running_texts(archive, "header")):
         out.paragraph(line)
-    _Reader(out, _styles(archive), Outline(numbering), beside).read(archive, main)
-    for line in running("Footer", _texts(archive, "footer")):
+    _Reader(out, styles_of(archive), Outline(numbering), beside).read(archive, main)
+    for line in running("Footer", running_texts(archive, "footer")):
         out.paragraph(line)
     return out.finish()
-
-
-def _styles(archive: Archive) -> dict[str, _Style]:
-    if "word/styles.xml" not in archive.names:
-        return {}
-    styles: dict[str, _Style] = {}
-    for element in xmltree.parse(archive.open("word/styles.xml")):
-        if local(element.tag) != "style":
-            continue
-        style = styles[attribute(element, "styleId")] = _Style()
-        for child in element.iter():
-            _describe(style, local(child.tag), attribute(child, "val"))
-    return styles
-
-
-def _describe(style: _Style, name: str, value: str) -> None:
-    if name == "name":
-        style.name = value
-        if match := _HEADING.fullmatch(value):
-            style.level = int(match[1])
-    elif name == "basedOn":
-        style.base = value
-    elif name == "outlineLvl" and value in _OUTLINE_LEVELS:
-        style.level = style.level or int(value) + 1
-    elif name == "numId":
-        style.numbering = (value, style.numbering[1])
-    elif name == "ilvl":
-        style.numbering = (style.numbering[0], value)
-
-
-def _notes(archive: Archive, kind: str) -> dict[str, str]:
-    """Foot- or endnotes: "footnote 3" -> its text."""
-    name = f"word/{kind}s.xml"
-    if name not in archive.names:
-        return {}
-    found = {}
-    for note in xmltree.parse(archive.open(name)):
-        text = "".join(_plain(note))
-        if local(note.tag) == kind and text.strip() and attribute(note, "type") in ("", "normal"):
-            found[f"{kind} {attribute(note, 'id')}"] = text
-    return found
-
-
-def _comments(archive: Archive) -> dict[str, tuple[str, str]]:
-    """Comments by their id: text and author."""
-    if "word/comments.xml" not in archive.names:
-        return {}
-    return {
-        attribute(comment, "id"): ("".join(_plain(comment)), attribute(comment, "author"))
-        for comment in xmltree.parse(archive.open("word/comments.xml"))
-    }
-
-
-def _texts(archive: Archive, kind: str) -> list[str]:
-    """The headers or footers, as the files in which they stand are counted."""
-    names = [match for name in archive.names if (match := re.fullmatch(rf"word/{kind}(\d{{0,4}})\.xml", name))]
-    names.sort(key=lambda match: int(match[1] or 0))
-    return ["".join(_plain(xmltree.parse(archive.open(match[0])))) for match in names]
-
-
-def _relationships(archive: Archive, main: str) -> dict[str, str]:
-    """The files that the main one refers to, by the names it has for them."""
-    folder, name = posixpath.split(main)
-    rels = f"{folder}/_rels/{name}.rels"
-    if rels not in archive.names:
-        return {}
-    found = {}
-    for element in xmltree.parse(archive.open(rels)):
-        if attribute(element, "TargetMode") != "External":
-            target = attribute(element, "Target")
-            found[attribute(element, "Id")] = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
-    return found
-
-
-def _plain(element: Element) -> Iterator[str]:
-    """The text of a small part, its paragraphs parted by spaces."""
-    for child in element:
-        name = local(child.tag)
-        if name == "t":
-            yield child.text or ""
-        elif name in ("tab", "br", "cr"):
-            yield " "
-        elif name not in _SKIPPED:
-            yield from _plain(child)
-            yield " " if name in ("p", "tc") else ""
 
 
 class _Reader:
     """Goes through the main file's elements once; what was read is let go at each paragraph's end."""
 
-    def __init__(self, out: TextBuilder, styles: dict[str, _Style], outline: Outline, beside: _Beside) -> None:
+    def __init__(self, out: TextBuilder, styles: dict[str, Style], outline: Outline, beside: Beside) -> None:
         self._out, self._styles, self._outline, self._beside = out, styles, outline, beside
         self._notes = Notes()
         self._archive: Archive | None = None
@@ -178,13 +83,13 @@ class _Reader:
                 if name in ("del", "moveFrom") and path[-2:] == ["pPr", "rPr"] and self._open:
                     self._open[-1].joins = True
                 path.append(name)
-                self._skip += name in _SKIPPED
+                self._skip += name in SKIPPED
                 if not self._skip and name in _STARTS:
                     _STARTS[name](self)
                 continue
             path.pop()
             if self._skip:
-                self._skip -= name in _SKIPPED
+                self._skip -= name in SKIPPED
             else:
                 self._end(name, element, path)
             if name in ("p", "tbl", "r", "Fallback"):
@@ -240,7 +145,7 @@ class _Reader:
         paragraph, value = self._open[-1], attribute(element, "val")
         if name == "pStyle":
             paragraph.style = value
-        elif name == "outlineLvl" and value in _OUTLINE_LEVELS:
+        elif name == "outlineLvl" and value in OUTLINE_LEVELS:
             paragraph.level = int(value) + 1
         elif name in ("numId", "ilvl"):
             number, level = paragraph.numbering or ("", "0")
@@ -296,13 +201,13 @@ class _Reader:
         if text:
             self._emit(text, 0, item="")
 
-    def _inherited(self, key: str) -> tuple[_Style, int]:
+    def _inherited(self, key: str) -> tuple[Style, int]:
         """A paragraph style and the heading level that it or one it is based on has."""
-        style = found = self._styles.get(key, _Style())
+        style = found = self._styles.get(key, Style())
         for _ in range(_BASE_STYLES):
             if found.level or not found.base:
                 break
-            found = self._styles.get(found.base, _Style())
+            found = self._styles.get(found.base, Style())
         return style, found.level
 
     def _emit(self, text: str, level: int, *, item: str) -> None:

@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element
 from longmamba_mlx.documents.formats import xmltree
 from longmamba_mlx.documents.formats.archive import Archive
 from longmamba_mlx.documents.formats.builder import Parsed, Refused, TextBuilder
-from longmamba_mlx.documents.formats.markup import Page, add_html, to_text
+from longmamba_mlx.documents.formats.elements import Page
+from longmamba_mlx.documents.formats.markup import add_html, to_text
 from longmamba_mlx.documents.formats.xmltree import attribute, local
 
 CONTAINER = "META-INF/container.xml"

@@ -11,33 +11,11 @@ from longmamba_mlx.documents.encodings import codec_of
 from longmamba_mlx.documents.formats.asides import Notes, running
 from longmamba_mlx.documents.formats.builder import Parsed, TextBuilder
 from longmamba_mlx.documents.formats.rows import Row, is_short
+from longmamba_mlx.documents.formats.rtf_words import ASIDES, CHARACTERS, CHARSETS, SKIPPED, SYMBOLS, TEXT
 
 _TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?\d{1,10})?[ ]?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z])|([{}])|[\r\n]+|([^\\{}\r\n]+)|\\"
 )
-_CHARSETS = {
-    0: "cp1252", 77: "mac_roman", 128: "cp932", 129: "cp949", 130: "johab", 134: "gb18030", 136: "big5hkscs",
-    161: "cp1253", 162: "cp1254", 163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251",
-    222: "cp874", 238: "cp1250", 255: "cp850",
-}  # fmt: skip
-_CHARACTERS = {
-    "tab": "\t", "line": "\n", "lquote": "‘", "rquote": "’", "ldblquote": "“", "rdblquote": "”", "bullet": "•",
-    "endash": "–", "emdash": "—", "enspace": " ", "emspace": " ", "qmspace": " ", "zwj": "\u200d", "zwnj": "\u200c",
-}  # fmt: skip
-_SYMBOLS = {b"~": "\xa0", b"-": "\xad", b"_": "-", b"{": "{", b"}": "}", b"\\": "\\"}
-# Groups that hold no text of the document. Those that begin with \* and are not known are passed over too.
-_SKIPPED = frozenset(
-    "colortbl info pict objdata fldinst themedata colorschememapping datastore latentstyles listtable "
-    "listoverridetable rsidtbl generator xmlnstbl bkmkstart bkmkend shppict nonshppict shprslt nonesttables sp upr xe "
-    "tc rxe txe ftnsep ftnsepc ftncn aftnsep aftnsepc aftncn filetbl revtbl pgdsctbl falt panose fname template "
-    "private background objclass objname pnseclvl mmathPict atnid atnref atnicn atndate atntime atnparent".split()
-)
-_TEXT = frozenset(("shptxt", "dptxbxtext", "ud", "mr", "result", "fldrslt", "listtext", "pntext"))
-_ASIDES = {
-    "footnote": "note", "annotation": "comment", "atnauthor": "author", "atrfstart": "skip",
-    **{f"header{which}": "header" for which in ("", "l", "r", "f")},
-    **{f"footer{which}": "footer" for which in ("", "l", "r", "f")},
-}  # fmt: skip
 _SECTIONS = ("par", "sect", "page", "column", "softpage")
 
 
@@ -144,7 +122,7 @@ class _Reader:
         elif symbol in b"\r\n":
             self._end_paragraph()
         else:
-            self._write(_SYMBOLS.get(symbol, ""))
+            self._write(SYMBOLS.get(symbol, ""))
 
     # ---------------------------------------------------------------------------------------------------- groups
 
@@ -182,14 +160,14 @@ class _Reader:
 
     def _control(self, name: str, value: int | None) -> None:
         kind = self._group.kind
-        if name in _ASIDES and kind in ("text", "skip"):
-            if _ASIDES[name] != "skip":
-                self._begin_aside(_ASIDES[name])
+        if name in ASIDES and kind in ("text", "skip"):
+            if ASIDES[name] != "skip":
+                self._begin_aside(ASIDES[name])
         elif name in ("fonttbl", "stylesheet"):
             self._group = replace(self._group, kind="fonts" if name == "fonttbl" else "styles")
-        elif name in _SKIPPED:
+        elif name in SKIPPED:
             self._group = replace(self._group, kind="skip")
-        elif name in _TEXT:
+        elif name in TEXT:
             outer = next((group.kind for group in reversed(self._groups) if group.kind != "skip"), "text")
             self._group = replace(self._group, kind=outer if outer not in ("fonts", "styles") else "skip")
         elif kind == "fonts":
@@ -199,16 +177,16 @@ class _Reader:
         elif name == "u" and value is not None:
             self._write(chr(value % 0x10000))
             self._skip = self._group.fallback
-        elif name in _CHARACTERS:
-            self._write(_CHARACTERS[name])
+        elif name in CHARACTERS:
+            self._write(CHARACTERS[name])
         else:
             self._format(name, value)
 
     def _define_font(self, name: str, value: int | None) -> None:
         if name == "f":
             self._group = replace(self._group, font=str(value))
-        elif name == "fcharset" and value in _CHARSETS:
-            self._fonts.setdefault(self._group.font, _CHARSETS[value] if value else self._default)
+        elif name == "fcharset" and value in CHARSETS:
+            self._fonts.setdefault(self._group.font, CHARSETS[value] if value else self._default)
         elif name == "cpg":
             self._fonts[self._group.font] = _code_page(value, self._default)
 
