@@ -82,6 +82,8 @@ def test_clipping_moves_the_extremes_of_a_layer_to_its_percentiles(name: str) ->
     ("name", "options"),
     [
         ("scaled-dt", {"factor": -1.0}),
+        ("scaled-dt", {"factor": float("inf")}),
+        ("scaled-dt", {"factor": float("nan")}),
         ("scaled-a", {"factors": (0.5, 0.0)}),
         ("scaled-a", {"factors": (float("nan"),)}),
         ("clipped-a", {"low": 60.0, "high": 40.0}),

@@ -119,7 +119,8 @@ def positive(policy: Policy, *fields: str) -> None:
 
 
 def not_negative(policy: Policy, *fields: str) -> None:
-    """Raise UsageError where a field is below 0."""
+    """Raise UsageError where a field is below 0, infinite or not a number."""
     for field in fields:
-        if getattr(policy, field) < 0:
-            raise UsageError(f"{field} must be 0 or more, not {getattr(policy, field)}")
+        value = getattr(policy, field)
+        if not (value >= 0 and math.isfinite(value)):
+            raise UsageError(f"{field} must be 0 or more, not {value}")
