@@ -50,10 +50,10 @@ const int top = int(threadgroup_position_in_grid.x) * P;
 const int r = (lane >> 4) * 4 + (lane >> 1 & 3);
 const int c = (lane >> 3 & 1) * 4 + (lane & 1) * 2;
 
-const float rate = static_cast<float>(A[head * A_strides[0]]);
-const float bias = static_cast<float>(dt_bias[head * dt_bias_strides[0]]);
-const float least = static_cast<float>(threshold[head * threshold_strides[0]]);
-const float skip = static_cast<float>(D[head * D_strides[0]]);
+const float unit_A = static_cast<float>(A[head * A_strides[0]]);
+const float unit_bias = static_cast<float>(dt_bias[head * dt_bias_strides[0]]);
+const float unit_threshold = static_cast<float>(threshold[head * threshold_strides[0]]);
+const float unit_D = static_cast<float>(D[head * D_strides[0]]);
 const int64_t begin = REVERSE ? length - 1 : 0;
 const int64_t forth = REVERSE ? -1 : 1;
 const int64_t dt_base = batch * dt_strides[0] + head * dt_strides[2];
@@ -85,11 +85,11 @@ for (int start = 0; start < length; start += Q) {
         MLX_MTL_PRAGMA_UNROLL
         for (int j = 0; j < 2; ++j) {
             const int64_t t = from + forth * (2 * lane + j);
-            const float raw = static_cast<float>(dt[dt_base + t * dt_strides[1]]) + bias;
+            const float raw = static_cast<float>(dt[dt_base + t * dt_strides[1]]) + unit_bias;
             // Before the softplus, in float32, strictly greater: the same decision on every machine.
-            keep[j] = !filtered || raw > least;
+            keep[j] = !filtered || raw > unit_threshold;
             step[j] = longmamba_dt(raw, dt_range[0], dt_range[1]);
-            change[j] = keep[j] ? step[j] * rate : 0.0f;
+            change[j] = keep[j] ? step[j] * unit_A : 0.0f;
             if (KEPT && top == 0) {
                 kept[(batch * int64_t(length) + t) * heads + head] = keep[j];
             }
@@ -266,7 +266,7 @@ for (int start = 0; start < length; start += Q) {
             const int64_t t = from + forth * (8 * mine + c + j);
             const int row = 8 * i + r;
             float value = metal::fma(
-                skip, static_cast<float>(x[x_base + t * x_strides[1] + row * x_strides[3]]), out[i].thread_elements()[j]);
+                unit_D, static_cast<float>(x[x_base + t * x_strides[1] + row * x_strides[3]]), out[i].thread_elements()[j]);
             if (HAS_Z) {
                 const float gate = static_cast<float>(z[z_base + t * z_strides[1] + row * z_strides[3]]);
                 value *= gate / (1.0f + metal::precise::exp(-gate));

@@ -35,10 +35,10 @@ const float scale = metal::precise::rsqrt(total / float(size) + eps);
 for (int i = self; i < size; i += crowd) {
     const float normed = static_cast<float>(x[x_at + i * x_strides[2]]) * scale;
     if (part == 0) {
-        low[row * size + i] = normed * static_cast<float>(low_weight[i * low_weight_strides[0]]);
+        dt[row * size + i] = normed * static_cast<float>(dt_weight[i * dt_weight_strides[0]]);
     } else if (part == 1) {
-        b_in[row * size + i] = normed * static_cast<float>(b_weight[i * b_weight_strides[0]]);
+        B[row * size + i] = normed * static_cast<float>(B_weight[i * B_weight_strides[0]]);
     } else {
-        c_out[row * size + i] = normed * static_cast<float>(c_weight[i * c_weight_strides[0]]);
+        C[row * size + i] = normed * static_cast<float>(C_weight[i * C_weight_strides[0]]);
     }
 }

@@ -11,27 +11,28 @@ from longmamba_mlx.metal_kernels import source
 
 _SIMD = 32
 _MAX_THREADS = 256
-Three = tuple[mx.array, mx.array, mx.array]
 
 
 @lru_cache(maxsize=1)
 def _kernel() -> Any:
     return mx.fast.metal_kernel(
-        name="longmamba_part_norms",
-        input_names=["x", "low_weight", "b_weight", "c_weight", "eps", "first", "second", "third"],
-        output_names=["low", "b_in", "c_out"],
+        name="longmamba_dt_b_c_norms",
+        input_names=["x", "dt_weight", "B_weight", "C_weight", "eps", "first", "second", "third"],
+        output_names=["dt", "B", "C"],
         source=source("dt_b_c_norm"),
         ensure_row_contiguous=False,
     )
 
 
-def part_norms(x: mx.array, weights: Three, eps: float, *, verbose: bool = False) -> Three:
+def dt_b_c_norms(
+    x: mx.array, weights: tuple[mx.array, mx.array, mx.array], eps: float, *, verbose: bool = False
+) -> tuple[mx.array, mx.array, mx.array]:
     """One launch: x (b, l, p + q + r) and weights (p,), (q,), (r,), all floating -> float32 (b, l, p), (b, l, q),
     (b, l, r). Arguments are not checked here."""
     batch, length, _ = x.shape
     sizes = [weight.shape[0] for weight in weights]
     threads = min(_MAX_THREADS, -(-max(sizes) // _SIMD) * _SIMD)
-    low, b_in, c_out = _kernel()(
+    dt, B, C = _kernel()(
         inputs=[x, *weights, float(eps), *sizes],
         output_shapes=[(batch, length, size) for size in sizes],
         output_dtypes=[mx.float32] * 3,
@@ -39,4 +40,4 @@ def part_norms(x: mx.array, weights: Three, eps: float, *, verbose: bool = False
         threadgroup=(threads, 1, 1),
         verbose=verbose,
     )
-    return low, b_in, c_out
+    return dt, B, C

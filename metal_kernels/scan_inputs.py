@@ -21,13 +21,13 @@ def numbers(*values: float) -> mx.array:
 @dataclass(frozen=True, slots=True)
 class Coefficients:
     """What does not change with time: A (u, n) or, `per_head`, (u, 1), D and dt_bias (u,), all floating; threshold (u,)
-    float32, where None filters nothing; bounds of the step size. A unit u is a head, or a row of the only head."""
+    float32, where None filters nothing; bounds of dt. A unit u is a head, or a row of the only head."""
 
     A: mx.array
     D: mx.array
     dt_bias: mx.array
     threshold: mx.array | None
-    limit: tuple[float, float]
+    dt_range: tuple[float, float]
     per_head: bool
 
     def inputs(
@@ -36,6 +36,6 @@ class Coefficients:
         """A scan kernel's inputs in the order of `ARRAYS`, then the range of dt and the sizes."""
         threshold = self.dt_bias if self.threshold is None else self.threshold  # read, not used
         sizes = (x.shape[1], x.shape[3], x.shape[2] // B.shape[2], int(self.threshold is not None))
-        dt_range = numbers(float(self.limit[0]), float(self.limit[1]))
+        dt_range = numbers(float(self.dt_range[0]), float(self.dt_range[1]))
         arrays = [x, dt, x if z is None else z, self.A, B, C, self.D, self.dt_bias, threshold, state]
         return [*arrays, dt_range, numbers(*sizes)]

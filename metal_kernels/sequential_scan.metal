@@ -44,17 +44,17 @@ const int first = FOURS ? 4 * lane : R * lane;
 const bool writes = live && lane == 0;
 
 float h[R];
-float rate[R];
+float unit_A[R];
 MLX_MTL_PRAGMA_UNROLL
 for (int i = 0; i < R; ++i) {
     const int n = first + (FOURS ? i / 4 * 4 * S + i % 4 : i);
-    rate[i] = static_cast<float>(A[unit * A_strides[0] + (PER_HEAD ? 0 : n * A_strides[1])]);
+    unit_A[i] = static_cast<float>(A[unit * A_strides[0] + (PER_HEAD ? 0 : n * A_strides[1])]);
     h[i] = state_in[batch * state_in_strides[0] + head * state_in_strides[1] + row * state_in_strides[2]
                     + n * state_in_strides[3]];
 }
-const float bias = static_cast<float>(dt_bias[unit * dt_bias_strides[0]]);
-const float least = static_cast<float>(threshold[unit * threshold_strides[0]]);
-const float skip = static_cast<float>(D[unit * D_strides[0]]);
+const float unit_bias = static_cast<float>(dt_bias[unit * dt_bias_strides[0]]);
+const float unit_threshold = static_cast<float>(threshold[unit * threshold_strides[0]]);
+const float unit_D = static_cast<float>(D[unit * D_strides[0]]);
 
 // Offsets of the token that is loaded next, and of y's next token; one addition a token, no products.
 const int64_t begin = REVERSE ? length - 1 : 0;
@@ -93,12 +93,12 @@ for (int start = 0; start < length; start += TB) {
     if (PER_HEAD) {
         for (int i = self; i < count; i += GROUP) {
             const int64_t t = begin + forth * (start + i);
-            const float raw = static_cast<float>(dt[dt_base + t * dt_strides[1]]) + bias;
+            const float raw = static_cast<float>(dt[dt_base + t * dt_strides[1]]) + unit_bias;
             // Before the softplus, in float32, strictly greater: the same decision on every machine.
-            const bool keep = !filtered || raw > least;
+            const bool keep = !filtered || raw > unit_threshold;
             const float step = longmamba_dt(raw, dt_range[0], dt_range[1]);
             shared_dt[i] = step;
-            shared_decay[i] = keep ? metal::precise::exp(step * rate[0]) : -1.0f;
+            shared_decay[i] = keep ? metal::precise::exp(step * unit_A[0]) : -1.0f;
             if (KEPT && thread_position_in_grid.x < GROUP) {
                 kept[(batch * int64_t(length) + t) * heads + head] = keep;
             }
@@ -112,7 +112,7 @@ for (int start = 0; start < length; start += TB) {
         float gates[U];
         MLX_MTL_PRAGMA_UNROLL
         for (int j = 0; j < U; ++j) {
-            raws[j] = PER_HEAD ? 0.0f : static_cast<float>(dt[dt_at]) + bias;
+            raws[j] = PER_HEAD ? 0.0f : static_cast<float>(dt[dt_at]) + unit_bias;
             inputs[j] = static_cast<float>(x[x_at]);
             gates[j] = HAS_Z ? static_cast<float>(z[z_at]) : 0.0f;
             const bool more = start + k + j + 1 < length;  // the last token is loaded again, and not used
@@ -126,13 +126,13 @@ for (int start = 0; start < length; start += TB) {
             if (k + j < count) {
                 const int staged = (k + j) * N + first;
                 const float shared = PER_HEAD ? shared_decay[k + j] : 0.0f;
-                const bool keep = PER_HEAD ? !(shared < 0.0f) : !filtered || raws[j] > least;  // a NaN is kept
+                const bool keep = PER_HEAD ? !(shared < 0.0f) : !filtered || raws[j] > unit_threshold;  // a NaN is kept
                 if (keep) {
                     const float step = PER_HEAD ? shared_dt[k + j] : longmamba_dt(raws[j], dt_range[0], dt_range[1]);
                     const float written = step * inputs[j];
                     MLX_MTL_PRAGMA_UNROLL
                     for (int i = 0; i < R; ++i) {
-                        const float decay = PER_HEAD ? shared : metal::precise::exp(step * rate[i]);
+                        const float decay = PER_HEAD ? shared : metal::precise::exp(step * unit_A[i]);
                         h[i] = metal::fma(decay, h[i], written * shared_b[staged + (FOURS ? i / 4 * 4 * S + i % 4 : i)]);
                     }
                 }
@@ -145,7 +145,7 @@ for (int start = 0; start < length; start += TB) {
                     sum += metal::simd_shuffle_xor(sum, ushort(offset));
                 }
                 if (writes) {
-                    float value = metal::fma(skip, inputs[j], sum);
+                    float value = metal::fma(unit_D, inputs[j], sum);
                     if (HAS_Z) {
                         value *= gates[j] / (1.0f + metal::precise::exp(-gates[j]));
                     }

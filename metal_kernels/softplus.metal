@@ -15,7 +15,7 @@ inline float longmamba_softplus(float x) {
     return metal::max(x, 0.0f) + 2.0f * w * series;
 }
 // dt from its raw value. Comparisons, since max and min would make a number of a NaN and hide it.
-inline float longmamba_dt(float raw, float least, float most) {
+inline float longmamba_dt(float raw, float low, float high) {
     const float step = longmamba_softplus(raw);
-    return step < least ? least : step > most ? most : step;
+    return step < low ? low : step > high ? high : step;
 }

@@ -93,7 +93,7 @@ def dt_b_c_norms(
     """As `norm.dt_b_c_norms`, in one launch."""
     if weights is None:
         weights = (_spread(1.0, (sizes[0],)), _spread(1.0, (sizes[1],)), _spread(1.0, (sizes[2],)))
-    return parts_kernel.part_norms(x, weights, eps)
+    return parts_kernel.dt_b_c_norms(x, weights, eps)
 
 
 @lru_cache(maxsize=64)

@@ -89,7 +89,7 @@ def parts_launch(dtype: str, first: int, rest: int) -> Launch:
     low = DTYPES[dtype]
 
     def launch(x: mx.array, weight: mx.array, other: mx.array) -> list[mx.array]:
-        return list(parts_kernel.part_norms(x, (weight, other, other), 1e-5, verbose=True))
+        return list(parts_kernel.dt_b_c_norms(x, (weight, other, other), 1e-5, verbose=True))
 
     return launch, (mx.zeros((1, 3, first + 2 * rest), dtype=low), mx.zeros((first,)), mx.zeros((rest,), dtype=low))
 

@@ -100,9 +100,9 @@ def norm_checks() -> list[Callable[[], None]]:
 def parts_checks() -> list[Callable[[], None]]:
     norms = test_norm_kernel
     return [
-        lambda: norms.test_part_norms("float32", 300, 33, True),
-        lambda: norms.test_part_norms("float32", 4, 16, True),
-        norms.test_part_norms_read_in_place,
+        lambda: norms.test_dt_b_c_norms("float32", 300, 33, True),
+        lambda: norms.test_dt_b_c_norms("float32", 4, 16, True),
+        norms.test_dt_b_c_norms_read_in_place,
     ]
 
 

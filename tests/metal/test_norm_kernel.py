@@ -56,7 +56,7 @@ def test_inputs_are_read_in_place() -> None:
 @pytest.mark.parametrize(
     ("rank", "states", "weighted"), [(4, 16, True), (1, 1, False), (300, 33, True), (32, 16, False)]
 )
-def test_part_norms(dtype: str, rank: int, states: int, weighted: bool) -> None:
+def test_dt_b_c_norms(dtype: str, rank: int, states: int, weighted: bool) -> None:
     sizes = (rank, states, states)
     x = draw(2, 5, sum(sizes)).astype(DTYPES[dtype])
     weights = tuple(draw(size, seed=1 + i).astype(DTYPES[dtype]) for i, size in enumerate(sizes)) if weighted else None
@@ -66,7 +66,7 @@ def test_part_norms(dtype: str, rank: int, states: int, weighted: bool) -> None:
         assert error(part, wanted) <= 5e-7
 
 
-def test_part_norms_read_in_place() -> None:
+def test_dt_b_c_norms_read_in_place() -> None:
     x = draw(40, 7, 2).transpose(2, 1, 0)[:, :, 3:33:2]
     weights = (draw(14, seed=1)[::2], draw(4, seed=2), mx.broadcast_to(mx.array(0.5), (4,)))
     for part, wanted in zip(
