@@ -1,0 +1,121 @@
+"""Draw the figures of README.md: `python benchmarks/figures.py` (needs matplotlib).
+
+`method.png`: the step sizes of one global head over a long text and over one of its sentences, with what is kept.
+`far.png`: answers right by document length, filter off and on, from docs/results/*.json.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import mlx.core as mx
+import numpy as np
+
+from longmamba_mlx.builtin import sample_document
+from longmamba_mlx.documents import Document
+from longmamba_mlx.session.api import load
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ROOT / "docs" / "figures"
+FACT = "access code of"
+KEPT, FILTERED = "#b3541e", "#c9c9c9"
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def step_sizes(text: str) -> tuple[np.ndarray, np.ndarray, list[str], int]:
+    """Raw step sizes (tokens, heads) of the layer that filters most, its thresholds, the tokens, and the layer."""
+    model = load("demo")
+    ids = np.asarray(model.tokenizer.encode(text), np.uint32)
+    plan = model.plan(len(ids))
+    assert plan is not None
+    hidden = model.loaded.model.embed(mx.array(ids[None].astype(np.int32)))
+    state = model.loaded.model.initial_state()
+    found = []
+    for index in range(model.loaded.model.config.n_layer):
+        thresholds = plan.thresholds(index)
+        raw, _ = model.loaded.model.raw_step(index, hidden, state.layers[index])
+        found.append((np.array(raw)[0], thresholds))
+        limits = None if thresholds is None else mx.array(thresholds)
+        hidden, _ = model.loaded.model.layer(index, hidden, state.layers[index], limits)
+    shares = [0.0 if t is None else float(np.mean(raw[:, np.isfinite(t)] <= t[np.isfinite(t)])) for raw, t in found]
+    layer = int(np.argmax(shares))
+    raw, thresholds = found[layer]
+    return raw, np.asarray(thresholds), [model.tokenizer.decode([int(i)]) for i in ids], layer
+
+
+def method() -> None:
+    text = sample_document().read_text(encoding="utf-8")
+    raw, thresholds, tokens, layer = step_sizes(Document("sample", text).text)
+    heads = [head for head in range(raw.shape[1]) if np.isfinite(thresholds[head])]
+    place = next(i for i in range(len(tokens)) if "".join(tokens[i : i + 6]).strip().startswith(FACT))
+    around = slice(place - 26, place + 22)
+    # The head whose kept tokens lie most in the fact: the one that remembers it.
+    head = max(heads, key=lambda h: (raw[around, h] > thresholds[h]).mean() - (raw[:, h] > thresholds[h]).mean())
+    delta, line = softplus(raw[:, head]), softplus(thresholds[head])
+    kept = delta > line
+    figure, (whole, near) = plt.subplots(2, 1, figsize=(9, 4.6), height_ratios=(1, 1.2), constrained_layout=True)
+    for axis, part in ((whole, slice(0, len(delta))), (near, around)):
+        positions = np.arange(part.start, part.stop)
+        shown = delta[part]
+        colours = np.where(kept[part], KEPT, FILTERED)
+        axis.vlines(positions, 0, shown, colors=colours, linewidth=0.6 if axis is whole else 5)
+        axis.axhline(line, color="black", linewidth=0.8, linestyle="--")
+        axis.set_ylabel("Δ")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.005)
+    share = kept.mean()
+    whole.set_title(
+        f"demo, layer {layer}, head {head}: {len(delta):,} tokens of the sample document, {share:.1%} kept", fontsize=10
+    )
+    whole.set_xlabel("token")
+    whole.text(len(delta), line, " threshold", va="center", fontsize=8)
+    near.set_xticks(
+        np.arange(around.start, around.stop),
+        [token.replace("\n", "⏎") for token in tokens[around]],
+        rotation=90,
+        fontsize=7,
+    )
+    near.set_title(
+        "one of its sentences: kept tokens are written to the memory, the others leave it as it is", fontsize=10
+    )
+    figure.savefig(FIGURES / "method.png", dpi=130)
+
+
+def far() -> None:
+    figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
+    names = {
+        "off": ("filter off", "#888888", "o--"),
+        "last": ("last 512 tokens only", "#6a8caf", "s:"),
+        "longmamba": ("LongMamba", KEPT, "o-"),
+    }
+    for name, (label, colour, style) in names.items():
+        points: dict[int, dict[str, float]] = {}
+        for task in ("niah", "far"):
+            rows = json.loads((ROOT / "docs/results" / f"{task}-demo.json").read_text(encoding="utf-8"))["rows"]
+            points |= {row["length"]: row for row in rows if row["filter"] == name}
+        lengths = sorted(points)
+        axis.errorbar(lengths, [points[n]["accuracy"] for n in lengths], [points[n]["stderr"] for n in lengths],
+                      fmt=style, color=colour, label=label, markersize=4, capsize=2)  # fmt: skip
+    axis.set_xscale("log", base=2)
+    ticks = [512 * 4**power for power in range(5)]
+    axis.set_xticks(ticks, [f"{n:,}\n{n // 512} × L" for n in ticks], fontsize=8)
+    axis.set_xlabel("tokens in the document (L = 512, the training length)")
+    axis.set_ylabel("answers right")
+    axis.set_ylim(-0.03, 1.05)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(FIGURES / "far.png", dpi=130)
+
+
+if __name__ == "__main__":
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    method()
+    far()

@@ -1,0 +1,17 @@
+# Lint and test by default.
+default: lint test
+
+lint:
+    ruff check .
+    ruff format --check .
+    mypy longmamba_mlx
+
+test *args:
+    pytest {{args}}
+
+slow:
+    pytest -m slow
+
+figures:
+    python benchmarks/figures.py
+    python benchmarks/niah_tables.py
