@@ -17,7 +17,6 @@ from longmamba_mlx.conversion.effect import Effect, measure_effect
 from longmamba_mlx.conversion.recipe import format_for, recipe_for
 from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
-from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.models.quantisation import LayerFormat, Quantisation
 from longmamba_mlx.models.weight_files import weight_files
 from longmamba_mlx.models.weights import read_weights
@@ -67,12 +66,14 @@ def measured(
     even: bool = False,
 ) -> Effect | None:
     """The effect of the recipe, or (`even`) of the format in every layer it fits."""
-    before, after = model_of(config, weights), model_of(config, weights)
-    quantisation = Quantisation(form, unfitting(after, form)) if even else recipe_for(after, form)
-    quantisation.apply(after)
-    make_ready(before)
-    make_ready(after)
-    return measure_effect(before, after, ids, settings)
+
+    def quantised() -> LanguageModel:
+        model = model_of(config, weights)
+        quantisation = Quantisation(form, unfitting(model, form)) if even else recipe_for(model, form)
+        quantisation.apply(model)
+        return model
+
+    return measure_effect(lambda: model_of(config, weights), quantised, ids, settings)
 
 
 def unfitting(model: nn.Module, form: LayerFormat) -> dict[str, None]:

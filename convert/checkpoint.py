@@ -1,11 +1,12 @@
-"""The conversion itself: read and check a checkpoint, rename, cast, quantise, write a folder that appears whole."""
+"""Convert a checkpoint: read and check it, rename, cast and quantise its tensors, write a folder that appears whole."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,14 +16,14 @@ from longmamba_mlx.conversion.dialects import config_text, normalised_config
 from longmamba_mlx.conversion.folder import drafted, refuse_occupied, require_space, write_weights
 from longmamba_mlx.conversion.names import rename, stays_float32
 from longmamba_mlx.conversion.report import Report, Silent
-from longmamba_mlx.conversion.source import Source, find_source, read_config, read_tensors
+from longmamba_mlx.conversion.source import Source, find_source, read_config, tensor_files
 from longmamba_mlx.conversion.vocabulary import write_tokenizer
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.models import FAMILIES
+from longmamba_mlx.models import FAMILIES, LanguageModel
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config
 from longmamba_mlx.models.loading import with_end_tokens
 from longmamba_mlx.models.quantisation import LayerFormat, parse_quantisation
-from longmamba_mlx.models.weights import check_weights
+from longmamba_mlx.models.weights import check_weights, read_weights
 from longmamba_mlx.storage.atomic import write_text
 
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -77,9 +78,10 @@ def convert_source(request: Request, source: Source, target: Path) -> None:
             choice=request.tokenizer, offline=request.offline, report=request.report,
         )  # fmt: skip
         workplace = draft / "source"
-        checkpoint = _read(request, source, raw, config, workplace)
-        require_space(target, sum(array.nbytes for array in checkpoint.weights.values()) + _SPARE)
-        _write(draft, checkpoint, request)
+        files = tensor_files(source.folder, workplace)
+        read = partial(_read, request, source, raw, config, files)
+        require_space(target, sum(array.nbytes for array in read().weights.values()) + _SPARE)
+        _write(draft, read, request)
         shutil.rmtree(workplace, ignore_errors=True)
 
 
@@ -92,9 +94,10 @@ def _refuse_quantised(raw: Mapping[str, object]) -> None:
 
 
 def _read(
-    request: Request, source: Source, raw: Mapping[str, object], config: ModelConfig, workplace: Path
+    request: Request, source: Source, raw: Mapping[str, object], config: ModelConfig, files: Sequence[Path]
 ) -> _Checkpoint:
-    weights = rename(read_tensors(source.folder, workplace))
+    """Check and cast the tensors. They are lazy: each is loaded when it is used, and again after a next call."""
+    weights = rename(read_weights(files))
     config = _with_head(config, raw, weights)
     family = FAMILIES[config.model_type]
     mended, stored = family.mended(config, weights)
@@ -109,7 +112,8 @@ def _read(
     return _Checkpoint(source, raw, config, weights)
 
 
-def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
+def _write(draft: Path, read: Callable[[], _Checkpoint], request: Request) -> None:
+    checkpoint = read()
     block: dict[str, object] = {}
     if checkpoint.source.origin is not None:
         block["source"] = checkpoint.source.origin
@@ -121,7 +125,14 @@ def _write(draft: Path, checkpoint: _Checkpoint, request: Request) -> None:
     else:
         from longmamba_mlx.conversion.quantising import write_quantised
 
-        write_quantised(draft, checkpoint.config, checkpoint.weights, table, request.form, request.report)
+        del checkpoint  # its tensors would stay in memory once they are loaded
+        write_quantised(draft, lambda: _model(read()), table, request.form, request.report)
+
+
+def _model(checkpoint: _Checkpoint) -> LanguageModel:
+    model = FAMILIES[checkpoint.config.model_type](checkpoint.config)
+    model.load_weights(list(checkpoint.weights.items()))
+    return model
 
 
 def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[str, mx.array]) -> ModelConfig:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx.conversion.layerwise import LayerByLayer
+from longmamba_mlx.conversion.logit_difference import LogitDifference
 from longmamba_mlx.filtering import build_plan, calibration_windows, collect, policy_for
 from longmamba_mlx.filtering.delta import Float32
 from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.ops import backend
 
 _WINDOWS = 4
-_LONGEST_WINDOW = 1024
+_LONGEST_WINDOW = 512
+_LONGEST_ON_CPU = 256  # where a model is large
+_LARGE = 100_000_000  # numbers
 _LENGTHS = 16  # the filter is that of a document of so many windows
 
 
@@ -53,13 +58,20 @@ class Effect:
 
 
 def measure_effect(
-    before: LanguageModel, after: LanguageModel, ids: NDArray[np.uint32], settings: Mapping[str, object]
+    build_before: Callable[[], LanguageModel],
+    build_after: Callable[[], LanguageModel],
+    ids: NDArray[np.uint32],
+    settings: Mapping[str, object],
 ) -> Effect | None:
     """Compare two models with the same config on token ids (N,). None where the text is too short.
 
-    settings: the "longmamba" block of the model's config.json.
+    The models run layer by layer, all windows through one layer before the next: each is built with lazy tensors, and
+    no more than one layer of both is in memory. settings: the "longmamba" block of the model's config.json.
     """
-    length = min(before.config.training_length, _LONGEST_WINDOW, len(ids) // _WINDOWS)
+    before = LayerByLayer(build_before)
+    slow = backend.in_numpy() and before.size > _LARGE
+    longest = _LONGEST_ON_CPU if slow else _LONGEST_WINDOW
+    length = min(before.config.training_length, longest, len(ids) // _WINDOWS)
     if length < 16:
         return None
     windows = calibration_windows(ids, length, _WINDOWS)
@@ -67,74 +79,72 @@ def measure_effect(
     calibration = collect(before, known, clamps=())
     plan = build_plan(calibration, policy_for(before.config, "curve", settings), _LENGTHS * length)
     thresholds = [plan.thresholds(layer) for layer in range(before.config.n_layer)]
-    parts = [_compare(before, after, window, thresholds) for window in fresh]
+    sides = (LayerByLayer(build_before), LayerByLayer(build_after))
+    streams = [[side.embed(mx.array(window[None])) for window in fresh] for side in sides]
+    decisions = _Decisions()
+    for index, threshold in enumerate(thresholds):
+        _run_layer(sides, index, streams, threshold, decisions)
+    difference = _compare_logits(sides, streams)
     return Effect(
         windows=len(fresh),
         window_tokens=length,
-        divergence=float(np.mean([part.divergence for part in parts])),
-        same_next=float(np.mean([part.same_next for part in parts])),
-        largest_change=max(part.largest_change for part in parts),
-        kept_before=_share([part.kept_before for part in parts], parts),
-        kept=_share([part.kept for part in parts], parts),
-        decisions_changed=_share([part.changed for part in parts], parts),
+        divergence=difference.divergence,
+        same_next=difference.same_next,
+        largest_change=difference.largest_change,
+        kept_before=decisions.share(decisions.kept_before),
+        kept=decisions.share(decisions.kept),
+        decisions_changed=decisions.share(decisions.changed),
     )
 
 
 @dataclass(slots=True)
-class _Part:
-    """One window's comparison; the last four are counts of (token, unit) pairs."""
+class _Decisions:
+    """Counts of (token, unit) pairs in the units that are filtered."""
 
-    divergence: float = 0.0
-    same_next: float = 0.0
-    largest_change: float = 0.0
     pairs: int = 0
     kept_before: int = 0
     kept: int = 0
     changed: int = 0
 
+    def share(self, count: int) -> float:
+        """A count as a share of all pairs."""
+        return count / max(1, self.pairs)
 
-def _share(counts: list[int], parts: list[_Part]) -> float:
-    return sum(counts) / max(1, sum(part.pairs for part in parts))
+    def add(self, before: Float32, after: Float32, threshold: Float32) -> None:
+        """Take both models' raw step sizes (l, units) of one layer."""
+        filtered = np.isfinite(threshold)
+        kept_before, kept = (raw[:, filtered] > threshold[filtered] for raw in (before, after))
+        self.pairs += kept.size
+        self.kept_before += int(kept_before.sum())
+        self.kept += int(kept.sum())
+        self.changed += int((kept != kept_before).sum())
 
 
-def _compare(
-    before: LanguageModel, after: LanguageModel, window: NDArray[np.uint32], thresholds: list[Float32 | None]
-) -> _Part:
-    """Both models side by side through their layers, each on its own hidden states."""
-    part = _Part()
-    ids = mx.array(window[None])
-    streams = [before.embed(ids), after.embed(ids)]
-    states = [before.initial_state().layers, after.initial_state().layers]
-    for index, threshold in enumerate(thresholds):
+def _run_layer(
+    sides: tuple[LayerByLayer, LayerByLayer],
+    index: int,
+    streams: list[list[mx.array]],
+    threshold: Float32 | None,
+    decisions: _Decisions,
+) -> None:
+    """All windows through one layer of both models, each on its own hidden states, which are replaced."""
+    raws: list[list[Float32]] = []
+    for side, hidden in zip(sides, streams, strict=True):
+        model = side.at(index)
+        state = model.initial_state().layers[index]
         if threshold is not None:
-            raws = [
-                np.array(model.raw_step(index, stream, state[index])[0], np.float32)[0]
-                for model, stream, state in zip((before, after), streams, states, strict=True)
-            ]
-            filtered = np.isfinite(threshold)
-            kept_before, kept = (raw[:, filtered] > threshold[filtered] for raw in raws)
-            part.pairs += kept.size
-            part.kept_before += int(kept_before.sum())
-            part.kept += int(kept.sum())
-            part.changed += int((kept != kept_before).sum())
-        streams = [
-            model.layer(index, stream, state[index])[0]
-            for model, stream, state in zip((before, after), streams, states, strict=True)
-        ]
-        mx.eval(streams)
-    _compare_logits(part, *(_log_probabilities(m, s) for m, s in zip((before, after), streams, strict=True)))
-    return part
+            raws.append([np.array(model.raw_step(index, stream, state)[0], np.float32)[0] for stream in hidden])
+        for number, stream in enumerate(hidden):
+            hidden[number] = model.layer(index, stream, state)[0]
+            mx.eval(hidden[number])
+    if threshold is not None:
+        for before, after in zip(*raws, strict=True):
+            decisions.add(before, after, threshold)
 
 
-def _log_probabilities(model: LanguageModel, hidden: mx.array) -> tuple[mx.array, mx.array]:
-    """Logits (l, vocab) and their log-softmax."""
-    logits = model.head(hidden)[0]
-    return logits, logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-
-
-def _compare_logits(part: _Part, before: tuple[mx.array, mx.array], after: tuple[mx.array, mx.array]) -> None:
-    divergence = (mx.exp(before[1]) * (before[1] - after[1])).sum(axis=-1)
-    same = mx.argmax(before[0], axis=-1) == mx.argmax(after[0], axis=-1)
-    part.divergence = float(divergence.mean())
-    part.same_next = float(same.mean())
-    part.largest_change = float(mx.abs(before[0] - after[0]).max())
+def _compare_logits(sides: tuple[LayerByLayer, LayerByLayer], streams: list[list[mx.array]]) -> LogitDifference:
+    hidden = [mx.concatenate(windows, axis=1) for windows in streams]
+    difference = LogitDifference(hidden[0].shape[1])
+    for before, after in zip(*(side.logits(stream) for side, stream in zip(sides, hidden, strict=True)), strict=True):
+        difference.add(np.array(before, np.float32)[0], np.array(after, np.float32)[0])
+    return difference

@@ -1,4 +1,4 @@
-"""Writing a model folder that is there whole or not at all."""
+"""Write a model folder that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from longmamba_mlx.conversion.report import Report
+from longmamba_mlx.conversion.tensor_writer import write_tensors
 from longmamba_mlx.errors import DiskError, ModelError
 from longmamba_mlx.models.weight_files import INDEX
 from longmamba_mlx.sizes import format_size
@@ -68,29 +69,28 @@ def require_space(target: Path, size: int) -> None:
 def write_weights(folder: Path, weights: dict[str, mx.array], report: Report) -> None:
     """Write all tensors as model*.safetensors, with an index if there are several, and empty `weights`.
 
-    They are evaluated shard by shard and let go, so that no more than one shard is in memory beside lazily
-    loaded files. Raises DiskError.
+    They are evaluated, written and let go one by one, so that lazy ones are never in memory together. Raises DiskError.
     """
     total = sum(array.nbytes for array in weights.values())
     shards = _shards(weights)
-    done = 0
+    written = 0
     names: dict[str, str] = {}
+
+    def advance(count: int) -> None:
+        nonlocal written
+        written += count
+        report.progress("Writing", written, total)
+
     for number, shard in enumerate(shards, start=1):
         single = len(shards) == 1
         name = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {key: weights.pop(key) for key in shard}
-        report.progress("Writing", done, total)
-        write_atomic(folder / name, partial(_save, tensors))
-        done += sum(array.nbytes for array in tensors.values())
+        # "format" is what transformers and mlx-lm look for.
+        save = partial(write_tensors, weights, shard, {"format": "mlx"}, advance)
+        write_atomic(folder / name, save)
         names.update(dict.fromkeys(shard, name))
     report.progress("Writing", total, total)
     if len(shards) > 1:
         write_text(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2))
-
-
-def _save(shard: dict[str, mx.array], path: Path) -> None:
-    # "format" is what transformers and mlx-lm look for.
-    mx.save_safetensors(str(path), shard, metadata={"format": "mlx"})
 
 
 def _shards(weights: dict[str, mx.array]) -> list[list[str]]:

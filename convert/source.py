@@ -1,12 +1,10 @@
-"""A checkpoint wherever it is -> its config and its tensors, whatever the layout of its files."""
+"""Find a checkpoint, and its config and tensor files whatever their layout."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import mlx.core as mx
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
 from longmamba_mlx.conversion.hub.download import snapshot
@@ -18,7 +16,6 @@ from longmamba_mlx.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import parse_config, read_json
 from longmamba_mlx.models.quantisation import parse_quantisation
 from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, weight_files
-from longmamba_mlx.models.weights import read_weights
 
 _TORCH = "pytorch_model.bin"
 
@@ -82,17 +79,16 @@ def _from_mistral(params: Mapping[str, object]) -> dict[str, object]:
     return {"ssm_cfg": layer, "tie_embeddings": False, "pad_vocab_size_multiple": 1} | table
 
 
-def read_tensors(folder: Path, workplace: Path) -> dict[str, mx.array]:
-    """All tensors, lazily loaded from safetensors files or, where there are none, from pytorch_model.bin.
+def tensor_files(folder: Path, workplace: Path) -> list[Path]:
+    """The safetensors files that hold the tensors; pytorch_model.bin, where there are none, rewritten in `workplace`.
 
-    The latter are rewritten as safetensors in `workplace`, which must live as long as the arrays. Raises
-    ModelError, OSError when `workplace` cannot be written.
+    Raises ModelError, OSError when `workplace` cannot be written.
     """
     if file_in(folder, INDEX) is None and not any(folder.glob("*.safetensors")):
         files = _torch_files(folder)
         if files:
-            return read_weights([_rewritten(path, workplace) for path in files])
-    return read_weights(weight_files(folder))
+            return [_rewritten(path, workplace) for path in files]
+    return weight_files(folder)
 
 
 def _torch_files(folder: Path) -> list[Path]:

@@ -53,6 +53,17 @@ class LoadedModel:
         return sum(array.size for array in dict(tree_flatten(self.model.parameters())).values())
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """A model folder whose tensors are checked and assigned, and still lazy."""
+
+    model: LanguageModel
+    config: ModelConfig
+    raw: Mapping[str, object]
+    files: list[Path]
+    quantisation: str
+
+
 def load_model(folder: str | Path, *, attention_window: int | None = None) -> LoadedModel:
     """Load the model in `folder` (config.json and *.safetensors), with every tensor in memory.
 
@@ -62,6 +73,29 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     """
     precision.ask_for_float32()
     folder = Path(folder).expanduser()
+    found = _assemble(folder, attention_window)
+    notes = _notes(found.model)
+    make_ready(found.model)
+    return LoadedModel(
+        model=found.model,
+        config=with_end_tokens(found.config, folder),
+        folder=folder,
+        fingerprint=_fingerprint(found.files, found.config),
+        quantisation=found.quantisation,
+        settings=_settings(found.raw),
+        name=folder.resolve().name,
+        notes=notes,
+    )
+
+
+def lazy_model(folder: Path) -> LanguageModel:
+    """The model in `folder` with tensors that are loaded when they are used. Raises ModelError."""
+    model = _assemble(folder, None).model
+    model.eval()
+    return model
+
+
+def _assemble(folder: Path, attention_window: int | None) -> _Folder:
     if not folder.is_dir():
         raise ModelError(f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo")
     if not (folder / "config.json").is_file():
@@ -78,18 +112,7 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     quantisation = _quantise(model, raw, weights)
     check_weights(dict(tree_flatten(model.parameters())), weights)
     model.load_weights(list(weights.items()))
-    notes = _notes(model)
-    make_ready(model)
-    return LoadedModel(
-        model=model,
-        config=with_end_tokens(config, folder),
-        folder=folder,
-        fingerprint=_fingerprint(files, config),
-        quantisation=quantisation,
-        settings=_settings(raw),
-        name=folder.resolve().name,
-        notes=notes,
-    )
+    return _Folder(model, config, raw, files, quantisation)
 
 
 def _notes(model: LanguageModel) -> tuple[str, ...]:
@@ -138,7 +161,28 @@ def make_ready(model: LanguageModel) -> None:
     check_kernels(model)
 
 
-def _widen(model: LanguageModel) -> None:
+def make_layer_ready(model: LanguageModel, index: int) -> None:
+    """`make_ready` for one layer: only its tensors are loaded."""
+    layer = model.layers[index]
+    if backend.in_numpy():
+        from longmamba_mlx.models.numpy_layers import use_numpy_layer
+
+        unpack_layers(layer)
+        use_numpy_layer(layer, model.config)
+    else:
+        _widen(layer)
+    mx.eval(layer.parameters())
+
+
+def make_table_ready(table: nn.Module, config: ModelConfig) -> None:
+    """`make_ready` for the table of the head alone."""
+    if backend.in_numpy():
+        from longmamba_mlx.models.numpy_layers import use_numpy_linears_of
+
+        use_numpy_linears_of(table, config)
+
+
+def _widen(model: nn.Module) -> None:
     """Keep in float32 what is used in it: the norms of the residual stream, and the projection that makes dt.
 
     Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory.

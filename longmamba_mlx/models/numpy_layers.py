@@ -281,17 +281,32 @@ _CLASSES: dict[type[Mixer], type[NumpyBlock]] = {MambaMixer: NumpyMambaBlock, Ma
 
 def use_numpy_layers(model: LanguageModel) -> None:
     """Run `model` through NumPy from now on, with float32 weights. Quantised layers stay as they are."""
-    model.update(tree_map(_as_float32, model.parameters()))
-    mx.eval(model.parameters())
-    ops = backend.cpu_ops(model.config.d_inner)
-    use_numpy_linears(model, ops)
-    _keep_freed_memory()
+    ops = use_numpy_linears_of(model, model.config)
     for block in model.layers:
-        numpy_class = _numpy_class(block)
-        if numpy_class is not None:
-            weights = _weights(block)
-            block.__class__ = numpy_class
-            block.prepare(weights, model.config, ops)
+        _replace(block, model.config, ops)
+
+
+def use_numpy_layer(layer: Layer, config: ModelConfig) -> None:
+    """`use_numpy_layers` for one layer of a model."""
+    _replace(layer, config, use_numpy_linears_of(layer, config))
+
+
+def use_numpy_linears_of(module: nn.Module, config: ModelConfig) -> ModuleType:
+    """Make a module's weights float32 and its linears NumPy's; the operations that fit the width."""
+    module.update(tree_map(_as_float32, module.parameters()))
+    mx.eval(module.parameters())
+    ops = backend.cpu_ops(config.d_inner)
+    use_numpy_linears(module, ops)
+    _keep_freed_memory()
+    return ops
+
+
+def _replace(block: Layer, config: ModelConfig, ops: ModuleType) -> None:
+    numpy_class = _numpy_class(block)
+    if numpy_class is not None:
+        weights = _weights(block)
+        block.__class__ = numpy_class
+        block.prepare(weights, config, ops)
 
 
 def _numpy_class(layer: Layer) -> type[NumpyBlock] | None:

@@ -115,15 +115,29 @@ def unpack_layers(model: nn.Module) -> None:
         return
     plain = []
     for path, module in packed:
-        weight = mx.dequantize(
-            module.weight, module.scales, module.get("biases"), module.group_size, module.bits, module.mode
-        )
         layer = nn.Embedding(1, 1) if isinstance(module, nn.QuantizedEmbedding) else nn.Linear(1, 1, bias=False)
-        layer.weight = weight
+        layer.weight = unpacked_weight(module)
         if "bias" in module:
             layer.bias = module.bias
         plain.append((path, layer))
     model.update_modules(tree_unflatten(plain))
+
+
+def unpacked_weight(module: nn.Module, rows: slice = slice(None)) -> mx.array:
+    """The weight of a linear or embedding, or some rows of it, as plain numbers."""
+    if not isinstance(module, _PACKED):
+        plain: mx.array = module.weight[rows]
+        return plain
+    biases = module.get("biases")
+    unpacked: mx.array = mx.dequantize(
+        module.weight[rows],
+        module.scales[rows],
+        None if biases is None else biases[rows],
+        module.group_size,
+        module.bits,
+        module.mode,
+    )
+    return unpacked
 
 
 def checked_format(bits: int, group_size: int, mode: str) -> LayerFormat:
