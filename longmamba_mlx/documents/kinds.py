@@ -44,8 +44,8 @@ _FRAGMENT = re.compile(
 )
 _TAG = re.compile(rb"</?(?:[a-z][a-z0-9]{0,10})(?:\s[^<>]*)?/?>", re.I)
 _MARKDOWN_LINE = re.compile(rb"^(?:#{1,6} |```|~~~|[*+-] |\d+\. |\[[^\]\n]+\]: |=+\s*$|!?\[[^\]\n]*\]\()", re.M)
-_ENVELOPE = re.compile(rb"From \S+.* \d{4}\s*\r?\n(?=[\w-]+:)")
-_EMLX = re.compile(rb"\d+ *\r?\n(?=[\w-]+:)")
+_ENVELOPE = re.compile(rb"From \S{1,200} [^\r\n]{0,200}\d{4} *\r?\n(?=[\w-]{1,70}:)")
+_EMLX = re.compile(rb"\d{1,12} *\r?\n(?=[\w-]{1,70}:)")
 _HEADER = re.compile(rb"([!-9;-~]{1,70}):(?:[^\n]*)\n(?:[ \t][^\n]*\n)*")
 _KNOWN_HEADER = re.compile(rb"(?:" + _MAIL_HEADERS + rb")", re.I)
 

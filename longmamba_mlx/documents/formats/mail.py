@@ -15,7 +15,7 @@ from longmamba_mlx.documents.formats.markup import add_html, to_text
 from longmamba_mlx.documents.sanitise import one_line
 
 _SHOWN = ("From", "To", "Cc", "Date", "Subject")
-_ENVELOPE = re.compile(rb"^From \S+[^\n]*\d{4}[^\n]*\n(?=[\w-]+:)", re.M)
+_ENVELOPE = re.compile(rb"^From \S{1,200} [^\r\n]{0,200}\d{4} *\r?\n(?=[\w-]{1,70}:)", re.M)
 _EMLX = re.compile(rb"(\d{1,12}) *\r?\n")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _MOST_DEPTH = 20  # messages within messages

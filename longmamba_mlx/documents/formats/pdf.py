@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from dataclasses import replace
 from typing import IO
@@ -19,6 +20,7 @@ from longmamba_mlx.documents.places import Place, ordered
 from longmamba_mlx.documents.sanitise import clean
 
 MOST_PAGES = 50_000
+_MANY_PAGES, _LEAST_BYTES = 2000, 12  # a page of its own takes more of a file
 _MOST_OUTLINE, _FEWEST_ENTRIES = 20_000, 2
 _FEWEST_LETTERS = 8  # a page with fewer and a picture is a scan
 _MOST_UNMAPPED, _GARBLED = 0.3, 0.02  # of the characters: refused, and told
@@ -35,6 +37,8 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
         document.init_forms()
     if len(document) > MOST_PAGES:
         raise Refused("too-large")
+    if len(document) > _MANY_PAGES and file.seek(0, os.SEEK_END) < _LEAST_BYTES * len(document):
+        raise Refused("bomb")  # the same page again and again
     pages = [_page(document, index) for index in range(len(document))]
     scans = _check_text(pages)
     out = TextBuilder()

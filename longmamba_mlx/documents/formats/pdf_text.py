@@ -65,9 +65,10 @@ class _Characters:
         cut = start
         if right - left > size * (_USUAL_WIDTH * (end - start) + _WIDE):
             for gap in self._gaps(start, end, size):
-                yield from self._piece(cut, gap, size)
-                cut = gap
-        yield from self._piece(cut, end, size)
+                last = self._trimmed(cut, gap)[1]
+                yield from self._piece(cut, last, size, left, self._edges(last - 1)[1])
+                cut, left = gap, self._edges(gap)[0]
+        yield from self._piece(cut, end, size, left, right)
 
     def _gaps(self, start: int, end: int, size: float) -> Iterator[int]:
         """Where a character stands far behind the one before it."""
@@ -79,25 +80,23 @@ class _Characters:
                 yield index
             last = index
 
-    def _piece(self, start: int, end: int, size: float) -> Iterator[Line]:
-        start, end = self._trimmed(start, end)
-        if start == end:
-            return
+    def _piece(self, start: int, end: int, size: float, left: float, right: float) -> Iterator[Line]:
         codes = self._codes
         hyphen = end - start > 1 and codes[end - 1] in _HYPHENS and chr(codes[end - 2]).isalpha()
-        (left, _), (_, right) = self._edges(start), self._edges(end - 1)
-        base = self._origin(start)[1]
-        text = self._text(start, end - hyphen, base, size)
+        origin = self._origin(start)
+        text = self._text(start, end - hyphen, origin, size)
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # PDFium tells halves
         text = " ".join(clean(text.translate(_SHOWN_AS)).split())
         if text:
-            yield Line(text, left, right, base, size, hyphen)
+            yield Line(text, left, right, origin[1], size, hyphen)
 
-    def _text(self, start: int, end: int, base: float, size: float) -> str:
+    def _text(self, start: int, end: int, origin: tuple[float, float], size: float) -> str:
         """The characters, raised ones marked as such."""
         text = "".join(map(_character, self._codes[start:end]))
-        (first, low), (last, high) = self._origin(start), self._origin(end - 1)
-        if len(text) != end - start or abs(high - low) > _STEEP * max(abs(last - first), size):
+        if len(text) != end - start or not _MAY_BE_RAISED.search(text):
+            return text
+        (first, base), (last, high) = origin, self._origin(end - 1)
+        if abs(high - base) > _STEEP * max(abs(last - first), size):
             return text
         found = ""
         done = 0
