@@ -123,8 +123,9 @@ def prefill(
 ) -> Reading:
     """Read ids (S,) with `plan` (None: nothing is filtered), `chunk` tokens per model call.
 
-    The state does not depend on `chunk`. `should_stop` is called after every chunk. `start` is the reading of the first
-    tokens of these ids with the same plan; if it ended after whole chunks, the result is bitwise that of a single run.
+    The state does not depend on `chunk` (Mamba-2 on a Mac's GPU: among multiples of 64). `should_stop` is called after
+    every chunk. `start` is the reading of the first tokens of these ids with the same plan; if it ended after whole
+    chunks, the result is bitwise that of a single run.
     `on_chunk` receives the state and the kept shares after every chunk (not in a layerwise prefill).
 
     Raises StoppedError, NumericError for a state or logits that are not finite, ValueError for no tokens or a chunk

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -267,14 +268,24 @@ def _exact(kernel: str) -> Iterator[tuple[str, Callable[[Op], list[tuple[mx.arra
         return list(zip(everything, op(**case | {"threshold": None}), strict=True))
 
     def split(op: Op) -> list[tuple[mx.array, mx.array]]:
-        y, state = op(**case)
-        parts, carried = [], case["initial_state"]
-        for part in (slice(0, 1), slice(1, 34), slice(34, 65)):
-            now = {key: case[key][:, part] for key in ("x", "dt", "B", "C", "z")}
-            some, carried = op(**case | now | {"initial_state": carried})
-            parts.append(some)
-        return [(mx.concatenate(parts, axis=1), y), (carried, state)]
+        return _in_parts(op, case, (0, 1, 34, 65))
+
+    def split_at_chunks(op: Op) -> list[tuple[mx.array, mx.array]]:
+        return _in_parts(op, scan_case(kernel, 150, (2, 8, 1, 64)), (0, 64, 128, 150))
 
     yield "all filtered: state untouched", untouched
     yield "none filtered: as no threshold", unfiltered
     yield "in three parts: as in one", split
+    if kernel == "mamba2":
+        yield "in three parts, at chunks: as in one", split_at_chunks
+
+
+def _in_parts(op: Op, case: Case, edges: tuple[int, ...]) -> list[tuple[mx.array, mx.array]]:
+    """y and the state of a scan in parts, beside those of the whole."""
+    y, state = op(**case)
+    parts, carried = [], case["initial_state"]
+    for start, stop in pairwise(edges):
+        now = {key: case[key][:, start:stop] for key in ("x", "dt", "B", "C", "z")}
+        some, carried = op(**case | now | {"initial_state": carried})
+        parts.append(some)
+    return [(mx.concatenate(parts, axis=1), y), (carried, state)]
