@@ -7,6 +7,7 @@ out at the two places where foreign text enters: where a document is read and wh
 from __future__ import annotations
 
 import re
+from functools import cache
 
 # C0 without tab and newline, DEL, C1 (U+009B alone opens an escape sequence), and the marks that turn the
 # reading direction, which can make a text show something else than it says. CR is among them: see `clean`.
@@ -20,7 +21,6 @@ _PLAIN = (
     " -~\t\xa1-\xac\xae-\u061b\u061d-\u167f\u1681-\u1fff\u200c\u200d\u2010-\u2027\u2030-\u205e\u2061-\u2065"
     "\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 )
-_CLEAN = re.compile(f"[{_PLAIN}\n]*")
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x1c-\x1e\x85\u2028\u2029]")
 _PAGE_END = re.compile("(?<=\n)\f|\f(?=\n)")
 _SPACES = re.compile("[\x1f\xa0\u1680\u2000-\u200a\u202f\u205f]")  # no-break, thin and wide ones; not the ideographic
@@ -36,7 +36,16 @@ _ESCAPE_STARTS = "\x1b\x90\x98\x9b\x9d\x9e\x9f"
 _UNDERLINED = re.compile("([^\n\b_])\b_")
 _STRUCK = re.compile("[^\n\b]\b")
 _MOST_STRIKES = 4  # characters that one was printed over
-_MAY_CUT = re.compile(f"(?<=[{_PLAIN}\n])[{_PLAIN}\n][^\b]{{{2 * _MOST_STRIKES}}}", re.S)
+
+
+@cache  # 3 ms that the first frame of the chat does not need
+def _clean_text() -> re.Pattern[str]:
+    return re.compile(f"[{_PLAIN}\n]*")
+
+
+@cache  # 18 ms
+def _may_cut() -> re.Pattern[str]:
+    return re.compile(f"(?<=[{_PLAIN}\n])[{_PLAIN}\n][^\b]{{{2 * _MOST_STRIKES}}}", re.S)
 
 
 def sanitise(text: str) -> str:
@@ -57,7 +66,7 @@ def clean(text: str) -> str:
     newline; so does a form feed, unless it stands beside one: a page may end within a paragraph. No-break and other
     odd spaces become a space, NULs within a text too; soft hyphens and zero-width spaces go, as in HTML.
     """
-    if _CLEAN.fullmatch(text):
+    if _clean_text().fullmatch(text):
         return text
     if any(start in text for start in _ESCAPE_STARTS):
         text = _ESCAPE.sub("", text)
@@ -78,7 +87,7 @@ def last_cut(text: str) -> int:
     """
     position = len(text) - 2 * _MOST_STRIKES - 1
     for cut in range(position, max(position - 2 * _LONGEST_ESCAPE, 0), -1):
-        if _MAY_CUT.match(text, cut) and not _in_escape(text, cut):
+        if _may_cut().match(text, cut) and not _in_escape(text, cut):
             return cut
     return 0
 

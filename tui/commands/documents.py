@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from longmamba_mlx.documents.gathering import is_pattern
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import registry
 from longmamba_mlx.session.no_answer import real_model
@@ -30,6 +29,8 @@ class DocumentCommands:
 
     def read(self, paths: tuple[str, ...]) -> None:
         """Queue a reading of these files; of a folder or a pattern, a long one needs the user's consent."""
+        from longmamba_mlx.documents.gathering import is_pattern  # with glob, which the first frame does not need
+
         unknown = any(os.path.isdir(path) or is_pattern(path) for path in paths)
         self._controller.submit(Open(paths, asks=unknown))
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from longmamba_mlx.documents.sanitise import sanitise
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Passage
-from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.rendering.safe_text import one_line
@@ -81,6 +80,8 @@ def write_new(path: Path, text: str) -> None:
 
     Raises UsageError when the file exists, DiskError when it cannot be written.
     """
+    from longmamba_mlx.storage.atomic import write_text  # with hashlib and secrets: the first frame needs neither
+
     if path.exists():
         raise UsageError(f"{path} exists already", hint="Choose another name: nothing is overwritten.")
     write_text(path, text, private=True)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from longmamba_mlx.documents.gathering import gather
 from longmamba_mlx.errors import LongMambaError
 
 Stamps = Mapping[str, tuple[int, int]]
@@ -16,6 +15,8 @@ Stamps = Mapping[str, tuple[int, int]]
 
 def take_stamps(paths: Sequence[str]) -> Stamps:
     """Stamps of all files meant by `paths`, folders and patterns included; without those that cannot be looked at."""
+    from longmamba_mlx.documents.gathering import gather  # with glob, which the first frame does not need
+
     stamps = {}
     with suppress(LongMambaError, OSError, ValueError):
         for found in gather(paths):
