@@ -9,8 +9,9 @@ import mlx.nn as nn
 import numpy as np
 
 from longmamba_mlx.models.config.hybrid import AttentionConfig, RopeConfig
-from longmamba_mlx.models.mixer import Mixer
+from longmamba_mlx.models.mixer import DepthwiseConv, Mixer
 from longmamba_mlx.models.state import KeyValues, LayerState
+from longmamba_mlx.ops.conv import depthwise_conv1d
 
 _FUSED = (64, 80, 128)  # widths of heads for which MLX's GPU kernel never writes the scores out
 _SCORES = 1 << 26  # 256 MB in float32
@@ -23,6 +24,7 @@ class Attention(Mixer):
     """
 
     entry: ClassVar[str] = "q_proj"
+    exit: ClassVar[str] = "o_proj"
 
     def __init__(self, config: AttentionConfig, d_in: int, d_out: int, *, key_scale: float = 1.0) -> None:
         super().__init__()
@@ -72,7 +74,8 @@ class Attention(Mixer):
             seen_keys, seen_values, mask = before.seen_by(keys, values)
             mixed = causal_attention(queries, seen_keys, seen_values, config.scale, mask)
         joined = mixed.swapaxes(1, 2)
-        return self.o_proj(joined.reshape(*joined.shape[:2], -1)), after
+        y: mx.array = self[self.exit](joined.reshape(*joined.shape[:2], -1))
+        return y, after
 
     def _heads(self, x: mx.array, count: int) -> mx.array:
         """(b, l, count * head_dim) -> (b, count, l, head_dim)."""
@@ -89,6 +92,42 @@ class Attention(Mixer):
             x, rope.dims, traditional=False, base=None, scale=1.0, offset=offset, freqs=self._periods
         )
         return turned
+
+
+class ConvAttention(Attention):
+    """mamba_ssm's attention: one in_proj, whose output may pass through a short convolution (without activation)."""
+
+    entry: ClassVar[str] = "in_proj"
+    exit: ClassVar[str] = "out_proj"
+
+    def __init__(self, config: AttentionConfig, d_model: int) -> None:
+        Mixer.__init__(self)
+        self.config = config
+        width, kv_width = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        self._ends = [width, width + kv_width]
+        self.in_proj = nn.Linear(d_model, width + 2 * kv_width, bias=config.bias)
+        if config.conv:
+            self.conv1d = DepthwiseConv(width + 2 * kv_width, config.conv, bias=True)
+        self.out_proj = nn.Linear(width, d_model, bias=config.bias)
+        self._periods = None if config.rope is None else periods(config.rope)
+
+    def initial(self, batch: int) -> LayerState:
+        taps, channels = self.config.conv, self.in_proj.weight.shape[0]
+        window = mx.zeros((batch, taps - 1, channels), dtype=self.input_type()) if taps else None
+        return LayerState(conv=window, attention=self.nothing(batch))
+
+    def mix(
+        self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, LayerState, mx.array | None]:
+        joined, window = self.in_proj(hidden), None
+        if "conv1d" in self:
+            weight, bias = self.conv1d.parts()
+            mixed, window = depthwise_conv1d(joined, weight, bias, state.conv)
+            joined = mixed.astype(joined.dtype)
+        queries, keys, values = mx.split(joined, self._ends, axis=-1)
+        before = self.nothing(hidden.shape[0]) if state.attention is None else state.attention
+        y, after = self.attend(queries, keys, values, before)
+        return y, LayerState(conv=window, attention=after), None
 
 
 def causal_attention(

@@ -203,6 +203,8 @@ def _fingerprint(files: list[Path], config: ModelConfig) -> str:
             del facts["hybrid"]["conv_activation"]
         if config.hybrid.attention is not None:
             del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
+            if not config.hybrid.attention.conv:
+                del facts["hybrid"]["attention"]["conv"]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
         digest.update(bytes.fromhex(_checked_sha256(path)))

@@ -220,7 +220,7 @@ def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[
             array = arrays.get(f"layers.{index}.{part}")
             if array is not None:
                 parts[index][part] = array
-    whole: tuple[set[str], ...] = (set(), _SCAN, _TURNING, _ATTENTION, _SCAN | _ATTENTION)
+    whole: tuple[set[str], ...] = (set(), _SCAN, _TURNING, _ATTENTION, _SCAN | _ATTENTION, {"conv"} | _ATTENTION)
     complete = all(set(part) in whole for part in parts)
     gapless = n_layer is not None or all(parts)
     if not arrays or sum(map(len, parts)) != len(arrays) or not complete or not gapless:

@@ -166,7 +166,7 @@ def test_impossible_options_name_their_key(change: dict, named: str) -> None:
     ("change", "named"),
     [
         ({"rms_norm": False}, "rms_norm"),
-        ({"attn_layer_idx": [3]}, "attn_layer_idx"),
+        ({"attn_layer_idx": [-1]}, "attn_layer_idx"),
         ({"d_intermediate": 4096}, "d_intermediate"),
         ({"ssm_cfg": {"layer": "Mamba4"}}, r"ssm_cfg\.layer"),
         ({"ssm_cfg": {"layer": "Mamba2", "headdim": 48}}, r"ssm_cfg\.headdim"),

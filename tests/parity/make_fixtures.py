@@ -64,6 +64,9 @@ def make(case: Case) -> str:
     )
 
 
+_MAMBA_SSM = "state-spaces/mamba e9594ce"
+
+
 def _reference(case: Case) -> Any:
     """Transformers' model of a case, or the publisher's of a family that transformers does not have."""
     if case.model_type == "mamba3":
@@ -74,10 +77,14 @@ def _reference(case: Case) -> Any:
         from tests.parity.upstream_llamba import LlambaReference
 
         return LlambaReference(case)
+    if case.model_type == "mamba2attn":
+        from tests.parity.upstream_mamba2attn import Mamba2AttnReference
+
+        return Mamba2AttnReference(case)
     return Reference(case)
 
 
-_LIBRARIES = {"mamba3": "state-spaces/mamba e9594ce", "llamba": "cartesia-ai/edge 95d8276"}
+_LIBRARIES = {"mamba2attn": _MAMBA_SSM, "mamba3": _MAMBA_SSM, "llamba": "cartesia-ai/edge 95d8276"}
 
 
 def _library(case: Case) -> str:

@@ -22,7 +22,7 @@ WRONG_THERE = {
     "mamba2-codestral", "mamba2-biases", "jamba-moe", "jamba-moe-period3", "jamba-moe-period4",
     "mamba-eps-untied-biases", "mamba-no-conv-bias",
 }  # fmt: skip
-MISSING_THERE = ("bamba", "llamba", "mamba3", "zamba")
+MISSING_THERE = ("bamba", "llamba", "mamba2attn", "mamba3", "zamba")
 
 
 def tokenizer(folder: Path, tokens: int) -> Path:

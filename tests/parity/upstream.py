@@ -33,7 +33,7 @@ from tests.parity.reference import Filtering, draw_weights
 _STOOD_IN = (
     "triton", "triton.language", "triton.testing", "selective_scan_cuda", "causal_conv1d_cuda",
     "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined", "mamba_ssm.ops.triton.mamba3.mamba3_siso_step",
-    "mamba_ssm.modules.mamba_simple", "mamba_ssm.modules.mamba2", "mamba_ssm.modules.mha",
+    "mamba_ssm.modules.mamba_simple",
     "mamba_ssm.utils.generation", "mamba_ssm.utils.hf",
 )  # fmt: skip
 

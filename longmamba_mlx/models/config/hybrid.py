@@ -19,7 +19,8 @@ class RopeConfig:
 @dataclass(frozen=True, slots=True)
 class AttentionConfig:
     """Grouped-query attention. `scale` multiplies the scores; `rope` None: no positions (NoPE); `window`: of how many
-    of the latest tokens it remembers keys and values, beside the very first ones; None: of all."""
+    of the latest tokens it remembers keys and values, beside the very first ones; None: of all; `conv`: taps of a
+    convolution over queries, keys and values, 0: none."""
 
     n_heads: int
     n_kv_heads: int
@@ -28,6 +29,7 @@ class AttentionConfig:
     bias: bool = False
     rope: RopeConfig | None = None
     window: int | None = None
+    conv: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import mlx.core as mx
 import mlx.nn as nn
 
+from longmamba_mlx.models.attention import ConvAttention
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.base import ModelConfig
+from longmamba_mlx.models.config.hybrid import ATTENTION
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState, require
 from longmamba_mlx.ops.inputs import ScanInputs
@@ -130,8 +134,15 @@ def spread(config: ModelConfig, multipliers: tuple[float, ...]) -> mx.array:
 
 
 class Mamba2(LanguageModel):
-    """Mamba-2 language model (`mamba2`, Codestral-Mamba included)."""
+    """Mamba-2 language model (`mamba2`, Codestral-Mamba included), with attention in some layers or without."""
 
     @classmethod
     def make_layer(cls, config: ModelConfig, index: int) -> Layer:
+        if config.hybrid is not None and config.hybrid.layers[index] == ATTENTION:
+            return Block(config, ConvAttention(config.parts.attends, config.d_model))
         return Block(config, Mamba2Mixer(config))
+
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+        """mamba_ssm's own files can be loaded without a conversion, but for the name of the embedding."""
+        own = {name.replace("backbone.embedding.", "backbone.embeddings."): array for name, array in weights.items()}
+        return super().sanitize(own)
