@@ -35,8 +35,8 @@ def loses_bits(product: Product) -> bool:
 
 
 def linear(layer: nn.Module, x: mx.array) -> mx.array:
-    """A linear layer of x (b, l, d) float32 with all bits; only plain, float32 layers need help."""
-    if type(layer) is not nn.Linear or not rounds_float32():
+    """A linear layer of x (b, l, d) float32 with all bits; only unquantised, float32 layers need help."""
+    if not isinstance(layer, nn.Linear) or not rounds_float32():  # nn.QuantizedLinear is another class
         y: mx.array = layer(x)
         return y
     y = in_parts(x, layer.weight.T, mx.matmul)
