@@ -178,7 +178,7 @@ class SquaredReluExperts(Experts):
 
 
 def router_scores(router: nn.Module, x: mx.array) -> mx.array:
-    """A router's scores (b, l, experts) in float32: which experts are chosen must not hang on rounding."""
+    """A router's scores (b, l, experts) in float32: the choice of experts must not depend on rounding."""
     scores: mx.array = router(x.astype(float_type(router)))
     return scores.astype(mx.float32)
 

@@ -66,7 +66,7 @@ class HybridLayer(Layer):
     def mix(
         self, normed: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        """normed (b, l, d_model) float32 -> what the mixer adds, the state after it, kept counts."""
+        """Run the mixer on normed (b, l, d_model) float32: its output, the state after it, kept counts."""
         mixer = self.mixer
         return mixer.mix(normed.astype(mixer.input_type()), state, threshold, return_kept)
 

@@ -67,9 +67,8 @@ class _Folder:
 def load_model(folder: str | Path, *, attention_window: int | None = None) -> LoadedModel:
     """Load the model in `folder` (config.json and *.safetensors), with every tensor in memory.
 
-    With `attention_window` the attention layers of a hybrid remember so many of the latest tokens, and the first four.
-    Raises ModelError (ConfigError for config.json), with a hint, when something is missing, broken or
-    unknown.
+    With `attention_window` the attention layers of a hybrid remember that many of the latest tokens, and the first
+    four. Raises ModelError (ConfigError for config.json), with a hint, when something is missing, broken or unknown.
     """
     precision.ask_for_float32()
     folder = Path(folder).expanduser()

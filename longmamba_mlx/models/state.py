@@ -1,4 +1,4 @@
-"""What a model carries from token to token.
+"""The state that a model carries from token to token.
 
 Scan states are constant in size, whatever was read; the keys and values of attention layers grow with the text.
 """
@@ -22,7 +22,7 @@ _PARTS = sorted(_SCAN | _TURNING | _ATTENTION)
 
 
 def held_after(tokens: int, window: int | None) -> int:
-    """Of how many of so many tokens attention remembers keys and values."""
+    """How many of `tokens` tokens have their keys and values in the KV cache."""
     return tokens if window is None else min(tokens, FIRST + window)
 
 
@@ -84,7 +84,7 @@ class KeyValues:
 
 def _written(old: mx.array, new: mx.array, start: int, end: int) -> mx.array:
     """`old` with `new` at tokens start:end, in more room where it needs some. A new array: MLX writes in place only
-    where nobody else holds the old one."""
+    where nothing else refers to the old one."""
     room = -(-end // _STEP) * _STEP
     new = new.astype(old.dtype)
     if room > old.shape[2]:
@@ -124,14 +124,14 @@ class LayerState:
     last_v: mx.array | None = None
 
     def arrays(self) -> dict[str, mx.array]:
-        """What is there, by its field's name, and "keys", "values" of attention (without spare room)."""
+        """The arrays of the state by field name, and attention's "keys" and "values" without spare room."""
         named = self._own()
         if self.attention is not None:
             named["keys"], named["values"] = self.attention.used()
         return named
 
     def buffers(self) -> list[mx.array]:
-        """All that is held, the spare room included: what computing the state computes."""
+        """All arrays of the state, spare room included."""
         pair = [] if self.attention is None else [self.attention.keys, self.attention.values]
         return [*self._own().values(), *pair]
 
@@ -229,7 +229,7 @@ def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[
 
 
 def _layers(names: Iterable[str]) -> int:
-    """How many layers the names speak of; at most as many as there are names."""
+    """The number of different layers in the names."""
     indices = {name.split(".")[1] for name in names if name.count(".") == 2}
     return len(indices)
 

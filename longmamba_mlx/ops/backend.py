@@ -104,7 +104,7 @@ def compiles_decoding() -> bool:
 
 
 def cpu_ops(channels: int) -> ModuleType:
-    """`numpy_ops` or `numba_ops`, which mean the same, for a layer of so many channels.
+    """`numpy_ops` or `numba_ops`, which mean the same, for a layer of `channels` channels.
 
     numba's loops run wide layers where numba is installed, and all layers with LONGMAMBA_KERNEL=compiled. Raises
     UsageError where that is set and numba cannot be used.

@@ -221,7 +221,7 @@ def _check_dt_range(op: str, dt_range: DtRange) -> None:
 
 
 def _holds_nan(array: mx.array) -> bool:
-    """Looks at the values without a device launch. Inside a traced function there are none to look at."""
+    """Whether a value is NaN, found without a device launch. Inside a traced function there are no values: False."""
     try:
         return bool(np.isnan(np.asarray(array)).any())
     except (ValueError, RuntimeError):

@@ -70,12 +70,12 @@ class ModelConfig:
 
     @property
     def is_mamba1(self) -> bool:
-        """True where the mixers are Mamba-1's, whose step size is per channel."""
+        """True where the mixers are Mamba-1's, whose dt is per channel."""
         return self.n_heads == 0
 
     @property
     def units(self) -> int:
-        """Number of units with a step size of their own: `d_inner` channels or `n_heads` heads."""
+        """Number of units with a dt of their own: `d_inner` channels or `n_heads` heads."""
         return self.d_inner if self.is_mamba1 else self.n_heads
 
     @property

@@ -65,7 +65,7 @@ class NemotronExperts(FeedForward):
             self.fc2_latent_proj = nn.Linear(config.latent, width, bias=bias)
 
     def input_type(self) -> mx.Dtype:
-        # The router gets the input as it is: which experts are chosen must not hang on a rounding.
+        # The router gets the input as it is: the choice of experts must not depend on a rounding.
         return mx.float32
 
     def __call__(self, x: mx.array) -> mx.array:

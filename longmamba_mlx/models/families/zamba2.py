@@ -1,4 +1,4 @@
-"""Zamba2 (arXiv 2411.15242): Mamba-2 layers, some of which first hear a transformer block that they share.
+"""Zamba2 (arXiv 2411.15242): Mamba-2 layers, some of which read the output of a shared transformer block too.
 
 A shared block reads the residual stream and the first embedding side by side. So `hidden` is twice as wide here as in
 other models: (b, l, 2 * d_model), the stream and then the embedding, which every layer hands on unchanged. What a
@@ -189,24 +189,24 @@ class HybridLayer(Layer):
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        x, read = self._heard(hidden, state)
+        x, read = self._scan_input(hidden, state)
         hidden, after, kept = self.mamba_decoder.run_on(x, hidden, state, threshold, return_kept)
         return hidden, replace(after, attention=read), kept
 
     def raw_step(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        """As in other layers; the attention has read the tokens too, as the next ones' step sizes hang on it."""
-        x, read = self._heard(hidden, state)
+        """As in other layers; the attention has read the tokens too, since the dt of later tokens depends on it."""
+        x, read = self._scan_input(hidden, state)
         raw, after = self.mamba_decoder.mamba.raw(x, state)
         return raw, replace(after, attention=read)
 
-    def _heard(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, KeyValues]:
+    def _scan_input(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, KeyValues]:
         """The Mamba mixer's input (b, l, d_model), and what the attention has read."""
         before = state.attention
         if before is None:
             raise ValueError("a hybrid layer's state without keys and values")
         y, read = self._block[0](hidden, before, self.slot)
-        told = self.linear(y.astype(float_type(self.linear)))
-        return self.mamba_decoder.normed(_stream(hidden) + told.astype(hidden.dtype)), read
+        added = self.linear(y.astype(float_type(self.linear)))
+        return self.mamba_decoder.normed(_stream(hidden) + added.astype(hidden.dtype)), read
 
 
 class Zamba2(LanguageModel):

@@ -22,7 +22,7 @@ from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
 
 @dataclass(frozen=True, slots=True)
 class CPU:
-    """The ops through `numpy_ops` or `numba_ops`, whichever `choose` gives for a layer of so many channels."""
+    """The ops through `numpy_ops` or `numba_ops`, as `choose` decides by a layer's number of channels."""
 
     choose: Callable[[int], ModuleType]
 
