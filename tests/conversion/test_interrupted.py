@@ -28,8 +28,8 @@ def slow(module, name):
         print(name, "done", flush=True); sys.stdin.readline()
         return result
     setattr(module, name, step)
-slow(checkpoint, "write_tokenizer"); slow(checkpoint, "read_tensors"); slow(checkpoint, "write_text")
-slow(checkpoint, "write_weights"); slow(folder, "_save"); slow(folder.os, "replace")
+slow(checkpoint, "write_tokenizer"); slow(checkpoint, "tensor_files"); slow(checkpoint, "write_text")
+slow(checkpoint, "write_weights"); slow(folder, "write_tensors"); slow(folder.os, "replace")
 convert(sys.argv[1], sys.argv[2])
 print("end", flush=True)
 """
