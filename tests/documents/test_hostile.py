@@ -117,6 +117,32 @@ def test_what_bombs_cost(tmp_path: Path) -> None:
     assert int(asked.stdout) < MEMORY
 
 
+def test_a_limit_of_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child is told that its time is over before it is killed."""
+    monkeypatch.setattr(child, "_SECONDS", 0.5)
+    monkeypatch.setattr(child, "_SECONDS_PER_BYTE", 0.0)
+    refused(b"<html>" + b"<p>x" * 2_000_000, "took too long", 60.0)
+
+
+def test_slow_files_are_refused_or_read_soon() -> None:
+    body = (
+        b"<w:document xmlns:w='x'><w:body>"
+        + b"<w:p><w:r><w:t>x</w:t></w:r></w:p>" * 900_000
+        + b"</w:body></w:document>"
+    )
+    assert len(word(body)) < 100_000
+    refused(word(body), "far more")
+    page = b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\n"
+    kids = b"2 0 obj<</Type/Pages/Kids[" + b"3 0 R " * 40_000 + b"]/Count 40000>>endobj\n"
+    refused(
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n" + kids + page + b"trailer<</Root 1 0 R>>", "far more"
+    )
+    started = time.process_time()
+    for tag in (b"<!", b"<!--", b"<?", b"<a ", b"</", b"<![", b"<script/>", b"<", b"&#"):
+        in_process("markup", b"<html>" + tag * (1_000_000 // len(tag)))
+    assert time.process_time() - started < 20
+
+
 def test_an_archive_within_itself_is_not_opened() -> None:
     inner = packed({"word/document.xml": b"<document/>"})
     refused(packed({"a.zip": inner, "b.docx": inner}), "ZIP archive")
