@@ -1,4 +1,4 @@
-"""Documents: files and pipes -> clean text with paragraphs, chapters and parts. Knows text, never models.
+"""Read files and pipes as clean text with paragraphs, chapters and parts.
 
 What makes text safe to show is here at once; the readers are loaded when they are first used.
 """

@@ -1,4 +1,4 @@
-"""What texts of a language are made of beyond ASCII, the commonest first: by it an encoding is told from others."""
+"""Letters of each language beyond ASCII, the commonest first, from which `guess` scores an encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of lines between blank lines, by character offsets: what paragraphs and headings are made of."""
+"""Split a text into runs of lines between blank lines, by character offsets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Run:
 
 
 def stretches(pieces: Iterable[str]) -> Iterator[Stretch]:
-    """A text in pieces of any size, as stretches that begin and end between two runs, or within one that is endless."""
+    """Group pieces into stretches that end between two runs, or within a run that is too long."""
     held, offset = "", 0
     for piece in pieces:
         held += piece
@@ -54,7 +54,7 @@ def stretches(pieces: Iterable[str]) -> Iterator[Stretch]:
 
 
 def runs(parts: Iterable[Stretch]) -> Iterator[Run]:
-    """All runs of a text, told by its stretches in order. A fence is seen where a stretch holds all of it."""
+    """Yield all runs of a text. A code fence is recognised where one stretch holds all of it."""
     number = 0
     for part in parts:
         text = part.text

@@ -1,4 +1,4 @@
-"""Hostile formats are parsed in a child process with little memory, time and no rights: started and watched here."""
+"""Parse untrusted formats in a sandboxed child process: limited memory and CPU time, no files, no sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS_PER_BYTE = 5 / (1 << 20)  # and five more per megabyte
 _PATIENCE = 4.0  # times as long on the clock: others may be at work on this machine
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _BLOCK = 1 << 20
-_LOOK = 0.05  # seconds between two looks at what the child may still take: somebody waits for it to stop
+_LOOK = 0.05  # seconds between two checks of its limits and of `should_stop`
 
 
 def parse(kind: str, file: IO[bytes], should_stop: Stop | None = None, encoding: str = "") -> Parsed:
@@ -59,13 +59,13 @@ def parse(kind: str, file: IO[bytes], should_stop: Stop | None = None, encoding:
 
 
 def _environment() -> dict[str, str]:
-    """The same packages as here, and nothing that is nobody's business (tokens, keys)."""
+    """Environment of the child: this process's import path, without tokens and keys."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return kept | {"PYTHONPATH": os.pathsep.join(path for path in map(os.path.abspath, sys.path) if path)}
 
 
 def _answer(process: subprocess.Popen[bytes]) -> bytes:
-    """All that the child writes; it is ended when that is more than it may be."""
+    """Read the child's output to its end; kill the child when it exceeds the limit."""
     assert process.stdout is not None  # noqa: S101 - stdout=PIPE, for the type checker
     blocks, total = [], 0
     with process.stdout as pipe:
@@ -91,7 +91,7 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        """The child is done, or is not wanted any more."""
+        """Stop watching, and kill the child if it still runs."""
         self._over.set()
         self._thread.join()
         if self._process.poll() is None:

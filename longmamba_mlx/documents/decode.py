@@ -1,4 +1,4 @@
-"""Bytes -> text: byte order marks, UTF-8, UTF-16 and UTF-32 without a mark, then a guess, which is told."""
+"""Decode text: byte order mark, declared encoding, UTF-8, UTF-16/32 without a mark, then a guess, which is noted."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _FEWEST_LETTERS, _FEWEST_SPACES = 0.6, 0.02  # of the characters of a text in UT
 
 
 class UndecodableError(ValueError):
-    """These bytes are no text that can be told. The message is a clause: "it is ..."."""
+    """Raised for bytes that are not text in a known encoding. The message is a clause: "it is ..."."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A text, and in `note` what of it was guessed or is damaged: "" or a clause, "read as windows-1252"."""
+    """Decoded text; `note` is "" or a clause on what was guessed or damaged: "read as windows-1252"."""
 
     text: str
     note: str = ""
 
 
 def encoding_note(note: str) -> str:
-    """A `Decoded.note` as a line for the user, who can do something about it."""
+    """Format a `Decoded.note` as a line for the user, with the option that overrules it."""
     return f"{note[:1].upper()}{note[1:]}; --encoding NAME reads it otherwise."
 
 
@@ -59,7 +59,7 @@ class _Readable(Protocol):
 
 
 def decode(data: bytes, declared: str = "", asked: str = "") -> Decoded:
-    """Bytes -> text, not yet cleaned. Raises UndecodableError.
+    """Decode bytes; the text is not cleaned yet. Raises UndecodableError.
 
     `declared` is the encoding that an HTML or mail file names for itself, which may be wrong; `asked` is the codec that
     the user names, and is not questioned.
@@ -118,7 +118,7 @@ def unmarked_note(file: _Readable) -> str:
 
 
 def _encoding_of(file: _Readable) -> tuple[str, int]:
-    """The encoding of Unicode that a file is marked with or seems to be in, and where its text begins; goes there.
+    """Return the file's Unicode encoding and the byte at which its text begins, and seek there.
 
     Raises UnicodeDecodeError for a file that is in none.
     """
@@ -138,7 +138,7 @@ def _marked(head: bytes) -> tuple[bytes, str]:
 
 
 def _unmarked(data: bytes, *, whole: bool) -> str | None:
-    """UTF-16 or UTF-32 without a mark: told by NULs or control bytes, which no other text holds many of."""
+    """Detect UTF-16 or UTF-32 without a byte order mark, from NULs and control bytes."""
     sample = data[:_SAMPLE]
     controls = len(_LOW_CONTROL.findall(sample))
     if not _has_many_nuls(sample.count(0), len(sample)) and controls <= _MOST_CONTROLS * len(sample):
@@ -148,7 +148,7 @@ def _unmarked(data: bytes, *, whole: bool) -> str | None:
 
 
 def _likeness(sample: bytes, encoding: str, *, whole: bool) -> float:
-    """How much of the sample is spaces and letters of few blocks of Unicode, if all of it can be text; else 0."""
+    """Score a wide encoding: share of letters from few Unicode blocks, plus spaces; 0 if the sample cannot be text."""
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(sample, final=whole)
     except UnicodeDecodeError:
@@ -179,7 +179,7 @@ def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
 
 
 def _cut(pieces: Iterable[str]) -> Iterator[str]:
-    """All of a text in pieces that are cleaned alone as they are in the whole."""
+    """Re-cut pieces so that cleaning each alone equals cleaning the whole."""
     held = ""
     for piece in pieces:
         held += piece
@@ -203,7 +203,7 @@ def _check_controls(text: str) -> None:
 
 
 def _as_declared(data: bytes, declared: str) -> Decoded | None:
-    """The text in the encoding declared, if it is one and the text is nearly right in it."""
+    """Decode with the declared encoding; None if it is unknown or does not fit."""
     try:
         encoding = codec_of(declared)
         if encoding.startswith(("utf_16", "utf_32")):  # it was read as ASCII just now
@@ -217,7 +217,7 @@ def _as_declared(data: bytes, declared: str) -> Decoded | None:
 
 
 def _with_marks(data: bytes, encoding: str) -> Decoded:
-    """The text, a mark (U+FFFD) for what is not of this encoding."""
+    """Decode, replacing invalid bytes by U+FFFD and noting how many."""
     text = data.decode(encoding, "replace")
     damage = text.count("\ufffd")
     unit = "place is" if damage == 1 else "places are"
@@ -225,7 +225,7 @@ def _with_marks(data: bytes, encoding: str) -> Decoded:
 
 
 def _whole(data: bytes, encoding: str) -> Decoded:
-    """All of a text with the encoding it is marked with, or "" where it has no mark."""
+    """Decode a whole text; `encoding` is that of its byte order mark, or ""."""
     if encoding:
         return _strictly(data, encoding)
     if codec := escaped(data):
@@ -250,7 +250,7 @@ def _strictly(data: bytes, encoding: str) -> Decoded:
 
 
 def _damaged_utf8(data: bytes) -> Decoded | None:
-    """UTF-8 with a few broken bytes (a log cut within a character) is still UTF-8."""
+    """Decode UTF-8 with a few invalid bytes (a log cut within a character); None if too many are invalid."""
     found = _with_marks(data, "utf_8")
     return found if _damage(found.text) <= _MOST_DAMAGE else None
 
@@ -264,7 +264,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _damage(text: str) -> float:
-    """The share of marks for what could not be decoded among the characters beyond ASCII."""
+    """Share of replacement characters (U+FFFD) among the characters beyond ASCII."""
     return text.count("\ufffd") / max(len(text) - len(text.encode("ascii", "ignore")), 1)
 
 

@@ -77,7 +77,7 @@ class Document:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of how this was read, one line each."""
+        """Notes on how the document was read (guesses, omissions), one line each."""
         return tuple(note for part in self.parts for note in part.notes)
 
     @cached_property

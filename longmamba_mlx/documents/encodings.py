@@ -1,4 +1,4 @@
-"""The encodings that texts are in: their names, as people and web pages write them, and Python's codecs for them."""
+"""Names of text encodings, as users and web pages write them, and the Python codecs for them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def codec_of(name: str) -> str:
 
 
 def asked_for(name: str) -> str:
-    """The codec for what a user gave as an encoding; "" stays "". Raises UsageError."""
+    """Return the codec for a user's encoding name; "" stays "". Raises UsageError for an unknown name."""
     if not name.strip():
         return ""
     try:
@@ -76,6 +76,6 @@ def shown(codec: str) -> str:
 
 
 def preload() -> None:
-    """Have every codec in memory, for a process that may open no files later."""
+    """Load every codec, for a process that may not open files later."""
     for name in (*SINGLE_BYTE, *MULTI_BYTE, *UNICODE, *_DECLARED, "raw_unicode_escape"):  # the last is used by `email`
         codecs.lookup(name)

@@ -1,4 +1,4 @@
-"""The encoding of a text that does not tell it and is no Unicode: the one in which it is likeliest to be a text.
+"""Guess a text's legacy encoding: the one in which the text is most probable in one language.
 
 Each candidate decodes the text, and every character beyond ASCII then costs bits: few for the common letters of one
 language in their right places, many for capitals within words, symbols between letters, and characters nobody writes.
@@ -37,7 +37,7 @@ _ESCAPED = ((b"\x1b$)C", "iso2022_kr"), (b"\x1b$B", "iso2022_jp"), (b"\x1b$@", "
 
 
 def guess(data: bytes) -> str | None:
-    """The codec for a text in an encoding of its own; None where it is likely in none."""
+    """Return the most probable codec, or None if no candidate fits."""
     sample = _sample(data)
     count = sum(map(len, _BEYOND_ASCII.findall(sample)))
     few = count <= _FEW * len(data if len(data) > len(sample) else sample)

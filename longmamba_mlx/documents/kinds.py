@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and its name: bytes read as what they are not become nonsense answers.
+"""Recognise a file's format by its first bytes and its name.
 
 One table: a format that is read names its module in `formats/`, all others a hint what to do with them.
 """
@@ -81,7 +81,7 @@ def _is_zip(head: _Head) -> bool:
 
 
 def _is_mail(head: _Head) -> bool:
-    """Header lines up to a blank one; without the name of a mail, such as no other text begins with."""
+    """Whether a file begins with mail headers; without a mail's file name, technical ones are needed."""
     named = head.suffix in (".eml", ".mht", ".mhtml", ".emlx", ".mbox")
     start = _ENVELOPE.match(head.text) or _EMLX.match(head.text)
     position = start.end() if start else 0
@@ -167,7 +167,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
 
 
 def known_format(data: bytes, name: str = "") -> Format | None:
-    """The first bytes of a file and its name -> its format; None for what may be text."""
+    """Return the format of a file from its first bytes and its name; None for what may be text."""
     head = _Head(data, _narrow(data), PurePath(name).suffix.lower())
     if _POSTSCRIPT.match(data):
         return Format("a PostScript file", PREVIEW)

@@ -94,7 +94,7 @@ def from_bytes(data: bytes, *, title: str, source: str, encoding: str = "") -> D
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What a caller wants of each file: the codec of its text, "" for the file's own, and when to stop."""
+    """Options for each file: the codec of its text ("": detect it), and when to stop."""
 
     encoding: str = ""
     should_stop: Stop | None = None
@@ -247,7 +247,7 @@ def _too_large(name: str) -> DocumentError:
 
 
 class _Counted:
-    """A file that is never read beyond the limit, as it may grow, and no further than somebody wants it."""
+    """A file with a size limit while it is read, as it may grow, that stops once `should_stop()`."""
 
     def __init__(self, file: IO[bytes], name: str, should_stop: Stop | None) -> None:
         self._file, self._name, self._total, self._should_stop = file, name, 0, should_stop

@@ -60,7 +60,7 @@ def sanitise(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`sanitise` for a whole text, after what its characters do is done.
+    """Sanitise a whole text: apply line ends, overstrikes and terminal sequences, normalise spaces.
 
     Terminal sequences (colours) go whole, of characters printed over each other the last stays. All line ends become a
     newline; so does a form feed, unless it stands beside one: a page may end within a paragraph. No-break and other
@@ -81,7 +81,7 @@ def clean(text: str) -> str:
 
 
 def last_cut(text: str) -> int:
-    """The last position at which a text may be cut, whatever follows it; 0 for none.
+    """Return the last position at which a text may be cut before cleaning, whatever follows; 0 for none.
 
     Both pieces are clean alone: clean(text[:cut]) + clean(text[cut:] + more) equals clean(text + more).
     """

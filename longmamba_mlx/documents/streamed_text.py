@@ -44,7 +44,7 @@ class LargeText:
     notes: tuple[str, ...] = ()
 
     def place_at(self, offset: int) -> str:
-        """ "": nobody has looked for chapters yet."""
+        """Return "": chapters are not known before the text is indexed."""
         return ""
 
     def pieces(self, end: int | None = None) -> Iterator[str]:

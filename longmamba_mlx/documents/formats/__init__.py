@@ -1,1 +1,1 @@
-"""HTML, PDF, EPUB and DOCX -> text and places. Runs in a child process of its own (`longmamba_mlx.documents.child`)."""
+"""Parsers of document formats; they run in the child process that `longmamba_mlx.documents.child` starts."""

@@ -1,4 +1,4 @@
-"""ZIP archives that may be hostile: entries are read in memory, each counted while it is read, none is unpacked."""
+"""Read untrusted ZIP archives in memory, with limits on entries, sizes and compression ratio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entry:
 
 
 class Archive:
-    """Names and contents. Raises Refused for what is damaged, encrypted, or too much."""
+    """A ZIP archive's names and contents. Raises Refused if it is damaged, encrypted or too large."""
 
     def __init__(self, file: IO[bytes]) -> None:
         try:

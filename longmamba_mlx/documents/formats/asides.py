@@ -1,4 +1,4 @@
-"""Text that stands beside a document's text: notes follow their paragraph, headers, footers and comments are marked."""
+"""Format footnotes, comments, page headers and footers the same way for all word processor formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Notes:
         self._pending: list[str] = []
 
     def refer(self, text: str) -> str:
-        """What stands in the paragraph for a note of this text; "" where that is empty."""
+        """Queue a note and return its reference for the paragraph ("[3]"); "" for an empty note."""
         words = " ".join(text.split())
         if not words:
             return ""
@@ -22,12 +22,12 @@ class Notes:
         return f"[{self._count}]"
 
     def comment(self, text: str, author: str = "") -> None:
-        """A comment, which follows its paragraph too."""
+        """Queue a comment; it follows its paragraph like a note."""
         if line := comment(text, author):
             self._pending.append(line)
 
     def take(self) -> list[str]:
-        """The notes and comments since the last call, to be written after a paragraph."""
+        """Return and clear the queued notes and comments."""
         pending, self._pending = self._pending, []
         return pending
 

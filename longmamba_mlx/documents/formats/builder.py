@@ -1,4 +1,4 @@
-"""Where the readers of all formats put their text, and how they refuse a file."""
+"""Collect the text, places and notes of a parsed file; refuse files that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_PLACES = 200_000
 
 
 class Refused(Exception):
-    """This file cannot be read: `code` is a key of `longmamba_mlx.documents.refusals`, `detail` one word or number."""
+    """Raised for a file that cannot be read: `code` is a key of `documents.refusals`, `detail` one word or number."""
 
     def __init__(self, code: str, detail: str = "") -> None:
         super().__init__(code)
@@ -59,12 +59,12 @@ class TextBuilder:
                 raise Refused("too-large")
 
     def end_paragraph(self) -> None:
-        """What comes next is another paragraph."""
+        """End the present paragraph."""
         if self._pieces and self._pieces[-1] != "\n\n":
             self.write("\n\n")
 
     def mark(self, kind: Kind, label: str, number: int = 0, level: int = 1, *, at: int | None = None) -> None:
-        """A place begins here, or at an earlier position."""
+        """Mark where a place begins: here, or at position `at`."""
         label = one_line(clean(label))
         if label:
             self._marks.append(Place(self.position if at is None else at, kind, label, number, level))
@@ -72,11 +72,11 @@ class TextBuilder:
             raise Refused("too-large")
 
     def note(self, line: str) -> None:
-        """A line for the user, told once: what was guessed or left out."""
+        """Add a line for the user on what was guessed or left out; the same line only once."""
         self._notes[line] = None
 
     def add(self, parsed: Parsed) -> None:
-        """All of another text, with its places and notes."""
+        """Append another parsed text with its places and notes."""
         start = self.position
         for place in parsed.marks:
             self.mark(place.kind, place.label, place.number, place.level, at=start + place.start)
@@ -91,7 +91,7 @@ class TextBuilder:
         return "".join(self._pieces)
 
     def finish(self) -> Parsed:
-        """All that was written. Raises Refused when it is nothing."""
+        """Return all that was written. Raises Refused if that is nothing."""
         while self._pieces and not self._pieces[-1].strip():
             self._pieces.pop()
         text = "".join(self._pieces)

@@ -1,4 +1,4 @@
-"""Tables that a PDF draws column by column, told from columns of prose and put in the order of their rows."""
+"""Reorder tables that a PDF draws column by column into rows, and leave columns of prose alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Piece = TypeVar("Piece", bound=_Piece)
 
 
 def by_rows(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pieces of lines in their order, but the cells of a table row by row."""
+    """Return the pieces in reading order, cells of a table row by row."""
     found: list[Piece] = []
     table: list[list[Piece]] = []
     for column in _columns(pieces):

@@ -60,7 +60,7 @@ def read_docx(archive: Archive) -> Parsed:
 
 
 class _Reader:
-    """Goes through the main file's elements once; what was read is let go at each paragraph's end."""
+    """Reads the main file's elements as a stream and frees each paragraph when it is written."""
 
     def __init__(self, out: TextBuilder, styles: dict[str, Style], outline: Outline, beside: Beside) -> None:
         self._out, self._styles, self._outline, self._beside = out, styles, outline, beside
@@ -141,7 +141,7 @@ class _Reader:
             self._rows[-1].begin_cell()
 
     def _property(self, name: str, element: Element) -> None:
-        """Of the paragraph: its style, list or outline level."""
+        """Set a property of the paragraph: its style, list or outline level."""
         paragraph, value = self._open[-1], attribute(element, "val")
         if name == "pStyle":
             paragraph.style = value
@@ -196,7 +196,7 @@ class _Reader:
             self._emit(note, 0, item="")
 
     def _end_joined(self) -> None:
-        """Write a text whose end was deleted and that nothing goes on with."""
+        """Write the text held for a deleted paragraph mark that no paragraph continues."""
         text, self._held = "".join(self._held).strip(" \n"), []
         if text:
             self._emit(text, 0, item="")
@@ -230,7 +230,7 @@ class _Reader:
 
 
 def _symbol(code: str) -> str:
-    """A character of a symbol font, where people use it in a text; others have no meaning without their font."""
+    """Map a symbol font's character code to Unicode; "" for those without a known meaning."""
     try:
         number = int(code, 16)
     except ValueError:

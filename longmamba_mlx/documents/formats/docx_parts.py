@@ -29,7 +29,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What stands in other files: notes ("footnote 3"), comments by id with their authors, and embedded files."""
+    """Content of other files of the package: notes ("footnote 3"), comments with their authors, embedded files."""
 
     notes: dict[str, str]
     comments: dict[str, tuple[str, str]]
@@ -89,7 +89,7 @@ def comments_of(archive: Archive) -> dict[str, tuple[str, str]]:
 
 
 def running_texts(archive: Archive, kind: str) -> list[str]:
-    """The headers or footers, as the files in which they stand are counted."""
+    """Texts of the headers or footers, in the order of their file numbers."""
     names = [match for name in archive.names if (match := re.fullmatch(rf"word/{kind}(\d{{0,4}})\.xml", name))]
     names.sort(key=lambda match: int(match[1] or 0))
     return ["".join(_plain(xmltree.parse(archive.open(match[0])))) for match in names]

@@ -1,4 +1,4 @@
-"""What the elements of a web page become: paragraphs, headings, lists, tables and anchors, without building a tree."""
+"""Turn HTML elements into paragraphs, headings, lists, tables and anchors, in one pass without a tree."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """What is read of a page besides what is shown: hidden parts, and <noscript> where its text is not `elsewhere`."""
+    """What is read besides visible text: hidden parts, and <noscript> whose text is not in `elsewhere`."""
 
     hidden: bool = False
     elsewhere: str = ""
 
 
 class PageReader(Tags):
-    """Writes what a page's tags and texts say to a builder. `noscript`: the text for browsers without scripts too."""
+    """Writes a page's text to a builder. `noscript`: include the content of <noscript>."""
 
     def __init__(self, out: TextBuilder, show: Show, *, noscript: bool = True) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class PageReader(Tags):
         self._pre = max(self._pre - 1, 0)
 
     def _image(self, attributes: dict[str, str | None]) -> None:
-        """A letter drawn as a picture begins many a chapter; other pictures are told in brackets."""
+        """Write a picture's alternative text: a single letter (an initial) as it is, more words in brackets."""
         words = " ".join((attributes.get("alt") or "").split())
         if words:
             self._inline.append(words if len(words) == 1 else f"[{words}]")

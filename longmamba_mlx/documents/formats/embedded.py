@@ -1,4 +1,4 @@
-"""Files within a file (Word's altChunk): read by what they are, as far as that needs no other file."""
+"""Read text, HTML, mail and RTF files embedded in a document (Word's altChunk)."""
 
 from __future__ import annotations
 

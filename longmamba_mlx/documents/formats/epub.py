@@ -1,4 +1,4 @@
-"""EPUB: the files of the spine in order, chapters as the book's own table of contents names them."""
+"""Read EPUB: the files of the spine in order, with the chapters of the book's table of contents."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _item(element: Element, folder: str) -> _Item:
 
 
 def _readable(item: _Item, items: dict[str, _Item]) -> _Item:
-    """A part of the book, or what the book names instead of it for readers of text."""
+    """Follow a spine item's fallbacks to one that holds text; the item itself if there is none."""
     found = item
     for _ in range(_FALLBACKS):
         if found.kind in _MARKUP or found.fallback not in items:

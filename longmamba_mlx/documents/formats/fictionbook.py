@@ -1,4 +1,4 @@
-"""FictionBook (FB2): title, author and the sections with their titles as chapters; notes follow the text."""
+"""Read FictionBook (FB2): title, author, and the sections with their titles as chapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
 
 
 def read_stream(stream: xmltree.Readable) -> Parsed:
-    """`read`, of anything with a `read`: an entry of an archive."""
+    """Read a FictionBook from a stream, such as an entry of an archive."""
     out = TextBuilder()
     reader = _Reader(out)
     for start, element in xmltree.events(stream):
@@ -32,7 +32,7 @@ def read_stream(stream: xmltree.Readable) -> Parsed:
 
 
 class _Reader:
-    """Goes through the elements once; each is let go when it was written."""
+    """Reads the elements as a stream and frees each when it is written."""
 
     def __init__(self, out: TextBuilder) -> None:
         self._out = out

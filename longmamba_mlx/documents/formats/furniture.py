@@ -1,4 +1,4 @@
-"""Page furniture: running heads and feet are read once, page numbers are left out, and no page is emptied by that."""
+"""Keep the first copy of running heads and feet, drop page numbers, and never empty a page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Bodies:
-    """The lines of each page that are its text, and how many were left out."""
+    """Each page's lines that are read, and how many lines were dropped."""
 
     pages: list[list[Line]]
     left_out: int
@@ -71,7 +71,7 @@ def _words(line: Line) -> str:
 
 
 def _keys(line: Line, page: int) -> set[Key]:
-    """What a line has in common with its like on other pages: its words, or a number that counts pages.
+    """Keys that a line shares with its copies on other pages: its words, or the offset of its number to the page's.
 
     Of two heights each, so that none falls between.
     """

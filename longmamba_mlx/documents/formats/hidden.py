@@ -1,4 +1,4 @@
-"""Parts of a web page that are not read, and where each of them ends, whatever end tags are left out."""
+"""Decide which elements of a web page are skipped, and where each ends when end tags are missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MAY_HIDE = re.compile(r"<noscript|\shidden|display\s*:\s*none|visibility\s*:\s*h
 
 
 def is_hidden(tag: str, attributes: dict[str, str | None]) -> bool:
-    """Whether an element is not shown; never a whole page, which a script shows later."""
+    """Whether an element is hidden; never <html> or <body>, which a script shows later."""
     if tag in ("html", "body") or (attributes.get("hidden") or "").lower() == "until-found":
         return False
     return "hidden" in attributes or bool(_STYLE.search(attributes.get("style") or ""))

@@ -1,4 +1,4 @@
-"""What a process that parses hostile files may use: little memory and time, no file, no socket, no child."""
+"""Sandbox limits of the parsing process: memory, CPU time, no files, no sockets, no child processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OPEN = 3  # standard input, output and error are open already, nothing else may
 
 
 def lock_down(seconds: int) -> None:
-    """Give up, for good, what parsing does not need. Everything to be imported must have been imported."""
+    """Apply the limits to this process for good. All imports must have happened before."""
     limits = [
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 0),

@@ -1,4 +1,4 @@
-"""Lines of text where they stand on a page: put together from their pieces, and the rows of tables told from prose."""
+"""Assemble positioned pieces of text into lines, and recognise the rows of tables."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Page:
 
 
 def whole_lines(pieces: Iterable[Line]) -> list[Line]:
-    """Pieces that stand on one line as one; rows of a table with their cells apart."""
+    """Join pieces on one baseline into lines; separate the cells of table rows by " | "."""
     groups: list[list[Line]] = []
     for piece in by_rows(list(pieces)):
         if groups and _goes_on(groups[-1], piece):
@@ -61,7 +61,7 @@ def whole_lines(pieces: Iterable[Line]) -> list[Line]:
 
 
 def marked(before: str, mark: str) -> str:
-    """A raised mark as it is written after a text, so that it does not run into it: m^2 and 10^6, but word[1]."""
+    """Format a superscript after a text so that they do not merge: m^2 and 10^6, but word[1]."""
     mark = mark.strip()
     word = re.search(r"\w+$", before)
     if not mark.isalnum() or (not word and not before[-1:].strip()):

@@ -1,4 +1,4 @@
-"""Mail: its main headers and its text, of one message (.eml, .mht, .emlx) or a mailbox of them (mbox)."""
+"""Read mail: the main headers and the text of a message (.eml, .mht, .emlx) or of each in a mailbox (mbox)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 
 def _header(message: Message, name: str) -> str:
-    """A header's words, with what stands for other characters decoded."""
+    """Return a header's value with its encoded words decoded."""
     value = message.get(name)
     if value is None:
         return ""
@@ -124,7 +124,7 @@ class _Reader:
             self._out.paragraph(paragraph)
 
     def _fullest(self, versions: list[Message]) -> Message:
-        """Of the same text in several forms the plain one, unless another says much more."""
+        """Choose among alternatives: the plain text, unless another holds much more text."""
         plain = next((item for item in versions if item.get_content_type() == "text/plain"), None)
         others = [item for item in versions if item is not plain]
         if plain is None or not others:

@@ -1,4 +1,4 @@
-"""HTML: its encoding, what of the page is shown, and its text with headings as chapters."""
+"""Read HTML: decode the page, decide which hidden parts to read, and write its text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
 
 
 def to_text(data: bytes, out: TextBuilder, encoding: str = "", declared: str = "") -> str:
-    """The characters of an HTML file: in the encoding asked for, else by its mark, what is declared, or a guess.
+    """Decode an HTML file: by the encoding asked for, its byte order mark, its declaration, or a guess.
 
     Notes a guess. Raises Refused.
     """
@@ -57,7 +57,7 @@ def add_html(text: str, out: TextBuilder) -> Page:
 
 
 def _show(text: str) -> Show:
-    """Decide after a look at the page as a browser with scripts begins to show it."""
+    """Decide which hidden parts to read, from a first pass over what a browser with scripts shows at once."""
     seen = TextBuilder()
     reader = PageReader(seen, Show(), noscript=False)
     reader.read(text)

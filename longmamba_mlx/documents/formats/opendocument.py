@@ -1,4 +1,4 @@
-"""OpenDocument (ODT, ODP, ODS, and flat XML): paragraphs, headings, lists, tables, notes, comments, page headers."""
+"""Read OpenDocument (ODT, ODP, ODS, flat XML): paragraphs, headings, lists, tables, notes, comments, page headers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_package(archive: Archive) -> Parsed:
 
 @dataclass(slots=True)
 class _Place:
-    """A list that is open: its style and what counts its items."""
+    """An open list: its style, and whether its item has not been labelled yet."""
 
     style: str
     fresh: bool = False
@@ -61,7 +61,7 @@ class _Place:
 
 @dataclass
 class _Reader:
-    """Goes through the elements once; each paragraph is let go when it was written."""
+    """Reads the elements as a stream and frees each paragraph when it is written."""
 
     out: TextBuilder
     _path: list[str] = field(default_factory=list)
@@ -151,7 +151,7 @@ class _Reader:
         self._write_notes()
 
     def _label(self, level: int) -> str:
-        """What an automatic number or bullet puts before a paragraph."""
+        """Return the automatic number or bullet of a paragraph."""
         if level:
             return self._outline.next_label(_HEADINGS, str(level - 1))
         if not self._lists or not self._lists[-1].fresh:

@@ -1,4 +1,4 @@
-"""Automatic numbering: what stands before a numbered paragraph is not in its text but computed."""
+"""Compute the automatic numbers and bullets of lists, which are not part of a document's text."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Outline:
                 self._lists[attribute(element, "numId")] = deepcopy(shared) if restarts else shared
 
     def add(self, key: str, numbered: NumberedList) -> None:
-        """One more list, to be asked for by its key."""
+        """Add a list under a key."""
         self._lists[key] = numbered
 
     def restart(self, key: str) -> None:
-        """Count a list from its start again."""
+        """Reset a list's counters."""
         if key in self._lists:
             self._lists[key].counts = [0] * LEVELS
 

@@ -1,4 +1,4 @@
-"""ZIP files are many things: which, is told by the names inside. One row for each kind that is read, or refused."""
+"""Recognise formats packed as ZIP by the names inside. One row for each kind that is read or refused."""
 
 from __future__ import annotations
 

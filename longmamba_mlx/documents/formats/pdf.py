@@ -1,4 +1,4 @@
-"""PDF: the text of every page, its outline as chapters; pages that are pictures without text are noted."""
+"""Read PDF: the text of every page, and its outline as chapters; pages without text are noted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
 
 
 def _check_text(pages: list[Page]) -> int:
-    """How many pages are pictures. Raises Refused when there is no text, or none that can be told."""
+    """Count the pages that are pictures. Raises Refused for a scan, or fonts without a character map."""
     letters = [sum(map(str.isalnum, (char for line in page.lines for char in line.text))) for page in pages]
     scans = sum(1 for page, count in zip(pages, letters, strict=True) if page.pictures and count < _FEWEST_LETTERS)
     if scans and scans == sum(1 for page, count in zip(pages, letters, strict=True) if page.pictures or count):
@@ -65,7 +65,7 @@ def _check_text(pages: list[Page]) -> int:
 
 
 def _page(document: pypdfium2.PdfDocument, index: int) -> Page:
-    """One page; a page that is broken is empty, the others can still be read."""
+    """Read a page; a broken page is empty."""
     try:
         page = document[index]
     except pypdfium2.PdfiumError:

@@ -1,4 +1,4 @@
-"""What is written on a PDF's page beside its text, as lines in place: values of form fields, text boxes, comments."""
+"""Read form field values, text boxes and comments of a PDF's page as lines in their place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SILENT = (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP, pdfium.FPDF_ANNOT_WI
 
 
 def with_annotations(lines: list[Line], page: pypdfium2.PdfPage, form: object | None) -> list[Line]:
-    """A page's lines, with what is written on it after the line that it stands beside or below."""
+    """Insert annotations into a page's lines, each after the line that it stands beside or below."""
     for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)):
         annotation = pdfium.FPDFPage_GetAnnot(page, number)
         if not annotation:
@@ -60,7 +60,7 @@ def _lines(annotation: object, form: object | None) -> Iterator[Line]:
 
 
 def _value(annotation: object, form: object | None) -> str:
-    """What a form field is filled with; a mark for a button that is chosen."""
+    """Return a form field's value; "☑" for a checked button."""
     if form is None:
         return ""
     kind = pdfium.FPDFAnnot_GetFormFieldType(form, annotation)
@@ -76,7 +76,7 @@ def _string(annotation: object, key: bytes) -> str:
 
 
 def _wide(get: Callable[[object, int], int]) -> str:
-    """A text that PDFium writes as UTF-16."""
+    """Call a PDFium getter that writes UTF-16."""
     size = min(get(None, 0), _LONGEST)
     if size <= 2:
         return ""

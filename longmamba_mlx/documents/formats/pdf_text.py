@@ -1,4 +1,4 @@
-"""The text of a PDF's page as PDFium gives it: characters with where they stand, put together to pieces of lines."""
+"""Build pieces of lines from the positioned characters that PDFium reports for a page."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def codes_of(textpage: pypdfium2.PdfTextPage) -> list[int]:
 
 
 def unmapped(codes: list[int]) -> int:
-    """How many characters are of fonts that do not tell which letters they show."""
+    """Count the characters whose font has no character map."""
     return len(_UNMAPPED.findall("".join(map(chr, codes)).translate(_SHOWN_AS)))
 
 

@@ -1,4 +1,4 @@
-"""Lines of a PDF -> paragraphs as they were before they were set: words joined, rows and lists kept as lines."""
+"""Reflow the lines of a PDF into paragraphs: join words and lines, keep rows and list items."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reflow(pages: list[Page], out: TextBuilder) -> list[int]:
 
 
 class _Writer:
-    """Writes line after line; what stands alone waits for the end of the paragraph that it stands in."""
+    """Writes lines in order; lines that are `alone` wait for the end of the present paragraph."""
 
     def __init__(self, out: TextBuilder, words: frozenset[str], leading: float, margins: _Margins) -> None:
         self._out, self._words, self._leading, self._margins = out, words, leading, margins
@@ -49,7 +49,7 @@ class _Writer:
         self._waiting: list[str] = []
 
     def page(self, number: int, lines: list[Line]) -> int:
-        """The position at which the page begins."""
+        """Write a page; return the position at which it begins."""
         start: int | None = None
         for line in lines:
             if line.alone:
@@ -66,7 +66,7 @@ class _Writer:
         return start
 
     def end(self) -> None:
-        """There are no more pages."""
+        """End the last paragraph."""
         if self._last is not None and self._last.hyphen:
             self._out.write("-")
         self._end_paragraph()
@@ -100,7 +100,7 @@ class _Writer:
 
 
 def _hyphen(before: str, after: str, words: frozenset[str]) -> str:
-    """What stays of a hyphen at a line's end: nothing where it broke one word, else itself."""
+    """Return what remains of a hyphen at a line's end: "" where it broke one word."""
     first, second = _WORD.findall(before.casefold()[-60:]), _WORD.match(after.casefold())
     if not first or not second or not after[0].islower():
         return "-"
@@ -114,7 +114,7 @@ def _hyphen(before: str, after: str, words: frozenset[str]) -> str:
 
 
 def _vocabulary(pages: list[list[Line]]) -> frozenset[str]:
-    """The words of the document, but for those that are cut by a line's end."""
+    """Collect the document's words, except those cut by a line's end."""
     found: set[str] = set()
     cut = False
     for line in (line for lines in pages for line in lines):

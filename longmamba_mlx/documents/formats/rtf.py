@@ -1,4 +1,4 @@
-"""Rich text (RTF): paragraphs, headings, tables, notes, headers and comments, in one pass over its control words."""
+"""Read rich text (RTF): paragraphs, headings, tables, notes, headers and comments, in one pass over the tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECTIONS = ("par", "sect", "page", "column", "softpage")
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """What a pair of braces brings back at its end."""
+    """State that a group's closing brace restores."""
 
     kind: str = "text"  # text, skip, fonts, styles, or an aside's
     hidden: bool = False
@@ -78,7 +78,7 @@ class _Reader:
             self._out.paragraph(line)
 
     def _take(self, token: re.Match[bytes]) -> bool:
-        """One token; whether the document goes on after it."""
+        """Process a token; return whether the document continues."""
         word, number, code, symbol, brace, text = token.groups()
         if code is not None or text is not None:
             self._add_bytes(text or bytes((int(code, 16),)))
@@ -127,7 +127,7 @@ class _Reader:
     # ---------------------------------------------------------------------------------------------------- groups
 
     def _end_group(self) -> bool:
-        """Whether this was not the document's last."""
+        """Close a group; return whether it was not the outermost."""
         before = self._groups.pop() if self._groups else _Group()
         if self._group.kind in ("note", "comment", "author", "header", "footer") and before.kind != self._group.kind:
             self._end_aside()

@@ -1,4 +1,4 @@
-"""What the control words of RTF stand for: character sets, characters, and groups that are no text."""
+"""Tables of RTF control words: character sets, characters, and groups without text."""
 
 from __future__ import annotations
 

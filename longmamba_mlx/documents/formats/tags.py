@@ -1,4 +1,4 @@
-"""Python's HTML parser, mended: comments as browsers end them, scripts that close themselves, and no time lost."""
+"""HTMLParser with comments and self-closing scripts as in browsers, and linear time on malformed input."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ class Tags(HTMLParser):
         return self._as_text(i) if i > self._last else self.rawdata.index(">", i) + 1
 
     def _as_text(self, i: int) -> int:
-        """All that is left, as nothing in it ends."""
+        """Pass the rest of the input on as text, since no tag in it is complete."""
         self.handle_data(unescape(self.rawdata[i:]))
         return len(self.rawdata)

@@ -1,4 +1,4 @@
-"""What the child process tells: a few plain lines, then UTF-8 text. Nothing in it is ever executed or built from."""
+"""Format of the child's answer: a few plain lines, then UTF-8 text. Nothing in it is executed or unpickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES = 4 * MOST_TEXT + 300 * MOST_PLACES
 
 
 class WireError(ValueError):
-    """The child process said something else than it may."""
+    """Raised for an answer that does not follow the format."""
 
 
 def write(parsed: Parsed) -> Iterator[bytes]:

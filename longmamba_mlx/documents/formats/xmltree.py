@@ -1,4 +1,4 @@
-"""XML without its dangers: no entities, no external files, no depth without end."""
+"""Parse untrusted XML: no entities, no external files, bounded depth."""
 
 from __future__ import annotations
 
