@@ -195,6 +195,39 @@ def mcp(
 
 
 @app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; another than this machine needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8321,
+    api_key: Annotated[
+        str, typer.Option("--api-key", envvar="LONGMAMBA_API_KEY", help="What clients must send as their API key.")
+    ] = "",
+    allow: o.Allow = None,
+    cors: Annotated[
+        list[str] | None, typer.Option("--cors", help="Origin of web pages that may call the server; may be repeated.")
+    ] = None,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait; more get status 429.")] = 64,
+    max_tokens: o.MaxTokens = 256,
+    model: o.ModelOrDefault = None,
+    filter: o.Filter = FILTER,
+    chunk: o.Chunk = CHUNK,
+    attention_window: o.Window = None,
+    offline: o.Offline = False,
+) -> None:
+    """Serve remembered documents over HTTP, to any client of the OpenAI API."""
+    from longmamba_mlx import __version__
+    from longmamba_mlx.cli.library import library_of
+    from longmamba_mlx.cli.serve import serve_http
+
+    name = chosen(model, offline=offline) or DEFAULT
+    library = library_of(allow or [], name, filter=filter, chunk=chunk, attention_window=attention_window,
+                         offline=offline)  # fmt: skip
+    serve_http(library, __version__, host=host, port=port, key=api_key, cors=cors or [], queue=queue,
+               max_tokens=max_tokens)  # fmt: skip
+
+
+@app.command()
 def selftest(json: o.Json = False) -> None:
     """Run the kernels on this machine and compare them with float64; exits with 1 where they differ."""
     from longmamba_mlx.ops.selftest import print_cases
