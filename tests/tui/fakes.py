@@ -59,6 +59,7 @@ class FakeSession:
     title: str = "moby.txt"
     text: str = BOOK
     kept: Sequence[float] = ()
+    known_questions: tuple[str, ...] = ()
     chunks: int = 4
     chunk_tokens: int = 1000
     pieces: Sequence[str] = ("It ", "is ", "Ahab.")
@@ -113,7 +114,7 @@ class FakeSession:
         self.opened.append(tuple(source))
         document = Document(self.title, self.text)
         yield from self._read(self.model, document)
-        book = FakeBook(document, self.chunks * self.chunk_tokens, self.kept)
+        book = FakeBook(document, self.chunks * self.chunk_tokens, self.kept, self.known_questions)
         digests = [other.document.digest for other in self.books]
         if document.digest in digests:
             self.current = digests.index(document.digest)

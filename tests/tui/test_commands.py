@@ -16,13 +16,16 @@ from longmamba_mlx.session.session import Session
 from longmamba_mlx.tui.app import ChatApp
 from longmamba_mlx.tui.commands import arguments
 from longmamba_mlx.tui.commands.table import COMMANDS, HEADINGS
+from longmamba_mlx.tui.history.records import Stage
 from longmamba_mlx.tui.screens.confirm import ConfirmScreen
 from longmamba_mlx.tui.screens.model_choices import model_choices
 from longmamba_mlx.tui.screens.models import ModelsScreen
 from longmamba_mlx.tui.widgets.answer import AnswerView
 from longmamba_mlx.tui.widgets.passage import PassageView
+from longmamba_mlx.tui.widgets.suggestions import Suggestions
 from longmamba_mlx.tui.widgets.text_pane import TextPane
-from tests.tui.fakes import FakeSession
+from longmamba_mlx.tui.worker import overview
+from tests.tui.fakes import BOOK, FakeSession
 from tests.tui.helpers import make_app, ready, said, screen_text, type_line, wait_until, widget_text
 
 PASSAGE = Passage(1, 0, 9, "CHAPTER 1", "CHAPTER 1", False, "CHAPTER 1")
@@ -313,3 +316,39 @@ def test_every_command_is_there_once_and_says_what_it_does() -> None:
         "open add books forget model filter compare as-of keep reread reset stop text find map copy export sessions"
     )
     assert set(wanted.split()) <= set(names)
+
+
+async def test_an_empty_conversation_offers_questions_until_one_is_asked() -> None:
+    session = FakeSession(text=BOOK + "\n\n“Yes,” said Ahab. “No,” said Ahab. “So,” said Ahab.")
+    async with chatting(session) as (app, pilot):
+        await wait_until(pilot, lambda: "Try asking" in said(pilot))
+        text = said(pilot)
+        assert "Who is Ahab?" in text and "What happens in chapter 3?" in text and "/overview" in text
+        await pilot.press("tab", "down", "enter")
+        await wait_until(pilot, lambda: session.asked == ["What happens in chapter 3?"])
+        await idle(pilot, app)
+        assert "Try asking" not in said(pilot) and not app.chat.query("#welcome")
+        session.text = "Another book."  # in a conversation that has begun nothing is offered
+        await type_line(pilot, "/open other.txt")
+        await wait_until(pilot, lambda: len(session.opened) == 2 and not app.chat.controller.busy)
+        assert not app.chat.query(Suggestions)
+
+
+async def test_an_overview_is_asked_of_a_model_that_can_give_it() -> None:
+    session = FakeSession(passages=(PASSAGE,), found=False)
+    async with chatting(session) as (app, pilot):
+        await type_line(pilot, "/overview")
+        await wait_until(pilot, lambda: session.asked == [overview.QUESTION])
+        await idle(pilot, app)
+        assert "It is Ahab." in said(pilot) and not app.chat.query(PassageView)
+        assert "not found" not in said(pilot)
+
+
+async def test_a_demonstration_shows_the_table_of_contents_instead() -> None:
+    session = FakeSession(known_questions=("What is the file number of {name}?",))
+    async with chatting(session) as (app, pilot):
+        await type_line(pilot, "/overview")
+        await wait_until(pilot, lambda: "12 chapters were found" in said(pilot))
+        assert session.asked == [] and "the demonstration model cannot give an overview" in said(pilot)
+        (record,) = app.chat.log_view.records
+        assert record.stage is Stage.DONE and "CHAPTER 12" in record.text

@@ -51,7 +51,7 @@ class StartMenu(OptionList):
         ]
         options += [None] if options else []
         options += [
-            Option(_line("Read the sample document", "with the built-in model, nothing is downloaded"), id="sample"),
+            Option(_line("Read the sample document", "with the built-in model, no download"), id="sample"),
             Option(_line("Choose a model", "what fits this machine"), id="model"),
             Option(_line("Keys and commands", "or type /open and a file's name"), id="help"),
         ]
