@@ -11,6 +11,7 @@ import math
 
 import mlx.core as mx
 
+from longmamba_mlx.ops.mamba3 import reference
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State
 from longmamba_mlx.ops.mamba3.tokens import Tokens, finished, tokens
 
@@ -20,6 +21,8 @@ BLOCK = 64
 
 def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     """The same result as `reference.mamba3_scan`, blockwise."""
+    if inputs.x.shape[1] == 1:
+        return reference.mamba3_scan(inputs)  # decoding: a step takes fewer operations than a block
     found = tokens(inputs)
     batch, length, heads, width = inputs.x.shape
     block = min(max(1, BLOCK // inputs.rank), length)
