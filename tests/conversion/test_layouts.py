@@ -123,7 +123,7 @@ def test_a_failed_conversion_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "_save", full)
+    monkeypatch.setattr(folder, "write_tensors", full)
     with pytest.raises(DiskError, match="No space"):
         convert(tmp_path / "hf", tmp_path / "mlx")
     assert sorted(os.listdir(tmp_path)) == ["hf"]
