@@ -11,6 +11,7 @@ from typing import cast
 
 from longmamba_mlx.cli.progress import follow
 from longmamba_mlx.events import Answer, Answered, ReadDone
+from longmamba_mlx.session.no_answer import real_model
 from longmamba_mlx.session.session import Session
 from longmamba_mlx.sizes import format_size
 
@@ -54,16 +55,18 @@ def demonstrate(model: str, *, json: bool) -> None:
     print(f"which was trained on {_trained(model)} tokens at a time.\n")
     _table(questions, sides)
     for name, side in sides.items():
-        speed = side.done.tokens / side.done.seconds
-        print(f"filter {name:>9}: {speed:,.0f} tokens/s on this machine, state {format_size(side.done.state_bytes)}, "
+        speed = f"{side.done.tokens / side.done.seconds:,.0f} tokens/s on this machine"
+        how = "opened from an earlier reading" if side.done.reopened else speed
+        print(f"filter {name:>9}: {how}, state {format_size(side.done.state_bytes)}, "
               f"memory {format_size(side.memory)}")  # fmt: skip
-    print(_NEXT)
+    print(_NEXT.format(command=real_model().command))
 
 
 _NEXT = """
-The built-in model is a demonstration: it knows one kind of question. With a real model, on a Mac:
-  longmamba-mlx convert --hf-path state-spaces/mamba-1.4b-hf --mlx-path mamba-1.4b-mlx
-  longmamba-mlx chat --model mamba-1.4b-mlx --file book.txt"""
+The built-in model is a demonstration: it knows one kind of question. With a real model:
+  {command}
+  longmamba-mlx chat --file book.txt
+"""
 
 
 def _ask(session: Session, question: str) -> Answer:
