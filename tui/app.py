@@ -120,7 +120,7 @@ class ChatApp(App[int]):
             self.chat.command(f"/{command.name}")
 
     async def action_interrupt(self) -> None:
-        """Ctrl+C: copy what is selected; else stop; the second within a second leaves."""
+        """Ctrl+C: copy the selection, else stop; pressed twice within a second: leave."""
         if selected := self._take_selection():
             await self.chat.copy(selected)
             return

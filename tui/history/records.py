@@ -1,4 +1,4 @@
-"""A question and what came of it, as a record: what is shown, exported and kept in a session."""
+"""A question and its answers as a record: shown, exported and saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from longmamba_mlx.tui.rendering import formatting
 
 
 class Stage(Enum):
-    """Where an exchange stands."""
+    """The stage of an exchange."""
 
     WAITING = "waiting"
     ANSWERING = "answering"

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Format numbers, names and lists for people."""
 
 from __future__ import annotations
 

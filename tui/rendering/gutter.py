@@ -1,4 +1,4 @@
-"""The margin of the text: page numbers and chapter marks beside the rows they begin in."""
+"""The gutter of the text: page numbers and chapter marks beside the rows they begin in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A long text as rows of a given width: found from the front, only as far as somebody looks.
+"""A long text wrapped to a width, lazily: rows are found from the front, as far as they are needed.
 
 A row is text[start:end] in characters. What is on the screen and what lies before it is cut into rows; the rest
 is estimated, until `extend` has come to the end.

@@ -89,7 +89,7 @@ class ConversationsScreen(ModalScreen["Conversation | None"]):
 
     @on(OptionList.OptionSelected)
     def click(self, event: OptionList.OptionSelected) -> None:
-        """A click goes on with a conversation."""
+        """A click resumes a conversation."""
         self.dismiss(self._conversations[event.option_index])
 
     def action_move(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""The program ends with its terminal: Textual waits for ever to write to one that was closed."""
+"""End the program with its terminal: Textual would wait for ever to write to a closed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One answer: streaming, then what it rests on."""
+"""One answer: its text as it streams, how it ended, related passages."""
 
 from __future__ import annotations
 

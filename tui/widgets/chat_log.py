@@ -1,4 +1,4 @@
-"""The conversation: follows what is new while it is at its bottom, and stays where the reader scrolled.
+"""The conversation: follows new text while scrolled to the bottom, else stays where the reader is.
 
 However long a conversation is, only its newest exchanges are widgets; earlier ones are recreated when the reader
 scrolls up to them.

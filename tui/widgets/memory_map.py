@@ -53,7 +53,7 @@ class MemoryMap(Widget, can_focus=True):
 
     @dataclass
     class Chosen(Message):
-        """The text from `offset` on is wanted."""
+        """Show the text from `offset` on."""
 
         offset: int
 

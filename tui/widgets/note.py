@@ -1,4 +1,4 @@
-"""One line in the conversation that is neither question nor answer."""
+"""Notes and errors in the conversation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from longmamba_mlx.tui.rendering import safe_text
 
 
 class Note(Static):
-    """Something worth knowing."""
+    """A message for the user."""
 
     def __init__(self, text: str, *, classes: str = "") -> None:
         super().__init__(safe_text.literal(safe_text.one_line(text)), classes=classes, markup=False)
 
 
 class ErrorNote(Static):
-    """What went wrong, in one line, and what to do about it."""
+    """An error in one line, with its hint."""
 
     def __init__(self, message: str, hint: str | None) -> None:
         super().__init__(error_text(message, hint), markup=False)

@@ -1,4 +1,4 @@
-"""A passage of the document that has to do with an answer."""
+"""A passage of the document that is related to an answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PassageView(Static, can_focus=True):
 
     @dataclass
     class Chosen(Message):
-        """The passage is wanted in the text; `quote` is the answer's place within it, if it stands there."""
+        """Show the passage in the text; `quote`: the span of the answer within it, if it is there."""
 
         book: str
         files: tuple[str, ...]

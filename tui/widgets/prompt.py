@@ -1,4 +1,4 @@
-"""The line one types in: Enter asks, Ctrl+J begins a new line, up and down bring back what was asked."""
+"""The prompt: Enter submits, Ctrl+J begins a new line, up and down recall earlier questions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Prompt(TextArea):
 
     @dataclass
     class Scrolled(Message):
-        """A page up (-1) or down (1) of the conversation is wanted."""
+        """Scroll the conversation a page up (-1) or down (1)."""
 
         pages: int
 
@@ -48,7 +48,7 @@ class Prompt(TextArea):
         step: int
 
     class Left(Message):
-        """Tab was pressed: the passages are wanted."""
+        """Tab was pressed: go to the passages."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -116,7 +116,7 @@ class Prompt(TextArea):
         self.post_message(self.Scrolled(pages))
 
     def submit(self) -> None:
-        """Ask what is typed."""
+        """Submit the text, unless it is empty."""
         if text := self.text.strip():
             # A leading space is what tells a question that begins with "/" from a command.
             leading = " " if self.text.startswith(" ") else ""

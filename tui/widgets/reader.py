@@ -1,4 +1,4 @@
-"""The text pane with the line above it that tells where one is."""
+"""The text pane, with its position in the line above it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens before questions can be answered: loading, counting, reading."""
+"""Progress before questions can be answered: loading, counting, reading."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from longmamba_mlx.tui.worker.download import Fetching
 
 
 class ReadingBar(Vertical):
-    """A bar and one line of numbers; shown only while there is something to wait for."""
+    """A bar and one line of numbers; hidden when nothing is in progress."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ReadingBar(Vertical):
         self._show("Opening", [safe_text.one_line(title)], None)
 
     def end(self) -> None:
-        """Nothing to wait for."""
+        """Hide the bar."""
         self.remove_class("-shown")
 
     def report(self, event: Loading | Loaded | Counted | ReadProgress | Fetching) -> None:

@@ -57,7 +57,7 @@ class StatusLine(Horizontal):
         self._show()
 
     def memory(self, size: int) -> None:
-        """The process's memory in bytes, now: told again and again while a document is read."""
+        """Note the process's memory in bytes, repeatedly during a reading."""
         self._memory.append(size)
         self._show()
 

@@ -1,4 +1,4 @@
-"""What one can ask of a document that was just read."""
+"""Questions to ask about a document that was just read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document's text: any length, because only the rows on the screen are ever drawn."""
+"""The document's text, of any length: only the rows on the screen are drawn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Span = tuple[int, int]
 
 
 class TextPane(ScrollView, can_focus=True):
-    """Scrolls, marks the passage that was jumped to and what `/find` found, tells where it is."""
+    """Scrolls, highlights a passage and search matches, and reports its position."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "text-pane--gutter",
@@ -59,14 +59,14 @@ class TextPane(ScrollView, can_focus=True):
         end: int
 
     class Left(Message):
-        """The reader wants back to the prompt."""
+        """Go back to the prompt."""
 
     class FindWanted(Message):
-        """The reader wants to type what to find."""
+        """Begin a search."""
 
     @dataclass
     class Step(Message):
-        """The next (1) or the previous (-1) match is wanted."""
+        """Go to the next (1) or the previous (-1) match."""
 
         step: int
 
@@ -159,7 +159,7 @@ class TextPane(ScrollView, can_focus=True):
     # Drawing.
 
     def render_line(self, y: int) -> Strip:
-        """One row of the screen: place in the gutter, then the text with what is highlighted in it."""
+        """Render one row: the place in the gutter, then the text with its highlights."""
         row = self.scroll_offset.y + y
         base = self.rich_style
         start, end = self._rows.span(row)
@@ -235,7 +235,7 @@ class TextPane(ScrollView, can_focus=True):
         return max(min(span[0], length), 0), length if span[1] == -1 else max(min(span[1], length), 0)
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
-        """The selected text as it stands in the document, without the row ends that the width made."""
+        """The selected text of the document, without the line breaks of the wrapping."""
         if self.book is None:
             return None
         start, end = 0, len(self._rows.text)
