@@ -140,8 +140,9 @@ def _marked(head: bytes) -> tuple[bytes, str]:
 def _unmarked(data: bytes, *, whole: bool) -> str | None:
     """Detect UTF-16 or UTF-32 without a byte order mark, from NULs and control bytes."""
     sample = data[:_SAMPLE]
-    controls = len(_LOW_CONTROL.findall(sample))
-    if not _has_many_nuls(sample.count(0), len(sample)) and controls <= _MOST_CONTROLS * len(sample):
+    controls, nuls = len(_LOW_CONTROL.findall(sample)), sample.count(0)
+    many = _has_many_nuls(nuls, len(sample)) or (nuls and nuls * 3 >= len(sample))
+    if not many and controls <= _MOST_CONTROLS * len(sample):
         return None
     best = max(_WIDE, key=lambda encoding: _likeness(sample, encoding, whole=whole))
     return best if _likeness(sample, best, whole=whole) > 0 else None
@@ -160,7 +161,8 @@ def _likeness(sample: bytes, encoding: str, *, whole: bool) -> float:
         return 0.0
     blocks = len({ord(character) >> 7 for character in text})
     spaces = sum(map(text.count, " \n\u3000\u3002\uff0c")) / len(text)
-    return letters / blocks + spaces if spaces > _FEWEST_SPACES or blocks <= 2 else 0.0
+    ascii_share = len(text.encode("ascii", "ignore")) / len(text)
+    return letters / blocks + spaces + ascii_share if spaces > _FEWEST_SPACES or blocks <= 2 else 0.0
 
 
 def _blocks(file: _Readable, encoding: str) -> Iterator[str]:
