@@ -120,7 +120,7 @@ def _write(draft: Path, read: Callable[[], _Checkpoint], request: Request) -> No
     ends = with_end_tokens(checkpoint.config, checkpoint.source.folder).eos_token_ids
     table = normalised_config(checkpoint.config, checkpoint.raw, dtype=request.dtype, end_tokens=ends, block=block)
     if request.form is None:
-        write_text(draft / "config.json", config_text(table))
+        write_text(draft / "config.json", config_text(table), private=False)
         write_weights(draft, checkpoint.weights, request.report)
     else:
         from longmamba_mlx.conversion.quantising import write_quantised

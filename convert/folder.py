@@ -86,11 +86,15 @@ def write_weights(folder: Path, weights: dict[str, mx.array], report: Report) ->
         name = "model.safetensors" if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         # "format" is what transformers and mlx-lm look for.
         save = partial(write_tensors, weights, shard, {"format": "mlx"}, advance)
-        write_atomic(folder / name, save)
+        write_atomic(folder / name, save, private=False)
         names.update(dict.fromkeys(shard, name))
     report.progress("Writing", total, total)
     if len(shards) > 1:
-        write_text(folder / INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2))
+        write_text(
+            folder / INDEX,
+            json.dumps({"metadata": {"total_size": total}, "weight_map": names}, indent=2),
+            private=False,
+        )
 
 
 def _shards(weights: dict[str, mx.array]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from longmamba_mlx.conversion.checkpoint import Request, convert_source, find
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models.folder_facts import folder_facts
+from longmamba_mlx.paths import model_folder, private_folder
 
 
 def obtain(request: Request, target: Path) -> Path:
@@ -18,6 +19,8 @@ def obtain(request: Request, target: Path) -> Path:
     if request == unchanged and _is_mlx(source.folder):
         request.report.line(f"{request.hf_path} is in MLX format and is used as it is, in {source.folder}")
         return source.folder
+    if target.is_relative_to(model_folder()):
+        private_folder(target.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
     convert_source(request, source, target)
     return target

@@ -52,7 +52,7 @@ def write_quantised(
         f"{8 * size / count:.2f} bits a weight"
     )
     table = {**table, "quantization": quantisation.as_config()}
-    write_text(draft / "config.json", config_text(table))
+    write_text(draft / "config.json", config_text(table), private=False)
     write_weights(draft, quantised, report)
     if needed > _MEMORY_SHARE * total_bytes():
         report.line(f"The effect was not measured: that takes {format_size(needed)} of memory.")
@@ -64,7 +64,7 @@ def write_quantised(
     report.line(str(effect))
     block = table.get("longmamba")
     settings = {**(block if isinstance(block, Mapping) else {}), "quantisation_effect": effect.as_config()}
-    write_text(draft / "config.json", config_text({**table, "longmamba": settings}))
+    write_text(draft / "config.json", config_text({**table, "longmamba": settings}), private=False)
 
 
 def _effect(draft: Path, build: Callable[[], LanguageModel], table: Mapping[str, object]) -> Effect | None:

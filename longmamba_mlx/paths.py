@@ -62,6 +62,15 @@ def _data() -> Path:
     return home() or platformdirs.user_data_path(APPLICATION, appauthor=False)
 
 
+def private_file(path: Path) -> Path:
+    """Create an empty file, for the user only (0600), unless it exists; for writers that open it themselves.
+
+    Raises OSError.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    return path
+
+
 def private_folder(folder: Path) -> Path:
     """Create `folder` and its missing parents, accessible by the user only (0700). Raises DiskError.
 

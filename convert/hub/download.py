@@ -126,7 +126,7 @@ def download(plan: Plan, report: Report) -> Snapshot:
     report.progress(plan.repository, plan.size, plan.size)
     if (ref := ref_file(folder.parents[1], plan.asked)) is not None:
         ref.parent.mkdir(parents=True, exist_ok=True)
-        write_text(ref, plan.revision)  # so that the name is known offline
+        write_text(ref, plan.revision, private=False)  # so that the name is known offline
     return Snapshot(folder, plan.repository, plan.revision)
 
 

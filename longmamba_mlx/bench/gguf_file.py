@@ -55,7 +55,7 @@ def write_gguf(folder: Path) -> Path:
         writer.write_tensors_to_file()
         writer.close()
 
-    write_atomic(path, write)
+    write_atomic(path, write, private=False)
     return path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from longmamba_mlx.paths import private_folder
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.storage.checked_safetensors import save_arrays
 
@@ -79,7 +80,7 @@ def make(shape: Shape, folder: Path, seed: int = 0) -> Path:
     """Write the checkpoint of `shape` into `folder`, unless it is there. Returns the folder."""
     if (folder / "config.json").exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     save_arrays(folder / "model.safetensors", dict(weights(shape, seed)), {"format": "pt"})
     text = json.dumps(shape.config(), indent=1)
     write_text(folder / "config.json", text)

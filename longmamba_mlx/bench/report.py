@@ -31,7 +31,7 @@ def report(rows: Rows, settings: dict[str, object]) -> dict[str, object]:
 def write_json(path: Path, document: dict[str, object]) -> None:
     """Write it atomically. Raises DiskError."""
     text = json.dumps(document, indent=1) + "\n"
-    write_text(path, text)
+    write_text(path, text, private=False)
 
 
 def table(rows: Rows, *, markdown: bool = False) -> str:
@@ -69,7 +69,7 @@ def plot(rows: Rows, path: Path) -> None:
         axis.set_title(group)
     figure.text(0.5, 0.005, f"{machine()['processor']}; not a Mac's figures", ha="center", fontsize=7)
     figure.tight_layout(rect=(0, 0.02, 1, 1))
-    write_atomic(path, lambda draft: figure.savefig(draft, format="png", dpi=140))
+    write_atomic(path, lambda draft: figure.savefig(draft, format="png", dpi=140), private=False)
     pyplot.close(figure)
 
 

@@ -240,7 +240,7 @@ def _write(path: Path, text: str) -> None:
     from longmamba_mlx.storage.atomic import write_text
 
     try:
-        write_text(path, text)
+        write_text(path, text, private=False)
     except DiskError:
         sys.stdout.write(text)
         raise

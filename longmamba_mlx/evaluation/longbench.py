@@ -18,6 +18,7 @@ from longmamba_mlx.evaluation import metrics
 from longmamba_mlx.evaluation.longbench_prompts import LONGEST, PROMPTS
 from longmamba_mlx.evaluation.measure import Exam, PlannedDocument, Question
 from longmamba_mlx.evaluation.samples import Cell
+from longmamba_mlx.paths import private_folder
 
 HUB_DATASET = "THUDM/LongBench"
 _FILES = f"data.zip of the Hub data set {HUB_DATASET}, unpacked: one NAME.jsonl (NAME_e.jsonl for LongBench-E) a task"
@@ -149,7 +150,7 @@ def _download(target: Path, offline: bool) -> None:
             for entry in file.infolist():
                 name = Path(entry.filename).name  # never a path out of the target folder
                 if name.endswith(".jsonl"):
-                    target.mkdir(parents=True, exist_ok=True)
+                    private_folder(target)
                     (target / name).write_bytes(file.read(entry))
     except (OSError, ValueError, HfHubHTTPError, zipfile.BadZipFile):
         raise DocumentError("LongBench could not be fetched from the Hub.", hint=hint) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from longmamba_mlx.errors import DiskError
+from longmamba_mlx.paths import private_file, private_folder
 
 VERSION = 2  # raised when the same options would give other documents, questions or scores
 
@@ -73,9 +74,9 @@ class SampleLog:
             lines.append(json.dumps({"run": run, **_flat(sample)}, ensure_ascii=False) + "\n")
         if self.path is None:
             return
+        private_folder(self.path.parent)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
+            with private_file(self.path).open("ab") as file:
                 if file.tell() and not _ends_line(self.path):
                     file.write(b"\n")
                 file.write("".join(lines).encode("utf-8"))

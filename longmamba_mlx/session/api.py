@@ -68,7 +68,8 @@ def calibrate(
         text = read_document(builtin.sample_document()).text
     calibration = model.measure(model.tokenizer.encode(text), windows=windows, on_progress=on_progress)
     if save:
-        calibration.save(calibration_file(model))
+        path = calibration_file(model)
+        calibration.save(path, private=path == model.remembered_calibration)  # beside a model, as its other files
     model.calibration = calibration
     return calibration
 

@@ -21,13 +21,13 @@ _SHOWN_NAME = 40  # characters of a file name in an error message
 _DRAFT = re.compile(r"\.tmp-(\d{1,10})-[0-9a-f]{12}")
 
 
-def write_atomic(path: str | Path, writer: Callable[[Path], object], *, private: bool = False) -> None:
+def write_atomic(path: str | Path, writer: Callable[[Path], object], *, private: bool = True) -> None:
     """Call `writer` with a draft path, sync what it wrote to disk, and rename it to `path`.
 
     After a crash at any moment `path` holds either the old content or the new. The draft has the final file name and
     lies in a hidden folder beside `path`: writers such as `mx.save_safetensors` append a missing suffix, and no search
-    for `*.safetensors` must find an orphan. A symbolic link is written through. `private`: only the user may read the
-    file (0600).
+    for `*.safetensors` must find an orphan. A symbolic link is written through. Only the user may read the file (0600),
+    whatever the umask and the file's former mode; with `private=False`, for models and reports, the umask decides.
 
     Raises DiskError when writing fails; any other exception of the writer passes. The draft is removed in both cases.
     """
@@ -42,8 +42,8 @@ def write_atomic(path: str | Path, writer: Callable[[Path], object], *, private:
         _sync(target.parent)
 
 
-def write_text(path: str | Path, text: str, *, private: bool = False) -> None:
-    """Write `text` as UTF-8, atomically. Raises DiskError."""
+def write_text(path: str | Path, text: str, *, private: bool = True) -> None:
+    """Write `text` as UTF-8, like `write_atomic`. Raises DiskError."""
     write_atomic(path, lambda draft: draft.write_text(text, encoding="utf-8"), private=private)
 
 

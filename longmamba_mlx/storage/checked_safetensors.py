@@ -33,11 +33,14 @@ _FROM_NUMPY = {"bool": "BOOL", "bfloat16": "BF16"} | {
 _TO_NUMPY = {name: dtype for dtype, name in _FROM_NUMPY.items() if name != "BF16"}
 
 
-def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+def save_arrays(
+    path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str], *, private: bool = True
+) -> None:
     """Write arrays (NumPy or MLX, any shape, bfloat16 too) and texts as a safetensors file, atomically.
 
     Two metadata keys are added: "sha256" of the data section, and "header_sha256" of the header with that value zeroed,
-    so that any changed bit is detected. Raises DiskError; TypeError for arrays or metadata that the format cannot hold.
+    so that any changed bit is detected. `private` as in `write_atomic`. Raises DiskError; TypeError for arrays or
+    metadata that the format cannot hold.
     """
     reserved = {DATA_DIGEST, HEADER_DIGEST} & metadata.keys()
     if reserved or not all(isinstance(text, str) for text in metadata.values()):
@@ -59,7 +62,7 @@ def save_arrays(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping
             for _, _, content in parts.values():
                 file.write(content)
 
-    write_atomic(path, write)
+    write_atomic(path, write, private=private)
 
 
 def _signed_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:

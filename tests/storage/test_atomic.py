@@ -53,9 +53,9 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "real").read_bytes() == NEW
 
 
-def test_a_private_file_is_for_the_user_alone(tmp_path: Path) -> None:
-    atomic.write_text(tmp_path / "open", "ü")
-    atomic.write_text(tmp_path / "private", "ü", private=True)
+def test_a_file_is_for_the_user_alone_unless_said_otherwise(tmp_path: Path) -> None:
+    atomic.write_text(tmp_path / "open", "ü", private=False)
+    atomic.write_text(tmp_path / "private", "ü")
     assert (tmp_path / "private").read_bytes() == "ü".encode() == (tmp_path / "open").read_bytes()
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
     (tmp_path / "plain").write_bytes(b"")

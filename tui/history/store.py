@@ -6,7 +6,6 @@ One short-lived connection per call, so any thread may call; write-ahead logging
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longmamba_mlx.errors import DiskError, LongMambaError
-from longmamba_mlx.paths import private_folder
+from longmamba_mlx.paths import private_file, private_folder
 from longmamba_mlx.tui.history.records import Exchange
 from longmamba_mlx.tui.rendering.safe_text import one_line
 
@@ -139,6 +138,8 @@ class ConversationStore:
     def _database(self) -> Iterator[sqlite3.Connection]:
         """A connection in one transaction: whatever is done with it is in the file as a whole or not at all."""
         private_folder(self._path.parent)
+        with suppress(OSError):  # SQLite tells why; the files it adds beside this one take over the mode
+            private_file(self._path)
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
                 _migrate(database)
@@ -175,8 +176,6 @@ def _migrate(database: sqlite3.Connection) -> None:
             "The sessions were kept by a newer longmamba-mlx.", hint="Update it; nothing was changed in the file."
         )
     _log_ahead(database)
-    with suppress(OSError):
-        os.chmod(database.execute("PRAGMA database_list").fetchone()[2], 0o600)
     with database:
         database.execute("BEGIN IMMEDIATE")  # another chat may be doing the same
         for statements in _MIGRATIONS[_version(database) :]:

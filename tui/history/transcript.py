@@ -84,4 +84,4 @@ def write_new(path: Path, text: str) -> None:
 
     if path.exists():
         raise UsageError(f"{path} exists already", hint="Choose another name: nothing is overwritten.")
-    write_text(path, text, private=True)
+    write_text(path, text)

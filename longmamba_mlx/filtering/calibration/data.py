@@ -94,8 +94,8 @@ class Calibration:
     time_step_limit: DtRange = (0.0, math.inf)
     format_version: int = FORMAT_VERSION
 
-    def save(self, path: Path) -> None:
-        """Writes the calibration (safetensors, never half-written). Raises DiskError."""
+    def save(self, path: Path, *, private: bool = True) -> None:
+        """Write the calibration (safetensors) atomically; `private` as in `write_atomic`. Raises DiskError."""
         from longmamba_mlx.storage import checked_safetensors
 
         arrays: dict[str, NDArray[Any]] = {"ranks": self.ranks.astype(np.int64)}
@@ -118,7 +118,7 @@ class Calibration:
             "text_digest": self.text_digest,
             "facts": json.dumps(facts),
         }
-        checked_safetensors.save_arrays(Path(path), arrays, metadata)
+        checked_safetensors.save_arrays(Path(path), arrays, metadata, private=private)
 
     @staticmethod
     def load(path: Path, *, fingerprint: str, quantisation: str) -> Calibration:
