@@ -11,11 +11,14 @@ import re
 import sqlite3
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import Text, length_of, text_between
+from longmamba_mlx.errors import DiskError
 from longmamba_mlx.events import Passage
 from longmamba_mlx.retrieval.passage_index import open_index, place_map
 from longmamba_mlx.retrieval.words import (
@@ -35,13 +38,35 @@ _CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")
 _AROUND = " .,;:!?\"'“”‘’«»()[]*_`"
 _UNITS = "%$€£#°"
 _CANDIDATES = 100
+_Arguments = ParamSpec("_Arguments")
+_Found = TypeVar("_Found")
+
+
+def _despite_the_disk(
+    search: Callable[Concatenate[PassageIndex, _Arguments], _Found],
+) -> Callable[Concatenate[PassageIndex, _Arguments], _Found]:
+    """Search again, in an index that is built anew in memory, where the stored one can no longer be read."""
+
+    @wraps(search)
+    def searched(self: PassageIndex, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Found:
+        try:
+            return search(self, *arguments, **options)
+        except sqlite3.Error:
+            self._leave_file()
+        try:
+            return search(self, *arguments, **options)
+        except sqlite3.Error as error:
+            hint = "Check the disk that holds temporary files."
+            raise DiskError(f"The index of passages cannot be read: {error}.", hint=hint) from None
+
+    return searched
 
 
 class PassageIndex:
     """A full-text index over a document's passages, opened or built on the first search; usable from any thread.
 
-    `file` is where it is stored, if anywhere. Raises LongMambaError if SQLite lacks FTS5, DiskError without room for
-    the index of a text that is not held in memory.
+    `file` is where it is stored, if anywhere; a disk that fails later costs only the time to build it again. Raises
+    LongMambaError if SQLite lacks FTS5, DiskError without room for the index of a text that is not held in memory.
     """
 
     def __init__(self, document: Text, file: Path | None = None) -> None:
@@ -49,11 +74,13 @@ class PassageIndex:
         self._lock = threading.Lock()
         self._opened: tuple[sqlite3.Connection, PlaceMap] | None = None
 
+    @_despite_the_disk
     def places(self, should_stop: Stop | None = None) -> PlaceMap:
         """The pages and chapters of the document. Raises StoppedError while the index is built."""
         with self._lock:
             return self._open(should_stop)[1]
 
+    @_despite_the_disk
     def search(
         self, question: str, answer: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:
@@ -63,6 +90,7 @@ class PassageIndex:
         """
         return self._search(question, answer, limit, 0, end, should_stop)
 
+    @_despite_the_disk
     def nearest(
         self, question: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:
@@ -86,6 +114,7 @@ class PassageIndex:
             found += inside
         return tuple(dict.fromkeys(found))[:limit]
 
+    @_despite_the_disk
     def comes_later(self, question: str, end: int, *, should_stop: Stop | None = None) -> bool:
         """Whether the passage nearest to the question stands after character `end` and has the name asked for."""
         telling = telling_words(words_in(question))
@@ -153,6 +182,7 @@ class PassageIndex:
             _passage(row, *texts[row], places, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)]
         )
 
+    @_despite_the_disk
     def not_in_text(self, answer: str, *, end: int | None = None, should_stop: Stop | None = None) -> tuple[str, ...]:
         """The numbers and codes of an answer that occur nowhere before character `end`, each once.
 
@@ -166,6 +196,7 @@ class PassageIndex:
             last = _count(database, end)
             return tuple(code for code in codes if not self._stands(database, code, last, end))
 
+    @_despite_the_disk
     def missing_names(
         self, question: str, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[str, ...]:
@@ -183,6 +214,7 @@ class PassageIndex:
                 if not all(_matching(database, _join([word], ""), 1, last) for word in name)
             )
 
+    @_despite_the_disk
     def to_reread(
         self, question: str, limit: int, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:
@@ -212,6 +244,12 @@ class PassageIndex:
             database = open_index(self._document, self._file, should_stop)
             self._opened = database, place_map(database, self._document)
         return self._opened
+
+    def _leave_file(self) -> None:
+        with self._lock:
+            opened, self._opened, self._file = self._opened, None, None
+            if opened is not None:
+                opened[0].close()
 
     def _stands(self, database: sqlite3.Connection, code: str, last: int, end: int | None) -> bool:
         """Whether one of the passages up to number `last` contains a code, word for word."""
