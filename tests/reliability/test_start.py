@@ -1,0 +1,66 @@
+"""R19: an interrupt in the first moments of a command ends it without a traceback, and leaves the store sound."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from longmamba_mlx.paths import state_folder
+from longmamba_mlx.states.state_file import read_state
+
+ROOT = Path(__file__).resolve().parents[2]
+QUESTION = "What is the access code of Zorvath?"
+# As the installed command begins. Before this line, and for its import of a few milliseconds, Python itself answers.
+BEGUN = "import os; from longmamba_mlx.__main__ import main; os.write(1, b'.'); main()"
+CODES = {0, 75, 130, -signal.SIGINT}
+
+
+def interrupt(file: Path, after: float) -> tuple[int, str]:
+    """Start `ask` and interrupt it so many seconds after its first line -> exit code, what it said."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", BEGUN, "ask", "--file", str(file), QUESTION],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored under `nohup` or `&`
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert os.read(child.stdout.fileno(), 1) == b"."
+    time.sleep(after)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode != 0 or out == b"48213\n"
+    return child.returncode, err.decode()
+
+
+def check(file: Path, text: str, times: int, record_property: Callable[[str, object], None]) -> None:
+    file.write_text(text, encoding="utf-8")
+    dice, codes = random.Random(times), Counter[int]()
+    for number in range(times):
+        after = 0.3 * number / times if number % 3 else dice.uniform(0.3, 1.5)
+        code, err = interrupt(file, after)
+        codes[code] += 1
+        assert "Traceback" not in err, f"{after:.3f} s: {err}"
+        assert code in CODES, (after, code, err)
+        for path in [*state_folder().glob("*/*.safetensors"), *state_folder().glob("*/*.reading")]:
+            read_state(path, whole=False)
+    assert any(codes[code] for code in (75, 130, -signal.SIGINT)), codes
+    record_property("interrupts", times)
+    record_property("exit codes", " ".join(f"{code}: {count}" for code, count in sorted(codes.items())))
+
+
+def test_an_interrupt_at_the_start(tmp_path: Path, story: str, record_property: Callable[[str, object], None]) -> None:
+    check(tmp_path / "story.txt", story, 9, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_interrupts(tmp_path: Path, story: str, record_property: Callable[[str, object], None]) -> None:
+    check(tmp_path / "story.txt", story, 200, record_property)
