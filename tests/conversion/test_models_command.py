@@ -123,7 +123,7 @@ def test_a_hub_model_is_fetched_by_the_first_command_that_names_it(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("use", "nowhere"), 1, "There is no model"),
+        (("use", "nowhere"), 66, "There is no model"),
         (("use", "someone/else"), 1, "no model someone/else on the Hub"),
         (("use", "demo", "--q-bits", "3"), 2, "need -q"),
         (("use", "someone/tiny", "-q", "--q-bits", "7"), 1, "no quantisation with 7 bits"),
