@@ -51,11 +51,6 @@ class Folders:
                 raise self._outside(f"{name}/{found.title}")
         return path
 
-    def holds(self, source: str) -> bool:
-        """Whether the source of a remembered document is a path under an allowed folder."""
-        path = _resolved(source) if source.startswith(("/", "~")) else None
-        return path is not None and self._holds(path)
-
     def _holds(self, path: Path) -> bool:
         return self.allowed is None or any(path.is_relative_to(folder) for folder in self.allowed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from longmamba_mlx.documents import Document
+from longmamba_mlx.documents.sanitise import clean
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.events import Event, Notice, ReadDone
 from longmamba_mlx.interfaces.catalogue import Remembered, UnknownDocumentError, catalogue, find
@@ -131,12 +134,25 @@ class Library:
                         digest=document.key.document)  # fmt: skip
         return (yield from self._hold(_Held(book, done, None)))
 
-    def open_text(self, text: Text, should_stop: Stop) -> Generator[Event, None, ReadDocument]:
-        """Open a text that was given as such, read if need be."""
+    def open_text(self, words: str, should_stop: Stop) -> Generator[Event, None, ReadDocument]:
+        """Open a text that was given as such, read if need be; it is named after its digest.
+
+        A document that is remembered and differs from it by white space at its ends is taken for the same.
+        """
+        self.model()
+        words = clean(words)
+        texts = {_digest(text): text for text in (words, words.strip(), words.strip() + "\n")}
         for held in reversed(self._held.values()):
-            if held.book.key.document == text.digest and held.book.source is not None:
+            if held.book.key.document in texts and held.book.source is not None:
                 return (yield from self._again(held))
-        return (yield from self._open_text(text, None, should_stop))
+        known = {document.key.document: document.name for document in self.documents() if not document.unfinished}
+        digest = next((digest for digest in texts if digest in known), _digest(words.strip()))
+        title = known.get(digest, f"message-{digest[:8]}")
+        return (yield from self._open_text(Document(title, texts[digest]), None, should_stop))
+
+    def opened(self, book: ReadDocument) -> ReadDone:
+        """How an open document was opened."""
+        return self._held[book.key.digest()].done
 
     def ask(self, book: ReadDocument, question: Question, should_stop: Stop) -> Iterator[Event | Asked]:
         """Yield Asked, the answer's Pieces, then Answered. Raises UsageError, StoppedError."""
@@ -179,8 +195,6 @@ class Library:
 
     def _text_of(self, document: Remembered, should_stop: Stop) -> Text | None:
         """The text that a document was read from; None where it is not allowed, gone, or another one by now."""
-        if not self.folders.holds(document.source):
-            return None
         try:
             text = text_of([str(self.folders.path(document.source))], hold_text=False, should_stop=should_stop)
         except (DocumentError, UsageError):
@@ -219,6 +233,11 @@ class Library:
     def _again(self, held: _Held) -> Generator[Event, None, ReadDocument]:
         """A document that is open already."""
         return (yield from self._hold(replace(held, done=replace(held.done, reopened=True, before=0, seconds=0.0))))
+
+
+def _digest(words: str) -> str:
+    """The digest of a Document with this text."""
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def _conversation(book: ReadDocument, turns: Sequence[Turn]) -> Conversation | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
 import tomllib
@@ -9,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from longmamba_mlx import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -41,9 +45,23 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert found == expected
+    assert wheel.name.startswith(f"longmamba_mlx-{__version__}-")
+
+
+def test_the_bundle_starts_this_version_and_names_every_tool(tmp_path: Path) -> None:
+    pytest.importorskip("mcp")
+    from longmamba_mlx.interfaces import mcp_server
+    from longmamba_mlx.interfaces.engine import Engine
+    from longmamba_mlx.interfaces.folders import Folders
+    from longmamba_mlx.interfaces.library import Library
+
+    target = tmp_path / "bundle.mcpb"
+    subprocess.run([sys.executable, str(ROOT / "packaging" / "make_mcpb.py"), str(target)], check=True)
+    manifest = json.loads(zipfile.ZipFile(target).read("manifest.json"))
+    assert f"longmamba-mlx[mcp]=={__version__}" in manifest["server"]["mcp_config"]["args"]
+    server = mcp_server.Server(Library(lambda: pytest.fail("loaded"), Folders(None), name="demo"), Engine(), "0")
+    assert {tool["name"] for tool in manifest["tools"]} == {tool.name for tool in asyncio.run(server.list_tools())}
 
 
 def test_version_is_said_once() -> None:
-    import longmamba_mlx
-
-    assert PROJECT["project"]["version"] == longmamba_mlx.__version__
+    assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]

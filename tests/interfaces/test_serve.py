@@ -146,7 +146,7 @@ BAD: list[tuple[object, int, str]] = [
     ({"model": "demo", "messages": "hello"}, 400, "invalid_value"),
     ({"model": "demo", "messages": [{"role": "tool", "content": "x"}]}, 400, "invalid_value"),
     ({"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "invalid_value"),
-    ({"model": "demo", "messages": [*USER, {"role": "assistant", "content": "x"}]}, 400, "invalid_value"),
+    ({"model": "demo", "messages": [*USER, {"role": "assistant", "content": "x"}]}, 400, "invalid_request"),
     *(
         ({"model": "demo", "messages": [{"role": "user", "content": "Text.\n\nWhat?"}], **wrong}, 400, "invalid_value")
         for wrong in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import uuid
@@ -13,8 +12,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from longmamba_mlx.documents import Document
-from longmamba_mlx.documents.sanitise import clean
 from longmamba_mlx.events import Answer, Answered, Counted, Event, Notice, Piece, ReadDone, ReadProgress
 from longmamba_mlx.interfaces.answers import answer_table, explanation
 from longmamba_mlx.interfaces.catalogue import Remembered
@@ -64,18 +61,11 @@ async def complete(request: Request) -> Response:
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def message_document(words: str) -> Document:
-    """The text of a message as a document, named after its digest: the same text is the same document."""
-    words = clean(words)
-    digest = hashlib.sha256(words.encode()).hexdigest()
-    return Document(f"message-{digest[:8]}", words)
-
-
 def _answering(
     library: Library, document: Remembered | None, wanted: ChatRequest, should_stop: Stop
 ) -> Iterator[Event | Asked]:
     if document is None:
-        book = yield from library.open_text(message_document(wanted.document), should_stop)
+        book = yield from library.open_text(wanted.document, should_stop)
     else:
         book = yield from library.open_remembered(document, should_stop)
     yield from library.ask(book, wanted.question, should_stop)

@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.errors import DocumentError, DocumentMissingError, LongMambaError, StoppedError, UsageError
 from longmamba_mlx.interfaces.catalogue import UnknownDocumentError
+from longmamba_mlx.interfaces.conversation import NoDocumentError
 from longmamba_mlx.interfaces.engine import BusyError, ClosedError
 from longmamba_mlx.interfaces.folders import OutsideError
 
@@ -15,6 +16,7 @@ _KINDS: tuple[tuple[type[LongMambaError], int, str], ...] = (  # the first that 
     (UnknownDocumentError, 404, "document_not_found"),
     (DocumentMissingError, 404, "file_not_found"),
     (DocumentError, 400, "unreadable_document"),
+    (NoDocumentError, 400, "no_document"),
     (UsageError, 400, "invalid_request"),
     (BusyError, 429, "queue_full"),
     (ClosedError, 503, "shutting_down"),
