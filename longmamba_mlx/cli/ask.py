@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
-import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from longmamba_mlx.cli.interrupts import stopping
 from longmamba_mlx.cli.no_answer import explain
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
+from longmamba_mlx.cli.streams import is_null
 from longmamba_mlx.documents import one_line, read_document, sanitise
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Answered, Piece, ReadDone
@@ -151,6 +150,6 @@ def _answer(session: Session, question: str, way: Way) -> Answer:
 def _sources(files: list[str]) -> list[str]:
     if files:
         return files
-    if sys.stdin.isatty() or stat.S_ISCHR(os.fstat(sys.stdin.fileno()).st_mode):  # a terminal, or /dev/null
+    if sys.stdin.isatty() or is_null(sys.stdin):
         raise UsageError("There is no document.", hint="Name one with --file, or pipe it in.")
     return ["-"]

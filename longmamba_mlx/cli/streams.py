@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import IO
 
 from longmamba_mlx.errors import DiskError
 
@@ -47,3 +48,11 @@ def flush() -> None:
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python tries again at exit, and prints a traceback
         raise
+
+
+def is_null(stream: IO[str]) -> bool:
+    """Whether a stream reads the null device: nobody has piped anything in."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
+    except OSError:  # a stream without a descriptor
+        return False

@@ -102,7 +102,7 @@ def test_bad_documents_get_one_line_a_hint_and_their_code(run, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["ask", "--model", "nothing-here", QUESTION], 1),
+        (["ask", "--model", "nothing-here", QUESTION], 66),
         (["ask", "--filter", "sharp", QUESTION], 2),
         (["ask", "--chunk", "0", QUESTION], 2),
         (["ask"], 2),
