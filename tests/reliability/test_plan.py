@@ -1,0 +1,44 @@
+"""The plan names tests that are there, and its table tells what they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.plan import ROWS, Row
+from tests.reliability.report import Case, line, write
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def test_every_row_is_there_once() -> None:
+    assert [row.name for row in ROWS] == [f"R{number}" for number in range(1, 27)] + ["modes"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_every_test_of_a_row_exists(row: Row) -> None:
+    for test in row.tests:
+        file, _, function = test.partition("::")
+        assert (
+            f"def {function}(" in (TESTS / file).read_text(encoding="utf-8") if function else (TESTS / file).is_file()
+        )
+
+
+def test_a_line_tells_failures_and_figures(tmp_path: Path) -> None:
+    row = Row("R0", "P1", "what", ("a/test_b.py::test_c", "a/test_d.py"), "a Mac")
+    cases = [
+        Case("a/test_b.py::test_c", "passed", 1.4, ("kills: 5",)),
+        Case("a/test_b.py::test_other", "failed", 9.0, ()),
+        Case("a/test_d.py::test_e", "failed", 2.0, ()),
+    ]
+    assert line(row, cases) == "| R0 | P1 | what | 1 passed, 1 failed | 3 s | kills: 5 | a Mac |"
+    assert "not run" in line(row, [])
+    page = tmp_path / "page.md"
+    for old in ("", "old\n"):
+        page.write_text(f"before\n<!-- table -->\n{old}<!-- /table -->\nafter\n")
+        write(page, r"new \1")
+        assert page.read_text() == "before\n<!-- table -->\nnew \\1\n<!-- /table -->\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(SystemExit):
+        write(page, "new")
