@@ -33,7 +33,7 @@ class Case:
     test: str
     outcome: str  # passed, failed, skipped
     seconds: float
-    figures: tuple[str, ...]
+    figures: tuple[tuple[str, str], ...]  # name, value
 
 
 def run(rows: Sequence[Row], *, slow: bool, workers: str) -> list[Case]:
@@ -58,7 +58,7 @@ def case_of(element: xml.Element) -> Case:
     elif element.find("failure") is not None or element.find("error") is not None:
         outcome = "failed"
     file = element.get("classname", "").removeprefix("tests.").replace(".", "/")
-    figures = tuple(f"{found.get('name')}: {found.get('value')}" for found in element.iter("property"))
+    figures = tuple((found.get("name", ""), found.get("value", "")) for found in element.iter("property"))
     name = element.get("name", "").partition("[")[0]
     return Case(f"{file}.py::{name}", outcome, float(element.get("time", 0)), figures)
 
@@ -67,11 +67,22 @@ def line(row: Row, cases: Iterable[Case]) -> str:
     """A row of the table: how many tests ran and failed, how long they took, what they counted."""
     found = [case for case in cases if case.test in row.tests or case.test.partition("::")[0] in row.tests]
     count = {outcome: sum(case.outcome == outcome for case in found) for outcome in ("passed", "failed", "skipped")}
-    told = "; ".join(figure for case in found for figure in case.figures)
+    told = summed([figure for case in found for figure in case.figures])
     result = ", ".join(f"{number} {outcome}" for outcome, number in count.items() if number) or "not run"
     seconds = sum(case.seconds for case in found)
     cells = (row.name, row.promise, row.what, result, f"{seconds:.0f} s" if found else "", told, row.open)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def summed(figures: Sequence[tuple[str, str]]) -> str:
+    """Figures in words; counts of one name are added."""
+    values: dict[str, list[str]] = {}
+    for name, value in figures:
+        values.setdefault(name, []).append(value)
+    return "; ".join(
+        f"{name}: {sum(map(int, found)) if all(map(str.isdecimal, found)) else ' and '.join(found)}"
+        for name, found in values.items()
+    )
 
 
 def table(cases: Sequence[Case], *, slow: bool) -> str:

@@ -28,11 +28,11 @@ def test_every_test_of_a_row_exists(row: Row) -> None:
 def test_a_line_tells_failures_and_figures(tmp_path: Path) -> None:
     row = Row("R0", "P1", "what", ("a/test_b.py::test_c", "a/test_d.py"), "a Mac")
     cases = [
-        Case("a/test_b.py::test_c", "passed", 1.4, ("kills: 5",)),
+        Case("a/test_b.py::test_c", "passed", 1.4, (("kills", "5"), ("codes", "2 times 130"))),
         Case("a/test_b.py::test_other", "failed", 9.0, ()),
-        Case("a/test_d.py::test_e", "failed", 2.0, ()),
+        Case("a/test_d.py::test_e", "failed", 2.0, (("kills", "4"),)),
     ]
-    assert line(row, cases) == "| R0 | P1 | what | 1 passed, 1 failed | 3 s | kills: 5 | a Mac |"
+    assert line(row, cases) == "| R0 | P1 | what | 1 passed, 1 failed | 3 s | kills: 9; codes: 2 times 130 | a Mac |"
     assert "not run" in line(row, [])
     page = tmp_path / "page.md"
     for old in ("", "old\n"):

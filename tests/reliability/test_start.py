@@ -53,7 +53,7 @@ def check(file: Path, text: str, times: int, record_property: Callable[[str, obj
             read_state(path, whole=False)
     assert any(codes[code] for code in (75, 130, -signal.SIGINT)), codes
     record_property("interrupts", times)
-    record_property("exit codes", " ".join(f"{code}: {count}" for code, count in sorted(codes.items())))
+    record_property("exit codes", ", ".join(f"{count} times {code}" for code, count in sorted(codes.items())))
 
 
 def test_an_interrupt_at_the_start(tmp_path: Path, story: str, record_property: Callable[[str, object], None]) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -345,7 +345,7 @@ def killed(file: Path, dice: random.Random) -> tuple[bool, int]:
     return child.returncode == -signal.SIGKILL, max(told, default=0)
 
 
-def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int) -> None:
+def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int, record: Callable[..., None]) -> None:
     """After every kill all files are whole; the last reading gives the bits of one that nobody disturbed."""
     dice, whole = random.Random(seed), demo.read(Document("story", story), chunk=128)
     store = StateStore(state_folder())
@@ -367,18 +367,21 @@ def kill_and_check(demo: Model, file: Path, story: str, kills: int, seed: int) -
                 store.remove(entry.digest)
     assert hits
     assert same(run(open_document(demo, Document("story", story), chunk=128))[1], whole)
+    record("kills", kills)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_kill_9_at_random_moments(demo: Model, file: Path, story: str, seed: int) -> None:
-    kill_and_check(demo, file, story, 5, seed)
+def test_kill_9_at_random_moments(
+    demo: Model, file: Path, story: str, seed: int, record_property: Callable[..., None]
+) -> None:
+    kill_and_check(demo, file, story, 5, seed, record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_kill_9_five_hundred_times(demo: Model, file: Path, story: str) -> None:
+def test_kill_9_five_hundred_times(demo: Model, file: Path, story: str, record_property: Callable[..., None]) -> None:
     kills = int(os.environ.get("LONGMAMBA_KILLS", "500"))
-    kill_and_check(demo, file, story, kills, kills)
+    kill_and_check(demo, file, story, kills, kills, record_property)
 
 
 def test_two_processes_read_one_document(file: Path, demo: Model, story: str) -> None:
