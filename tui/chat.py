@@ -95,10 +95,12 @@ class ChatScreen(Screen[None]):
             self.prompt.asked.add(question)
         if not paths:
             menu = StartMenu(await self.recorder.conversations(limit=5))
+            if not self.log_view.is_attached:  # the user left meanwhile
+                return
             await self.log_view.offer(menu)
             if not self.prompt.text:
                 menu.focus()
-        elif (earlier := await self.recorder.latest_about(paths)) is not None:
+        elif (earlier := await self.recorder.latest_about(paths)) is not None and self.log_view.is_attached:
             asked = formatting.pluralize(earlier.exchanges, "question")
             added = formatting.files(earlier.paths[len(paths) :])
             about = f"this and {added}" if added else "this"
