@@ -15,8 +15,8 @@ import mlx.core as mx
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.conversion.tensor_writer import write_tensors
 from longmamba_mlx.errors import DiskError, ModelError
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.models.weight_files import INDEX
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.storage.atomic import draft_folder, sweep, write_atomic, write_text
 
 SHARD_BYTES = 5 << 30

@@ -15,10 +15,10 @@ from longmamba_mlx.conversion.folder import write_weights
 from longmamba_mlx.conversion.layerwise import largest_layer
 from longmamba_mlx.conversion.recipe import recipe_for
 from longmamba_mlx.conversion.report import Report
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.loading import lazy_model
 from longmamba_mlx.models.quantisation import LayerFormat
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.system import total_bytes
 from longmamba_mlx.tokenization.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ from longmamba_mlx.conversion.hub.files import TORCH_INDEX
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.conversion.torch_pickle.archive import to_safetensors
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import parse_config, read_json
 from longmamba_mlx.models.quantisation import parse_quantisation
 from longmamba_mlx.models.weight_files import INDEX, file_in, indexed_files, weight_files

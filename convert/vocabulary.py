@@ -11,7 +11,7 @@ from longmamba_mlx.conversion.hub.download import snapshot
 from longmamba_mlx.conversion.hub.files import TOKENIZER_FILES, tokenizer_files
 from longmamba_mlx.conversion.report import Report
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import ModelConfig, read_json
 from longmamba_mlx.models.weight_files import file_in
 from longmamba_mlx.tokenization.tokenizer import Tokenizer

@@ -19,7 +19,7 @@ from longmamba_mlx.events import (
     ReadProgress,
     Side,
 )
-from longmamba_mlx.sizes import format_duration
+from longmamba_mlx.ground.sizes import format_duration
 from longmamba_mlx.tui.document_panel import DocumentPanel
 from longmamba_mlx.tui.history.recorder import ConversationRecorder
 from longmamba_mlx.tui.history.records import Exchange, Stage

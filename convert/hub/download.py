@@ -23,7 +23,7 @@ from longmamba_mlx.conversion.hub.progress import DownloadProgress
 from longmamba_mlx.conversion.interruptible import interruptible
 from longmamba_mlx.conversion.report import Report, Silent
 from longmamba_mlx.errors import DiskError, ModelError
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.storage.atomic import sha256_file, write_text
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -11,9 +11,9 @@ from typing import cast
 
 from longmamba_mlx.cli.progress import follow
 from longmamba_mlx.events import Answer, Answered, ReadDone
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.session.no_answer import real_model
 from longmamba_mlx.session.session import Session
-from longmamba_mlx.sizes import format_size
 
 FILTERS = ("off", "longmamba")
 STRANGER = "Ravensholt"  # nobody of that name in the sample

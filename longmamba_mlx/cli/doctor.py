@@ -10,8 +10,8 @@ from pathlib import Path
 
 from longmamba_mlx.documents import read_document
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.paths import state_folder
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.store import StateStore
 
 

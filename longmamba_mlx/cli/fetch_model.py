@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.hub_id import is_hub_id
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.hub_id import is_hub_id
+from longmamba_mlx.ground.sizes import format_size
 
 
 def chosen(model: str | None, *, offline: bool) -> str | None:

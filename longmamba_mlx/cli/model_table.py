@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from longmamba_mlx.cli.model_rows import Row
 from longmamba_mlx.documents import one_line
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.registry.known_models import Recommendation, recommendations, recommended
-from longmamba_mlx.sizes import format_size
 
 _WIDE = 165
 _LEGEND = """

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longmamba_mlx.cli import options as o
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 
 Dtype = Annotated[
     str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.", metavar="DTYPE")

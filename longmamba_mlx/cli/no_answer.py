@@ -6,9 +6,9 @@ import sys
 
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.events import Answer
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.retrieval.excerpts import excerpt
 from longmamba_mlx.session.no_answer import SEARCHED, real_model, where, why
-from longmamba_mlx.sizes import format_size
 
 
 def explain(answer: Answer, as_of: str | None) -> None:

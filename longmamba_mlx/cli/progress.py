@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.events import Counted, Event, Loading, Notice, ReadDone, ReadProgress
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longmamba_mlx.cli import options as o
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 
 if TYPE_CHECKING:
     from longmamba_mlx.states.store import StateEntry, StateStore

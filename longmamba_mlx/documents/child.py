@@ -15,7 +15,7 @@ from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
 from longmamba_mlx.documents.formats.limits import MEMORY
 from longmamba_mlx.errors import StoppedError
-from longmamba_mlx.steps import Stop
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.system import resident_bytes
 
 _SECONDS = 3.0  # of computing, for any file

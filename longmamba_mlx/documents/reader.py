@@ -19,8 +19,8 @@ from longmamba_mlx.documents.gathering import Gathered, gather
 from longmamba_mlx.documents.kinds import HEAD, Format, known_format
 from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import DocumentError, DocumentMissingError, StoppedError
-from longmamba_mlx.sizes import format_size
-from longmamba_mlx.steps import Stop
+from longmamba_mlx.ground.sizes import format_size
+from longmamba_mlx.ground.steps import Stop
 
 MOST_BYTES = 2 << 30
 MOST_PARSED_BYTES = 512 << 20  # of a file that needs a parser

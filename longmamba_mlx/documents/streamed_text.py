@@ -22,7 +22,7 @@ from longmamba_mlx.documents.decode import (
 )
 from longmamba_mlx.documents.kinds import HEAD, known_format
 from longmamba_mlx.errors import DocumentError, StoppedError
-from longmamba_mlx.steps import Stop
+from longmamba_mlx.ground.steps import Stop
 
 LARGE = 32 << 20  # bytes; smaller files are held
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
-from longmamba_mlx.steps import Stop
 
 _CHUNK = 512  # prompt tokens per model call
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.ground.steps import Stop, run_to_end
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
@@ -31,7 +32,6 @@ from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import metal_check
 from longmamba_mlx.ops.checks import threshold_array
-from longmamba_mlx.steps import Stop, run_to_end
 from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from longmamba_mlx.errors import LongMambaError, StoppedError
-from longmamba_mlx.steps import Stop
+from longmamba_mlx.ground.steps import Stop
 
 Item = TypeVar("Item")
 

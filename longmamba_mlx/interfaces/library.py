@@ -16,6 +16,7 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.sanitise import clean
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.events import Event, Notice, ReadDone
+from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.interfaces.catalogue import Remembered, UnknownDocumentError, catalogue, find
 from longmamba_mlx.interfaces.folders import Folders
 from longmamba_mlx.paths import state_folder
@@ -23,7 +24,6 @@ from longmamba_mlx.session.open_document import open_document
 from longmamba_mlx.session.read_document import Conversation, ReadDocument
 from longmamba_mlx.session.sources import text_of
 from longmamba_mlx.states.store import StateEntry, StateStore
-from longmamba_mlx.steps import Steps, Stop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -113,8 +113,8 @@ class RememberingModel(llm.Model):  # type: ignore[misc]
 
     def _open(self, library: Library, text: str) -> ReadDocument:
         from longmamba_mlx.events import Event, ReadProgress
+        from longmamba_mlx.ground.steps import run_to_end
         from longmamba_mlx.interfaces.catalogue import find
-        from longmamba_mlx.steps import run_to_end
 
         def tell(event: Event) -> None:
             if isinstance(event, ReadProgress) and sys.stderr.isatty():

@@ -18,13 +18,13 @@ from pydantic import Field
 from longmamba_mlx.documents import one_line
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.events import Answered, Counted, Event, Notice, ReadDone, ReadProgress
+from longmamba_mlx.ground.sizes import format_size
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.interfaces.answers import answer_table, passage_lines, passage_table, reading_table, with_passages
 from longmamba_mlx.interfaces.catalogue import Remembered, UnknownDocumentError, find
 from longmamba_mlx.interfaces.engine import Engine
 from longmamba_mlx.interfaces.library import Asked, Library, Question
 from longmamba_mlx.session.no_answer import SEARCHED
-from longmamba_mlx.sizes import format_size
-from longmamba_mlx.steps import Stop
 
 _INSTRUCTIONS = (
     "Reads documents of any length once on this machine, remembers them as a small state, and answers questions about "

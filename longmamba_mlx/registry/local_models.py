@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longmamba_mlx.conversion.hub.cache import cache_folder, cached_snapshot, repository_folder
 from longmamba_mlx.errors import LongMambaError
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.models.folder_facts import FolderFacts, folder_facts
 from longmamba_mlx.paths import model_folder
 from longmamba_mlx.storage.json_config import read_json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
 from longmamba_mlx.errors import ConfigError, ModelMissingError
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.paths import config_file, private_folder
 from longmamba_mlx.storage.json_config import read_json
 

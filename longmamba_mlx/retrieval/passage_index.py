@@ -23,8 +23,8 @@ from longmamba_mlx.documents.blocks import Run, Stretch, cut, runs, stretches
 from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import LargeText, Text, length_of
 from longmamba_mlx.errors import DiskError, LongMambaError, StoppedError
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.paths import private_folder
-from longmamba_mlx.steps import Stop
 from longmamba_mlx.storage.atomic import sweep, write_atomic
 
 VERSION = 1  # incremented whenever the same text gets another index

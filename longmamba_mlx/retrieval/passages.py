@@ -20,6 +20,7 @@ from longmamba_mlx.documents.places import PlaceMap
 from longmamba_mlx.documents.streamed_text import Text, length_of, text_between
 from longmamba_mlx.errors import DiskError
 from longmamba_mlx.events import Passage
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.retrieval.passage_index import open_index, place_map
 from longmamba_mlx.retrieval.words import (
     COMMON,
@@ -31,7 +32,6 @@ from longmamba_mlx.retrieval.words import (
     telling_words,
     words_in,
 )
-from longmamba_mlx.steps import Stop
 
 _ENUMERATOR = re.compile(r"^\s*\d+[.)]\s", re.M)  # of a list item: no part of the answer
 _CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")

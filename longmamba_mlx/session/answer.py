@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.events import Piece
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.text_model import TextModel
-from longmamba_mlx.steps import Stop
 
 
 class Reply:

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from longmamba_mlx.errors import DiskError
 from longmamba_mlx.events import Passage
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.retrieval.passages import PassageIndex
-from longmamba_mlx.steps import Stop
 
 Found = TypeVar("Found")
 _PASSAGES = 3  # shown with an answer

@@ -12,6 +12,8 @@ from longmamba_mlx.documents.streamed_text import Text, length_of
 from longmamba_mlx.errors import DiskError, LongMambaError, NumericError, StoppedError
 from longmamba_mlx.events import Counted, Event, Notice, ReadDone
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.ground.sizes import format_size
+from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.prefill import Ids, PrefillOptions, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
@@ -19,12 +21,10 @@ from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.read_document import ReadDocument, all_thresholds, progress_event, reading_events
 from longmamba_mlx.session.resume import PrefillTask, find_start
 from longmamba_mlx.session.text_model import TextModel
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.checkpoints import CheckpointWriter, nearest_place
 from longmamba_mlx.states.size_limit import make_room
 from longmamba_mlx.states.state_file import StateKey, StoredState
 from longmamba_mlx.states.store import StateStore
-from longmamba_mlx.steps import Steps, Stop
 
 _AGAIN = "The same command reads it again from the beginning."
 _LONG = 20_000_000  # characters: about ten seconds of counting

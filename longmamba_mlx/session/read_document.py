@@ -15,6 +15,7 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.streamed_text import Text, length_of
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Answer, Answered, Event, Passage, Piece, ReadProgress, Region
+from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.decode import advance
 from longmamba_mlx.inference.prefill import Ids, PrefillOptions, Progress, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
@@ -23,7 +24,6 @@ from longmamba_mlx.session.answer import Reply
 from longmamba_mlx.session.evidence import Evidence
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import Info, StateKey, StoredState, write_state
-from longmamba_mlx.steps import Steps, Stop
 from longmamba_mlx.tokenization.offsets import TextMap, regions
 
 if TYPE_CHECKING:

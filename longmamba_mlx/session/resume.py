@@ -14,9 +14,9 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.streamed_text import Text, digest_of, length_of
 from longmamba_mlx.errors import StateError
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.ground.sizes import format_duration
 from longmamba_mlx.inference.prefill import Reading
 from longmamba_mlx.models.state import ModelState
-from longmamba_mlx.sizes import format_duration
 from longmamba_mlx.states.checkpoints import CheckpointWriter, nearest_place
 from longmamba_mlx.states.state_file import StateKey, StoredState, read_state
 from longmamba_mlx.states.store import StateStore

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from longmamba_mlx.documents import Document
     from longmamba_mlx.documents.streamed_text import Text
-    from longmamba_mlx.steps import Stop
+    from longmamba_mlx.ground.steps import Stop
 
 
 def text_of(

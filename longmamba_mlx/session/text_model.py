@@ -25,13 +25,13 @@ from longmamba_mlx.filtering import (
     constants_for,
     policy_for,
 )
+from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
 from longmamba_mlx.inference.prefill import Ids, Progress
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type
 from longmamba_mlx.ops import implementation
 from longmamba_mlx.paths import calibration_folder, private_folder
 from longmamba_mlx.states.state_file import Info, StateKey
-from longmamba_mlx.steps import Steps, Stop, run_to_end
 from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.chat_template import template_form
 from longmamba_mlx.tokenization.count import CountedText, count

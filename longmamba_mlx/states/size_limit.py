@@ -8,8 +8,8 @@ from pathlib import Path
 
 from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import LongMambaError, UsageError
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.paths import private_folder
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.states.state_file import StateKey
 from longmamba_mlx.states.store import StateEntry, StateStore
 from longmamba_mlx.storage.atomic import write_text

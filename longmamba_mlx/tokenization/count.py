@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import DiskError, StoppedError
-from longmamba_mlx.steps import Stop
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.tokenization.offsets import TextMap
 from longmamba_mlx.tokenization.spool import Spool
 from longmamba_mlx.tokenization.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from longmamba_mlx.errors import ConfigError
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.models import FAMILIES
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.paths import config_file
@@ -194,7 +194,7 @@ def test_the_command_itself_from_download_to_offline(tmp_path: Path) -> None:
 
 
 def size(folder: Path) -> str:
-    from longmamba_mlx.sizes import format_size
+    from longmamba_mlx.ground.sizes import format_size
 
     names = ("config.json", "model.safetensors", "tokenizer.json")
     return format_size(sum((folder / name).stat().st_size for name in names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
 
 
 @pytest.mark.parametrize("name", ["state-spaces/mamba-130m-hf", "a/b", "tiiuae/Falcon3-Mamba-7B-Instruct", "a._-/b._-"])

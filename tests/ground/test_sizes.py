@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 
 
 @pytest.mark.parametrize(

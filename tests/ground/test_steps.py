@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from longmamba_mlx.steps import Steps, run_to_end
+from longmamba_mlx.ground.steps import Steps, run_to_end
 
 
 def counting(total: int, closed: list[bool] | None = None) -> Generator[int, None, str]:

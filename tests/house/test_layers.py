@@ -16,7 +16,7 @@ LINKS = {"conversion": "convert", "metal_kernels": "metal_kernels", "tui": "tui"
 # From the ground up: a package may import itself and the rows before its own. docs/architecture.md draws this table.
 FLOORS = (
     ("errors",),
-    ("events", "hub_id", "paths", "sizes", "steps", "system", "builtin", "metal_kernels"),
+    ("events", "ground", "paths", "system", "builtin", "metal_kernels"),
     ("storage", "ops", "documents"),
     ("filtering", "models", "tokenization", "retrieval"),
     ("inference",),

@@ -30,7 +30,7 @@ READ = """
     from longmamba_mlx.states import checkpoints
     from longmamba_mlx.states.state_file import read_state
     from longmamba_mlx.states.store import StateStore
-    from longmamba_mlx.steps import Steps
+    from longmamba_mlx.ground.steps import Steps
 
     library, folder = ctypes.CDLL(sys.argv[1]), Path(os.environ["FAULT_FOLDER"])
     text, stride = sys.stdin.read(), int(sys.argv[2])

@@ -17,6 +17,7 @@ import pytest
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, StoppedError
 from longmamba_mlx.events import Notice, ReadDone, ReadProgress
+from longmamba_mlx.ground.steps import Steps
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.session.api import Model
 from longmamba_mlx.session.open_document import open_document
@@ -25,7 +26,6 @@ from longmamba_mlx.session.session import Session
 from longmamba_mlx.states import checkpoints
 from longmamba_mlx.states.state_file import read_state
 from longmamba_mlx.states.store import StateStore
-from longmamba_mlx.steps import Steps
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "What is the access code of Zorvath?"

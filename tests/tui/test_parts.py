@@ -12,8 +12,8 @@ import pytest
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.events import Answer, Piece, ReadDone, ReadProgress
+from longmamba_mlx.ground.sizes import format_duration
 from longmamba_mlx.retrieval.passages import Passage
-from longmamba_mlx.sizes import format_duration
 from longmamba_mlx.tui.commands import arguments, table
 from longmamba_mlx.tui.history.prompt_history import PromptHistory
 from longmamba_mlx.tui.history.records import Exchange, Reply, Stage

@@ -6,8 +6,8 @@ import os
 
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import registry
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.session.no_answer import real_model
-from longmamba_mlx.sizes import format_size
 from longmamba_mlx.tui.commands.arguments import split_paths
 from longmamba_mlx.tui.controller import ChatController
 from longmamba_mlx.tui.document_panel import DocumentPanel

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 
 _ENOUGH_TOKENS = 5  # of an answer, to tell its speed
 

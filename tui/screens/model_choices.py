@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longmamba_mlx import builtin
-from longmamba_mlx.hub_id import is_hub_id
+from longmamba_mlx.ground.hub_id import is_hub_id
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.registry import resolve
 from longmamba_mlx.registry.known_models import CAVEATS, CHECKPOINTS, Checkpoint, recommended
 from longmamba_mlx.registry.local_models import LocalModel, local_models
-from longmamba_mlx.sizes import format_size
 
 _DEMONSTRATION = "built in · a demonstration that knows one kind of question"
 

@@ -7,8 +7,8 @@ from textual.content import Content
 from textual.widgets import Label, Static
 
 from longmamba_mlx.events import Answer
+from longmamba_mlx.ground.sizes import format_duration, format_size
 from longmamba_mlx.session.no_answer import SEARCHED, real_model, why
-from longmamba_mlx.sizes import format_duration, format_size
 from longmamba_mlx.tui.history.records import Exchange, Reply
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.rendering.flat_containers import FlatVertical

@@ -7,7 +7,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import ProgressBar, Static
 
 from longmamba_mlx.events import Counted, Loaded, Loading, ReadProgress
-from longmamba_mlx.sizes import format_duration, format_size
+from longmamba_mlx.ground.sizes import format_duration, format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 from longmamba_mlx.tui.worker.download import Fetching
 

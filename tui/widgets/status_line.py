@@ -7,7 +7,7 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from longmamba_mlx.events import Answer, ReadDone
-from longmamba_mlx.sizes import format_size
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.tui.rendering import formatting, safe_text
 
 _KEYS = {False: "F1 help  ^P menu  ^Q quit", True: "Esc stop  F1 help  ^Q quit"}

@@ -16,7 +16,7 @@ from longmamba_mlx.filtering.constants import ModelFacts, constants_for
 from longmamba_mlx.filtering.decay import log_step_mean
 from longmamba_mlx.filtering.delta import DtRange, Float32, Float64, delta_of, raw_of
 from longmamba_mlx.filtering.thresholds import knot_ranks, mass_curve
-from longmamba_mlx.steps import run_to_end
+from longmamba_mlx.ground.steps import run_to_end
 
 _BLOCK = 1 << 20  # float64 values worked on at once: 8 MB an array
 

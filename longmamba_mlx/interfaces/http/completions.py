@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from longmamba_mlx.events import Answer, Answered, Counted, Event, Notice, Piece, ReadDone, ReadProgress
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.interfaces.answers import answer_table, explanation
 from longmamba_mlx.interfaces.catalogue import Remembered
 from longmamba_mlx.interfaces.http.chat_request import ChatRequest, chat_request
@@ -21,7 +22,6 @@ from longmamba_mlx.interfaces.http.fields import read_json, text
 from longmamba_mlx.interfaces.http.service import Service
 from longmamba_mlx.interfaces.http.stop_text import StopText
 from longmamba_mlx.interfaces.library import Asked, Library
-from longmamba_mlx.steps import Stop
 
 _EARLY = (Counted, ReadDone, Asked, Notice)  # before these a request can still turn out to be wrong
 _BETWEEN = 0.5  # seconds from one comment on the reading to the next

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from longmamba_mlx.events import Counted, Event, Notice, ReadDone, ReadProgress
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.interfaces.answers import reading_table
 from longmamba_mlx.interfaces.catalogue import Remembered
 from longmamba_mlx.interfaces.http.errors import api_error
 from longmamba_mlx.interfaces.http.fields import flag, read_json, text
 from longmamba_mlx.interfaces.http.service import Service
-from longmamba_mlx.steps import Stop
 
 
 async def health(request: Request) -> Response:

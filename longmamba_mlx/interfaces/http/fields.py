@@ -8,8 +8,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.interfaces.http.errors import ApiError
-from longmamba_mlx.sizes import format_size
 
 Table = dict[str, Any]
 

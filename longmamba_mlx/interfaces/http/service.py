@@ -10,11 +10,11 @@ from typing import TypeVar, cast
 
 from starlette.requests import Request
 
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.interfaces.catalogue import Remembered, find
 from longmamba_mlx.interfaces.engine import Engine
 from longmamba_mlx.interfaces.http.errors import ApiError
 from longmamba_mlx.interfaces.library import Library
-from longmamba_mlx.steps import Stop
 
 Item = TypeVar("Item")
 _SEPARATOR = "@"
