@@ -81,7 +81,7 @@ def wanted_questions(question: str | None, file: Path | None, documents: list[st
     if not piped and (question is None) == (file is None):
         hint = 'longmamba-mlx ask --file book.txt "Who is Ahab?"'
         raise UsageError("Give one question, or --questions FILE, or - and pipe them in.", hint=hint)
-    if question is not None and not question.isprintable() and not _is_text(question):
+    if question is not None and not _is_text(question):
         raise UsageError("The question is not valid UTF-8.", hint="Set the terminal's encoding to UTF-8.")
     if piped:
         given: Iterable[str] = sanitise(sys.stdin.buffer.read().decode("utf-8", "replace")).splitlines()

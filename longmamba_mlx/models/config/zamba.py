@@ -14,7 +14,7 @@ from longmamba_mlx.models.config.base import (
     refuse_activation,
 )
 from longmamba_mlx.models.config.hybrid import BOTH, MAMBA, AttentionConfig, HybridConfig, SharedConfig
-from longmamba_mlx.models.config.zamba2 import activation, derived
+from longmamba_mlx.models.config.zamba2 import activation, attention_heads
 from longmamba_mlx.storage.json_config import Reader
 
 
@@ -68,11 +68,5 @@ def _layers(reader: Reader) -> tuple[str, ...]:
 
 def _attention(reader: Reader, d_model: int) -> AttentionConfig:
     """Attention over hidden and first embedding together, without positions."""
-    width = 2 * d_model
-    heads = reader.integer("num_attention_heads", readers.MAX_HEADS, default=16)
-    if width % heads:
-        raise reader.fail("num_attention_heads", f"is {heads}, which does not divide the attention's width {width}")
-    head_dim = width // heads
-    for key, size in (("attention_head_dim", head_dim), ("head_dim", head_dim), ("attention_hidden_size", width)):
-        derived(reader, key, size)
-    return readers.attention(reader, width, scale=(head_dim / 2) ** -0.5, rope=False)
+    _, head_dim = attention_heads(reader, 2 * d_model, default=16)
+    return readers.attention(reader, 2 * d_model, scale=(head_dim / 2) ** -0.5, rope=False)

@@ -89,15 +89,9 @@ def _mixer_sizes(reader: Reader, d_model: int) -> tuple[int, int, int]:
 
 def _attention(reader: Reader, d_model: int) -> AttentionConfig:
     """Attention over hidden and first embedding together, so twice as wide as the model."""
-    width = 2 * d_model
-    heads = reader.integer("num_attention_heads", readers.MAX_HEADS, default=32)
-    if width % heads:
-        raise reader.fail("num_attention_heads", f"is {heads}, which does not divide the attention's width {width}")
-    head_dim = width // heads
-    for key, size in (("attention_head_dim", head_dim), ("head_dim", head_dim), ("attention_hidden_size", width)):
-        derived(reader, key, size)
+    heads, head_dim = attention_heads(reader, 2 * d_model, default=32)
     turns = reader.flag("use_mem_rope", False)
-    attention = readers.attention(reader, width, scale=(head_dim / 2) ** -0.5, rope=turns)
+    attention = readers.attention(reader, 2 * d_model, scale=(head_dim / 2) ** -0.5, rope=turns)
     if reader.flag("use_shared_attention_adapter", False) and attention.n_kv_heads != heads:
         raise reader.fail("num_key_value_heads", f"is {attention.n_kv_heads}, but attention adapters want {heads}")
     rope = attention.rope
@@ -105,6 +99,17 @@ def _attention(reader: Reader, d_model: int) -> AttentionConfig:
         return attention
     # transformers 5 writes the base that it uses; release 4 stretched the one in its file.
     return replace(attention, rope=replace(rope, theta=rope.theta * _LONGER ** (head_dim / (head_dim - 2))))
+
+
+def attention_heads(reader: Reader, width: int, *, default: int) -> tuple[int, int]:
+    """Heads and head_dim of attention over `width` channels, twice the model's. Raises ConfigError."""
+    heads = reader.integer("num_attention_heads", readers.MAX_HEADS, default=default)
+    if width % heads:
+        raise reader.fail("num_attention_heads", f"is {heads}, which does not divide the attention's width {width}")
+    head_dim = width // heads
+    for key, size in (("attention_head_dim", head_dim), ("head_dim", head_dim), ("attention_hidden_size", width)):
+        derived(reader, key, size)
+    return heads, head_dim
 
 
 def derived(reader: Reader, key: str, value: int) -> None:
