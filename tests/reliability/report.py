@@ -1,8 +1,9 @@
-"""Run the plan of reliability and write its table into docs/reliability.md.
+"""Run the plan of reliability row by row and write its table into docs/reliability.md.
 
-    python -m tests.reliability.report [--slow] [--only R2 R3 ...] [--workers N]
+    python -m tests.reliability.report [--slow] [--only R2 R3 ...] [--resume] [--workers N]
 
-Without --slow: the volumes of every change (minutes). With it: the full ones (hours).
+Without --slow: the volumes of every change (minutes). With it: the full ones (hours). Results stay in
+build/reliability, so that a run of some rows leaves the others in the table, and an interrupted run is resumed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,8 @@ from tests.reliability.plan import ROWS, Row
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
+RESULTS = ROOT / "build" / "reliability"  # volume / row.xml
+VOLUMES = {"quick": "the volumes of every change", "full": "full volumes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,23 @@ class Case:
     figures: tuple[tuple[str, str], ...]  # name, value
 
 
-def run(rows: Sequence[Row], *, slow: bool, workers: str) -> list[Case]:
-    """Run the tests of the rows in one pytest. Raises SystemExit where that does not begin."""
-    wanted = sorted({f"tests/{test}" for row in rows for test in row.tests})
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.xml"
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-n", workers, "-m", "" if slow else "not slow",
-             "-o", "junit_family=xunit1", f"--junitxml={results}", *wanted],
-            cwd=ROOT, check=False,
-        )  # fmt: skip
-        if done.returncode not in (0, 1):
-            sys.exit(done.returncode)
-        return [case_of(element) for element in xml.parse(results).iter("testcase")]
+def run(row: Row, results: Path, *, slow: bool, workers: str) -> None:
+    """Run a row's tests; `results` is written once all of them have ended. SystemExit where pytest cannot run them."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = results.with_suffix(".tmp")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", workers, "-m", "" if slow else "not slow",
+         "-o", "junit_family=xunit1", f"--junitxml={unfinished}", *(f"tests/{test}" for test in row.tests)],
+        cwd=ROOT, check=False,
+    )  # fmt: skip
+    if done.returncode not in (0, 1):
+        sys.exit(done.returncode)
+    unfinished.replace(results)
+
+
+def read(results: Path) -> list[Case]:
+    """The cases of a row; none where it has not run."""
+    return [case_of(element) for element in xml.parse(results).iter("testcase")] if results.exists() else []
 
 
 def case_of(element: xml.Element) -> Case:
@@ -85,23 +91,27 @@ def summed(figures: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def table(cases: Sequence[Case], *, slow: bool) -> str:
-    about = machine()
-    volume = "full volumes" if slow else "the volumes of every change"
+def table(volume: str) -> str:
+    """The table of all rows that have run with this volume."""
+    results = {row: RESULTS / volume / f"{row.name}.xml" for row in ROWS}
+    found = {row: read(path) for row, path in results.items()}
+    ended = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in results.values() if path.exists()]
+    days = dict.fromkeys(f"{day:%d %B %Y}" for day in (min(ended), max(ended)))
+    about, outcomes = machine(), [case.outcome for cases in found.values() for case in cases]
     head = (
-        f"{datetime.now(UTC):%d %B %Y}, {about['processor']}, {os.cpu_count()} cores, {sys.platform}; {volume}; "
-        f"{sum(case.outcome == 'passed' for case in cases)} tests passed, "
-        f"{sum(case.outcome == 'failed' for case in cases)} failed."
+        f"{' to '.join(days)}, {about['processor']}, "
+        f"{os.cpu_count()} cores, {sys.platform}; {VOLUMES[volume]}; {outcomes.count('passed')} tests passed, "
+        f"{outcomes.count('failed')} failed."
     )
     columns = ("row", "promise", "what is done", "tests", "time", "figures", "not covered")
     rule = "|" + "---|" * len(columns)
-    return "\n".join([head, "", f"| {' | '.join(columns)} |", rule, *(line(row, cases) for row in ROWS)])
+    return "\n".join([head, "", f"| {' | '.join(columns)} |", rule, *(line(row, found[row]) for row in ROWS)])
 
 
-def write(page: Path, body: str) -> None:
-    """Put a text between the marks of a page."""
-    before, begins, rest = page.read_text(encoding="utf-8").partition("<!-- table -->\n")
-    _, ends, after = rest.partition("<!-- /table -->")
+def write(page: Path, volume: str, body: str) -> None:
+    """Put a text between the marks of a volume in a page."""
+    before, begins, rest = page.read_text(encoding="utf-8").partition(f"<!-- {volume} -->\n")
+    _, ends, after = rest.partition(f"<!-- /{volume} -->")
     if not begins or not ends:
         sys.exit(f"{page} lacks the marks of a table")
     page.write_text(f"{before}{begins}{body}\n{ends}{after}", encoding="utf-8")
@@ -110,14 +120,19 @@ def write(page: Path, body: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run the plan of reliability and write docs/reliability.md.")
     parser.add_argument("--slow", action="store_true", help="full volumes: hours")
-    parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], help="these rows; the others: not run")
+    parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], help="these rows; the others stay")
+    parser.add_argument("--resume", action="store_true", help="do not run rows again that have results")
     parser.add_argument("--workers", default="auto", help="processes of pytest (default: one a core)")
     given = parser.parse_args()
-    rows = [row for row in ROWS if given.only is None or row.name in given.only]
-    cases = run(rows, slow=given.slow, workers=given.workers)
-    write(PAGE, table(cases, slow=given.slow))
+    volume = "full" if given.slow else "quick"
+    for row in ROWS:
+        results = RESULTS / volume / f"{row.name}.xml"
+        if (given.only is None or row.name in given.only) and not (given.resume and results.exists()):
+            run(row, results, slow=given.slow, workers=given.workers)
+        if results.exists():
+            write(PAGE, volume, table(volume))
     print(f"Written: {PAGE.relative_to(ROOT)}")
-    sys.exit(any(case.outcome == "failed" for case in cases))
+    sys.exit(any(case.outcome == "failed" for row in ROWS for case in read(RESULTS / volume / f"{row.name}.xml")))
 
 
 if __name__ == "__main__":

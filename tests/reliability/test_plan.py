@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability import report
 from tests.reliability.plan import ROWS, Row
 from tests.reliability.report import Case, line, write
 
@@ -34,11 +35,27 @@ def test_a_line_tells_failures_and_figures(tmp_path: Path) -> None:
     ]
     assert line(row, cases) == "| R0 | P1 | what | 1 passed, 1 failed | 3 s | kills: 9; codes: 2 times 130 | a Mac |"
     assert "not run" in line(row, [])
-    page = tmp_path / "page.md"
+
+
+def test_a_table_goes_between_its_own_marks(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", "<!-- quick -->\nother\n<!-- /quick -->\n"
     for old in ("", "old\n"):
-        page.write_text(f"before\n<!-- table -->\n{old}<!-- /table -->\nafter\n")
-        write(page, r"new \1")
-        assert page.read_text() == "before\n<!-- table -->\nnew \\1\n<!-- /table -->\nafter\n"
+        page.write_text(f"before\n{other}<!-- full -->\n{old}<!-- /full -->\nafter\n")
+        write(page, "full", r"new \1")
+        assert page.read_text() == f"before\n{other}<!-- full -->\nnew \\1\n<!-- /full -->\nafter\n"
     page.write_text("no marks")
     with pytest.raises(SystemExit):
-        write(page, "new")
+        write(page, "full", "new")
+
+
+def test_results_of_earlier_runs_stay_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "R26.xml").write_text(
+        '<testsuites><testsuite><testcase classname="tests.reliability.test_soak" name="test_a[x]" time="2">'
+        '<properties><property name="questions" value="200"/></properties></testcase></testsuite></testsuites>'
+    )
+    lines = report.table("full").splitlines()
+    assert "full volumes; 1 tests passed, 0 failed." in lines[0]
+    assert next(line for line in lines if "questions: 200" in line).startswith("| R26 | P5 |")
+    assert sum("not run" in line for line in lines) == len(ROWS) - 1

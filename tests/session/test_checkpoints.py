@@ -298,7 +298,19 @@ FULL = """
 
 
 @pytest.mark.parametrize("room", (0, 100_000))
-def test_a_disk_without_room(file: Path, private_home: Path, room: int) -> None:
+def test_a_disk_without_room(file: Path, private_home: Path, room: int, record_property: Callable[..., None]) -> None:
+    without_room(file, private_home, room)
+    record_property("sizes of the disk", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", [*range(1, 4096, 455), *range(4096, 120_000, 11_000)])
+def test_disks_of_twenty_sizes(file: Path, private_home: Path, room: int, record_property: Callable[..., None]) -> None:
+    without_room(file, private_home, room)
+    record_property("sizes of the disk", 1)
+
+
+def without_room(file: Path, private_home: Path, room: int) -> None:
     import textwrap
 
     command = [sys.executable, "-c", textwrap.dedent(FULL), str(file), str(room)]
@@ -384,7 +396,7 @@ def test_kill_9_five_hundred_times(demo: Model, file: Path, story: str, record_p
     kill_and_check(demo, file, story, kills, kills, record_property)
 
 
-def test_two_processes_read_one_document(file: Path, demo: Model, story: str) -> None:
+def two_processes(file: Path, whole: ReadDocument, story: str) -> None:
     import textwrap
 
     command = [sys.executable, "-c", textwrap.dedent(READ), str(file)]
@@ -393,10 +405,29 @@ def test_two_processes_read_one_document(file: Path, demo: Model, story: str) ->
         out, err = child.communicate(timeout=120)
         assert child.returncode == 0, err
         assert b"stored " in out and b"None" not in out
-    events, book = run(open_document(demo, Document("story", story), chunk=128))
+    events, book = run(open_document(whole.model, Document("story", story), chunk=128))
     assert isinstance(events[-1], ReadDone) and events[-1].reopened
-    assert same(book, demo.read(Document("story", story), chunk=128))
+    assert same(book, whole)
     assert not list(state_folder().rglob("*.bad"))  # nobody found anything wrong
+
+
+def test_two_processes_read_one_document(
+    file: Path, demo: Model, story: str, record_property: Callable[..., None]
+) -> None:
+    two_processes(file, demo.read(Document("story", story), chunk=128), story)
+    record_property("readings by two at once", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_processes_read_one_document_twenty_times(
+    file: Path, demo: Model, story: str, record_property: Callable[..., None]
+) -> None:
+    whole = demo.read(Document("story", story), chunk=128)
+    for _ in range(20):
+        two_processes(file, whole, story)
+        StateStore(state_folder()).remove(whole.key.digest())
+    record_property("readings by two at once", 20)
 
 
 @pytest.mark.parametrize("filter", ("off", "curve"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from longmamba_mlx.states.state_file import write_state
 from longmamba_mlx.states.store import StateKey, StateStore, read_state
 from longmamba_mlx.storage import checked_safetensors
 from tests.states.samples import INFO, KEY, key_for, make_state, make_thresholds, same
+
+Record = Callable[[str, object], None]
 
 
 class Shelf:
@@ -133,32 +136,47 @@ def test_a_key_from_json() -> None:
 # ------------------------------------------------------------------------------------------------- damage
 
 
-def test_bit_flips(shelf: Shelf) -> None:
-    """300 single bits anywhere in the file. (Every bit of a file: tests/storage/test_arrays.py.)"""
-    dice = random.Random(7)
-    for bit in dice.sample(range(len(shelf.content) * 8), 300):
+def flip(shelf: Shelf, bits: Iterable[int], record_property: Record) -> None:
+    count = 0
+    for bit in bits:
         changed = bytearray(shelf.content)
         changed[bit // 8] ^= 1 << bit % 8
         assert shelf.refuses(bytes(changed)), bit
+        count += 1
+    record_property("flipped bits of a state", f"{count}, all noticed")
+
+
+def test_bit_flips(shelf: Shelf, record_property: Record) -> None:
+    """300 single bits anywhere in the file. (Every bit of a file: tests/storage/test_arrays.py.)"""
+    flip(shelf, random.Random(7).sample(range(len(shelf.content) * 8), 300), record_property)
 
 
 @pytest.mark.slow
-def test_all_bit_flips(shelf: Shelf) -> None:
-    for bit in range(len(shelf.content) * 8):
-        changed = bytearray(shelf.content)
-        changed[bit // 8] ^= 1 << bit % 8
-        assert shelf.refuses(bytes(changed)), bit
+@pytest.mark.timeout(3600)
+def test_all_bit_flips(shelf: Shelf, record_property: Record) -> None:
+    flip(shelf, range(len(shelf.content) * 8), record_property)
 
 
-def test_cuts_and_swaps(shelf: Shelf) -> None:
-    content = shelf.content
+def cut_and_swap(shelf: Shelf, cuts: int, record_property: Record) -> None:
+    content, dice = shelf.content, random.Random(8)
     half = len(content) // 2
-    sizes = random.Random(8).sample(range(len(content)), 100)
+    sizes = dice.sample(range(len(content)), cuts)
     changes = [content[:size] for size in sizes]
     changes += [content + b"\x00", content * 2, content[half:] + content[:half], bytes(len(content)), b""]
     changes += [content[:size] + bytes(len(content) - size) for size in sizes if any(content[size:])]
+    changes += [content + dice.randbytes(dice.randrange(1, 4096)) for _ in range(cuts // 4)]
     for change in changes:
         assert shelf.refuses(change)
+    record_property("cut, longer or swapped states", f"{len(changes)}, all noticed")
+
+
+def test_cuts_and_swaps(shelf: Shelf, record_property: Record) -> None:
+    cut_and_swap(shelf, 100, record_property)
+
+
+@pytest.mark.slow
+def test_thousands_of_cuts_and_swaps(shelf: Shelf, record_property: Record) -> None:
+    cut_and_swap(shelf, 1000, record_property)
 
 
 def rewrite(path: Path, arrays: dict[str, mx.array], **metadata: str) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,8 @@ from longmamba_mlx.errors import DiskError, UsageError
 from longmamba_mlx.states.store import StateStore
 from longmamba_mlx.storage import atomic
 from tests.states.samples import INFO, KEY, make_state, make_thresholds, same
+
+Record = Callable[[str, object], None]
 
 
 def keys(count: int):
@@ -150,7 +153,7 @@ def kill_while_saving(folder: Path, dice: random.Random) -> str:
     return output.decode().split()[-1]
 
 
-def check_kills(folder: Path, count: int) -> None:
+def check_kills(folder: Path, count: int, record_property: Record) -> None:
     """Every time a whole state: the acknowledged one or the one that was being written."""
     dice = random.Random(count)
     store = StateStore(folder, warn=pytest.fail)
@@ -167,15 +170,17 @@ def check_kills(folder: Path, count: int) -> None:
     assert orphans > 0  # some kills did land within a save
     atomic.sweep(store.path(KEY).parent, older_than=-1)
     assert [path.name for path in store.path(KEY).parent.iterdir()] == [store.path(KEY).name]
+    record_property("kills while saving", count)
 
 
-def test_kill_while_saving(tmp_path: Path) -> None:
-    check_kills(tmp_path, 20)
+def test_kill_while_saving(tmp_path: Path, record_property: Record) -> None:
+    check_kills(tmp_path, 20, record_property)
 
 
 @pytest.mark.slow
-def test_kill_while_saving_many_times(tmp_path: Path) -> None:
-    check_kills(tmp_path, 500)
+@pytest.mark.timeout(3600)
+def test_kill_while_saving_many_times(tmp_path: Path, record_property: Record) -> None:
+    check_kills(tmp_path, 500, record_property)
 
 
 CROWD = """
@@ -186,7 +191,7 @@ CROWD = """
     seed = int(sys.argv[2])
     dice = random.Random(seed)
     states = [make_state(seed=s) for s in range(3)]
-    for _ in range(40):
+    for _ in range(int(sys.argv[3])):
         if dice.random() < 0.5:
             store.save(KEY, dice.choice(states), [], INFO)
         else:
@@ -198,12 +203,25 @@ CROWD = """
 """
 
 
-def test_several_processes_in_one_store(tmp_path: Path) -> None:
-    children = [start(CROWD, str(tmp_path), str(seed)) for seed in range(4)]
+def crowd(folder: Path, processes: int, operations: int) -> None:
+    children = [start(CROWD, str(folder), str(seed), str(operations)) for seed in range(processes)]
     for child in children:
-        child.communicate(timeout=60)
-    assert [child.returncode for child in children] == [0] * 4
-    assert len(list(tmp_path.rglob("*"))) == 2  # one folder, one file
+        child.communicate(timeout=300)
+    assert [child.returncode for child in children] == [0] * processes
+    assert len(list(folder.rglob("*"))) == 2  # one folder, one file
+
+
+def test_several_processes_in_one_store(tmp_path: Path, record_property: Record) -> None:
+    crowd(tmp_path, 4, 40)
+    record_property("processes", "4 x 40 operations")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_eight_processes_in_one_store(tmp_path: Path, record_property: Record) -> None:
+    for run in range(20):
+        crowd(tmp_path / str(run), 8, 50)
+    record_property("processes", "20 times 8 x 50 operations")
 
 
 # ------------------------------------------------------------------------------------------------- folders

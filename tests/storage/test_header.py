@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,3 +198,36 @@ def test_whatever_passes_is_laid_out_without_gap(tmp_path: Path, data: st.DataOb
     covered = sorted(i for e in header.values() for i in range(*e["data_offsets"]))
     assert covered == list(range(size))
     assert all(np.prod(e["shape"]) == e["data_offsets"][1] - e["data_offsets"][0] for e in header.values())
+
+
+def change(path: Path, count: int, record_property: Callable[[str, object], None]) -> None:
+    """Change bytes of a sound file: it is refused, or what MLX reads are the bytes that its header names."""
+    arrays = {"a": mx.arange(24.0).reshape(4, 6), "b.c": mx.zeros((3,), mx.float16), "empty": mx.zeros((0, 2))}
+    mx.save_safetensors(str(path), arrays, {"k": "v"})
+    content, dice, read = path.read_bytes(), random.Random(count), 0
+    header = 8 + int.from_bytes(content[:8], "little")
+    for _ in range(count):
+        changed = bytearray(content)
+        for _ in range(dice.choice((1, 1, 2, 4))):
+            place = dice.randrange(header if dice.random() < 0.9 else len(content))
+            changed[place] = dice.choice((dice.randrange(256), *b'0123456789[]{}",:'))
+        path.write_bytes(changed)
+        with suppress(SafetensorsError):
+            table = check_safetensors(path)
+            assert "F64" not in str(table) and "F8" not in str(table), "no dtype is near another that MLX lacks"
+            data = changed[8 + int.from_bytes(changed[:8], "little") :]
+            for name, array in mx.load(str(path)).items():
+                first, end = table[name]["data_offsets"]
+                assert bytes(memoryview(array.reshape(-1).view(mx.uint8))) == data[first:end], name
+            read += 1
+    record_property("changed files", f"{count}, {read} of them sound and read as their headers say")
+
+
+def test_changed_files(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    change(tmp_path / "a.safetensors", 500, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_fifty_thousand_changed_files(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    change(tmp_path / "a.safetensors", 50_000, record_property)
