@@ -12,6 +12,10 @@ test *args:
 slow:
     pytest -m slow
 
+docs:
+    python docs/reference/make.py
+    mkdocs build --strict
+
 figures:
     python benchmarks/figures.py
     python benchmarks/niah_tables.py

@@ -1,6 +1,8 @@
-"""Draw the figures of README.md: `python benchmarks/figures.py` (needs matplotlib).
+"""Draw the figures of README.md and docs/method.md: `python benchmarks/figures.py` (needs matplotlib).
 
 `method.png`: the step sizes of one global head over a long text and over one of its sentences, with what is kept.
+`units.png`: how much of the first token each head still holds after a training window, and which heads are global.
+`budget.png`: the sum of that head's step sizes along the text, all tokens and kept tokens, and a training window's sum.
 `far.png`: answers right by document length, filter off and on, from docs/results/*.json.
 """
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.documents import Document
+from longmamba_mlx.filtering.decay import log_decay
 from longmamba_mlx.session.api import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,14 +54,60 @@ def step_sizes(text: str) -> tuple[np.ndarray, np.ndarray, list[str], int]:
     return raw, np.asarray(thresholds), [model.tokenizer.decode([int(i)]) for i in ids], layer
 
 
-def method() -> None:
-    text = sample_document().read_text(encoding="utf-8")
-    raw, thresholds, tokens, layer = step_sizes(Document("sample", text).text)
+def remembering_head(raw: np.ndarray, thresholds: np.ndarray, around: slice) -> int:
+    """The filtered head whose kept tokens lie most in the sentence `around`: the one that remembers it."""
     heads = [head for head in range(raw.shape[1]) if np.isfinite(thresholds[head])]
+    return max(heads, key=lambda h: (raw[around, h] > thresholds[h]).mean() - (raw[:, h] > thresholds[h]).mean())
+
+
+def fact(tokens: list[str]) -> slice:
+    """The tokens around the first fact of the sample document."""
     place = next(i for i in range(len(tokens)) if "".join(tokens[i : i + 6]).strip().startswith(FACT))
-    around = slice(place - 26, place + 22)
-    # The head whose kept tokens lie most in the fact: the one that remembers it.
-    head = max(heads, key=lambda h: (raw[around, h] > thresholds[h]).mean() - (raw[:, h] > thresholds[h]).mean())
+    return slice(place - 26, place + 22)
+
+
+def units() -> None:
+    calibration = load("demo").calibration
+    assert calibration is not None
+    figure, axis = plt.subplots(figsize=(7, 2.6), constrained_layout=True)
+    nats = -np.log(1e-5)  # demo's theta
+    for index, layer in enumerate(calibration.layers):
+        forgotten = -log_decay(layer.budgets, layer.rates, layer.step_mean, "step_mean", "avg")
+        colours = np.where(forgotten < nats, KEPT, FILTERED)
+        axis.scatter(np.maximum(forgotten, 1e-3), np.full(len(forgotten), index), c=colours, s=28)
+    axis.axvline(nats, color="black", linewidth=0.8, linestyle="--")
+    axis.text(nats * 1.1, -0.45, "ln 1/θ", fontsize=9, va="center")
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(calibration.layers)), [f"layer {i}" for i in range(len(calibration.layers))])
+    axis.set_ylim(len(calibration.layers) - 0.4, -0.75)
+    axis.set_xlabel("|A| ΣΔ over a training window: left remembers (global), right forgets (local)")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(FIGURES / "units.png", dpi=130)
+
+
+def budget(raw: np.ndarray, thresholds: np.ndarray, tokens: list[str], layer: int) -> None:
+    head = remembering_head(raw, thresholds, fact(tokens))
+    delta = softplus(raw[:, head])
+    kept = np.where(raw[:, head] > thresholds[head], delta, 0)
+    calibration = load("demo").calibration
+    assert calibration is not None
+    window = float(calibration.layers[layer].budgets[:, head].mean())
+    figure, axis = plt.subplots(figsize=(7, 3), constrained_layout=True)
+    axis.plot(np.cumsum(delta), color="#888888", linestyle="--", label=f"all tokens: {delta.sum():.1f}")
+    axis.plot(np.cumsum(kept), color=KEPT, label=f"kept tokens: {kept.sum():.1f}")
+    axis.axhline(window, color="black", linewidth=0.8, linestyle=":", label=f"a training window: {window:.1f}")
+    axis.set_xlabel("token")
+    axis.set_ylabel("ΣΔ so far")
+    axis.set_title(f"demo, layer {layer}, head {head}", fontsize=10)
+    axis.margins(x=0.005)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(FIGURES / "budget.png", dpi=130)
+
+
+def method(raw: np.ndarray, thresholds: np.ndarray, tokens: list[str], layer: int) -> None:
+    around = fact(tokens)
+    head = remembering_head(raw, thresholds, around)
     delta, line = softplus(raw[:, head]), softplus(thresholds[head])
     kept = delta > line
     figure, (whole, near) = plt.subplots(2, 1, figsize=(9, 4.6), height_ratios=(1, 1.2), constrained_layout=True)
@@ -117,5 +166,8 @@ def far() -> None:
 
 if __name__ == "__main__":
     FIGURES.mkdir(parents=True, exist_ok=True)
-    method()
+    sample = step_sizes(Document("sample", sample_document().read_text(encoding="utf-8")).text)
+    method(*sample)
+    budget(*sample)
+    units()
     far()

@@ -1,4 +1,4 @@
-"""Write the needle tables of README.md and docs/results.md: `python benchmarks/niah_tables.py`.
+"""Write the needle tables of README.md, docs/results.md and its appendix: `python benchmarks/niah_tables.py`.
 
 They come from docs/results/*.json, made by `measure_results.py` and `policies.py`.
 """
@@ -129,10 +129,11 @@ MARKERS = {
 
 
 def main() -> None:
-    put(ROOT / "README.md", "results", brief())
+    for page in (ROOT / "README.md", ROOT / "docs" / "results.md"):
+        put(page, "results", brief())
     for marker, tasks in MARKERS.items():
         lines = [line for model in MODELS for task in tasks for line in section(model, task)]
-        put(ROOT / "docs" / "results.md", marker, lines or ["Not measured yet."])
+        put(ROOT / "docs" / "appendix" / "results.md", marker, lines or ["Not measured yet."])
 
 
 def brief() -> list[str]:

@@ -1,4 +1,4 @@
-"""Run every speed benchmark; rewrite tables and plots of docs/benchmarks.md: `python benchmarks/speed_tables.py`.
+"""Run every speed benchmark; rewrite docs/benchmarks.md and its appendix: `python benchmarks/speed_tables.py`.
 
 With `--tables` nothing is run again: the tables are made from the JSON files of the last run. A whole run takes about
 an hour and a half with all peers installed; let the machine do nothing else meanwhile.
@@ -17,7 +17,7 @@ from longmamba_mlx.bench import report
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FOLDER = DOCS / "benchmarks"
-PAGE = DOCS / "benchmarks.md"
+SUMMARY, TABLES = DOCS / "benchmarks.md", DOCS / "appendix" / "benchmarks.md"
 RUNS = {
     "peers": ["peers"],
     "prefill": ["prefill"],
@@ -26,9 +26,9 @@ RUNS = {
     "scan": ["scan"],
     "reopen": ["reopen"],
 }
+OURS = "longmamba-mlx"
 PLOTS = ("peers", "prefill")
 SETTINGS = {"prefill-compiled": {"LONGMAMBA_KERNEL": "compiled"}}
-KEPT = ("peers-avx512",)  # measured once on another machine: only their tables are made again
 
 
 def run(name: str, command: list[str]) -> None:
@@ -47,7 +47,7 @@ def rewrite(page: str, name: str, table: str) -> str:
     before, _, rest = page.partition(start)
     _, _, after = rest.partition(end)
     if not rest or not after:
-        raise SystemExit(f"docs/benchmarks.md has no marks for {name}")
+        raise SystemExit(f"no page has marks for {name}")
     return f"{before}{start}\n{table}\n{end}{after}"
 
 
@@ -60,19 +60,39 @@ def measured_on(document: dict) -> str:
     )
 
 
+def beside_peers(document: dict) -> str:
+    """One line per family and kind of work, at the longest text that every engine read: how often ours is as fast."""
+    rows = document["rows"]
+    engines = [engine for engine in dict.fromkeys(row["engine"] for row in rows) if engine != OURS]
+    lines = ["| work | ours, tokens/s | " + " | ".join(engines) + " |", "|---" * (len(engines) + 2) + "|"]
+    for family, work in dict.fromkeys((row["family"], row["work"]) for row in rows):
+        own = {(row["engine"], row["tokens"]): row for row in rows if (row["family"], row["work"]) == (family, work)}
+        tokens = max(
+            (count for _, count in own if all((engine, count) in own for engine in engines)),
+            default=max(count for _, count in own),
+        )
+        ratios = [own.get((engine, tokens), {}).get("ours_times_faster") for engine in engines]
+        cells = ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        speed = own[OURS, tokens]["tokens_per_second"]
+        lines.append(f"| {family}, {work}, {tokens:,} tokens | {speed:.1f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", action="store_true", help="only rewrite the tables")
     parser.add_argument("--only", choices=RUNS, help="run one of them")
     args = parser.parse_args()
-    names = [args.only] if args.only else list(RUNS)
-    page = PAGE.read_text()
-    for name in (*names, *(() if args.only else KEPT)):
-        if name in RUNS and not args.tables:
+    page = TABLES.read_text(encoding="utf-8")
+    for name in [args.only] if args.only else RUNS:
+        if not args.tables:
             run(name, RUNS[name])
-        document = json.loads((FOLDER / f"{name}.json").read_text())
+        document = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
         page = rewrite(page, name, measured_on(document) + "\n\n" + report.table(document["rows"], markdown=True))
-    PAGE.write_text(page)
+        if name == "peers":
+            summary = SUMMARY.read_text(encoding="utf-8")
+            SUMMARY.write_text(rewrite(summary, "beside", beside_peers(document)), encoding="utf-8")
+    TABLES.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -183,11 +183,16 @@ def test_a_file_is_written_whole_and_never_over_another(tmp_path: Path) -> None:
 
 
 def test_the_documentation_lists_every_command_and_key() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    docs = Path(__file__).parents[2] / "docs"
+    page = (docs / "reference" / "chat-commands.md").read_text(encoding="utf-8")
     for command in table.COMMANDS:
         assert f"| `{command.usage}` | {command.summary} | {command.key} |" in page
-    for key, what in help._KEYS:
+    for key, what in help.KEYS:
         assert f"| {key} | {what} |" in page
+
+
+def test_the_pictures_of_the_documentation_are_there() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
     pictures = re.findall(r"\]\((screenshots/[^)]+)\)", page)
     assert pictures and all((Path(__file__).parents[2] / "docs" / picture).exists() for picture in pictures)
 

@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from longmamba_mlx.tui.commands.table import COMMANDS, HEADINGS, Command
 
-_KEYS = (
+KEYS = (
     ("Enter", "Ask"),
     ("Ctrl+J", "New line; Shift+Enter in terminals that know it"),
     ("Up, Down", "What was asked before, the draft is kept; or a command of the list"),
@@ -57,7 +57,7 @@ class HelpScreen(ModalScreen[None]):
             with Container(id="columns"):  # side by side where there is room, so that nothing needs scrolling
                 with Vertical():
                     yield Static("Keys", classes="part", markup=False)
-                    yield from _table(_KEYS)
+                    yield from _table(KEYS)
                     yield Static("What the answers are", classes="part", markup=False)
                     yield Static(_ABOUT, markup=False)
                 with Vertical():
