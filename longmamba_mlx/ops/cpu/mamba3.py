@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.numpy_ops import Array, above_diagonal, silu
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State
+from longmamba_mlx.ops.mamba3.turns import turned, whole_steps, whole_turns
 
 Wide = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Unsigned = NDArray[np.uint64]
 
-_TURN = float(1 << 32)
 # Rows of a block's matrices (tokens times rank), tokens worked on at once, bytes of the keys worked on at once.
 _ROWS = 32
 _TILE = 256
@@ -44,15 +44,15 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """One sequence, heads first: step (h, l) float64; keep (h, l) bool, None: all; exponent, own, earlier (h, l);
-    turn (l, s) float64, tanh(angle) in half turns of 2^-32; x (h, l, p); b_in, c_out (g, l, r, n)."""
+    """One sequence, heads first: step (h, l) and turn (l, s) as in `turns`; keep (h, l) bool, None: all; exponent, own,
+    earlier (h, l); x (h, l, p); b_in, c_out (g, l, r, n)."""
 
-    step: Wide
+    step: Unsigned
     keep: NDArray[np.bool_] | None
     exponent: Wide
     own: Array
     earlier: Array
-    turn: Wide
+    turn: Unsigned
     x: Array
     b_in: Array
     c_out: Array
@@ -78,7 +78,9 @@ def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     step, keep = _steps(inputs)
     share = _sigmoid(to_numpy(inputs.trap).astype(np.float64))
     exponent = to_numpy(inputs.A) * step
-    turn = np.tanh(to_numpy(inputs.angle).astype(np.float64)) * (_TURN / 2)
+    bias = None if inputs.dt_bias is None else to_numpy(inputs.dt_bias)
+    whole = whole_steps(np, to_numpy(inputs.dt), bias, keep)
+    turn = whole_turns(np, to_numpy(inputs.angle))
     x, b_in, c_out = to_numpy(inputs.x), to_numpy(inputs.B), to_numpy(inputs.C)
     up = np.ones((heads, 1, width), np.float32) if inputs.mimo is None else to_numpy(inputs.mimo.x)
     biases = to_numpy(inputs.B_bias), to_numpy(inputs.C_bias)
@@ -88,7 +90,7 @@ def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     y = np.empty((batch, length, heads, inputs.rank, width), np.float32)
     for i in range(batch):
         sequence = Sequence(
-            step=np.ascontiguousarray(step[i].T),
+            step=np.ascontiguousarray(whole[i].T),
             keep=None if keep is None else np.ascontiguousarray(keep[i].T),
             exponent=np.ascontiguousarray(exponent[i].T),
             own=np.ascontiguousarray((share[i] * step[i]).T, np.float32),
@@ -150,16 +152,14 @@ def _scan(
 
 def _tile(part: Sequence, state: Carried, up: Array, biases: tuple[Array, Array], neighbours: bool) -> Array:
     """y (h, l, r, p) of some heads and tokens. Writes state."""
-    angle = np.multiply(part.turn, part.step[..., None])
-    angle = np.cumsum(np.rint(angle, out=angle).astype(np.int64), axis=1)
-    angle += state.angle[:, None].astype(np.int64)
-    wrapped = angle.astype(np.uint32)
-    turned = wrapped.view(np.int32).astype(np.float32)
-    turned *= np.float32(2 * math.pi / _TURN)
-    cos, sin = np.cos(turned)[:, :, None], np.sin(turned)[:, :, None]
+    angle = np.cumsum(turned(np, part.turn, part.step[..., None]), axis=1, dtype=np.uint32)
+    angle += state.angle[:, None]
+    radians = angle.view(np.int32).astype(np.float32)
+    radians *= np.float32(2 * math.pi / (1 << 32))
+    cos, sin = np.cos(radians)[:, :, None], np.sin(radians)[:, :, None]
     k = _rotated(part.b_in + biases[0][:, None], cos, sin, neighbours)
     q = _rotated(part.c_out + biases[1][:, None], cos, sin, neighbours)
-    state.angle[:] = wrapped[:, -1]
+    state.angle[:] = angle[:, -1]
 
     later, first = _weights_of_the_next(part)
     before_v = state.v[:, None] * up

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -11,8 +10,7 @@ from longmamba_mlx.ops.activations import silu
 from longmamba_mlx.ops.filtered_dt import filtered_dt
 from longmamba_mlx.ops.inputs import UNBOUNDED
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs
-
-TURN = float(1 << 32)
+from longmamba_mlx.ops.mamba3.turns import direction, turned, whole_steps, whole_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,9 @@ def tokens(inputs: Mamba3Inputs) -> Tokens:
     dt, keep = filtered_dt(inputs.dt, inputs.dt_bias, inputs.threshold, UNBOUNDED)
     share = mx.sigmoid(inputs.trap.astype(mx.float32))
     own = share * dt
-    angle = inputs.start.angle[:, None] + mx.cumsum(turned(inputs.angle, dt), axis=1)
+    turn, raw, bias = (_float32(array) for array in (inputs.angle, inputs.dt, inputs.dt_bias))
+    steps = whole_steps(mx, raw, bias, keep)[..., None]
+    angle = inputs.start.angle[:, None] + mx.cumsum(turned(mx, whole_turns(mx, turn)[:, :, None], steps), axis=1)
     k, q = (
         rotated(biased(array, bias, inputs.heads), angle, inputs.neighbours)
         for array, bias in ((inputs.B, inputs.B_bias), (inputs.C, inputs.C_bias))
@@ -56,17 +56,8 @@ def tokens(inputs: Mamba3Inputs) -> Tokens:
     )
 
 
-def turned(angle: mx.array, dt: mx.array) -> mx.array:
-    """The angles by which tokens turn, tanh(angle) pi dt, in 2^-32 turns: angle (b, l, s) and dt (b, l, h) ->
-    (b, l, h, s) uint32."""
-    turns = mx.tanh(angle.astype(mx.float32))[:, :, None] * (0.5 * dt)[..., None]
-    turns = turns - mx.round(turns)
-    return mx.round(turns * TURN).astype(mx.int64).astype(mx.uint32)
-
-
-def radians(angle: mx.array) -> mx.array:
-    """uint32 in 2^-32 turns -> float32 from -pi to pi."""
-    return angle.view(mx.int32).astype(mx.float32) * (2 * math.pi / TURN)
+def _float32(array: mx.array | None) -> mx.array | None:
+    return None if array is None else array.astype(mx.float32)
 
 
 def biased(array: mx.array, bias: mx.array, heads: int) -> mx.array:
@@ -77,8 +68,7 @@ def biased(array: mx.array, bias: mx.array, heads: int) -> mx.array:
 
 def rotated(array: mx.array, angle: mx.array, neighbours: bool) -> mx.array:
     """array (b, l, h, r, n) with its pairs of dimensions turned by angle (b, l, h, s)."""
-    turn = radians(angle)[..., None, :]
-    cos, sin = mx.cos(turn), mx.sin(turn)
+    cos, sin = direction(angle[..., None, :])
     lead, count = array.shape[:-1], angle.shape[-1]
     pairs = array.reshape(*lead, -1, 2) if neighbours else array.reshape(*lead, 2, -1).swapaxes(-1, -2)
     first, second = pairs[..., :count, 0], pairs[..., :count, 1]
