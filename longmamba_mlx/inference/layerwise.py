@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.decimation import decimate
-from longmamba_mlx.inference.filtered import filtered_model
+from longmamba_mlx.inference.filtered import PlannedModel
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
@@ -57,7 +57,7 @@ def layerwise_steps(
     Yields what `clock` returns for each unit of work, and returns the result. The list `hidden` is overwritten.
     """
     initial, after, fixed = model.initial_state(), [], []
-    total, left = KeptSum(tokens), np.arange(tokens)
+    total, left, planned = KeptSum(tokens), np.arange(tokens), PlannedModel.of(model, plan)
     for index in range(model.config.n_layer):
         state, raw = initial.layers[index], None
         if plan.waits(index) or plan.drops(index):
@@ -65,7 +65,7 @@ def layerwise_steps(
         fixed.append(plan.resolve(index, raw) if raw is not None else plan.thresholds(index))
         positions = None if raw is None else plan.kept_positions(index, raw)
         if positions is None:
-            state = yield from _filtered(model, index, hidden, state, fixed[-1], plan, total, clock)
+            state = yield from layer_steps(planned, index, hidden, state, fixed[-1], total, clock)
         else:
             hidden, state = yield from decimate(model, index, hidden, state, positions, chunk, clock.advance)
             left = left[positions]
@@ -89,25 +89,30 @@ def _raw_steps(
     return np.concatenate(pieces)
 
 
-def _filtered(
-    model: LanguageModel,
+def layer_steps(
+    planned: PlannedModel,
     index: int,
     hidden: list[mx.array],
     state: LayerState,
     threshold: Thresholds,
-    plan: FilterPlan,
     total: KeptSum,
     clock: Clock[Step],
+    first: int = 0,
 ) -> Generator[Step, None, LayerState]:
-    """Run one layer over all chunks: replaces those of `hidden`, returns the state after them."""
-    row, at, filtered = threshold_array(threshold, model.config.units), 0, filtered_model(model, plan)
+    """Run one layer over chunks: replaces those of `hidden`, adds to `total`, returns the state after them.
+
+    `first` is the chunks' first token in the document.
+    """
+    row, at = threshold_array(threshold, planned.model.config.units), 0
     for number, piece in enumerate(hidden):
-        if threshold is not None and plan.filters(at):
-            hidden[number], state, counts = filtered.layer(index, piece, state, row, return_kept=True)
+        filters = planned.filters(first + at)
+        model = planned.filtered if filters else planned.model
+        if threshold is not None and filters:
+            hidden[number], state, counts = model.layer(index, piece, state, row, return_kept=True)
             mx.eval(hidden[number], *state.buffers(), counts)
             total.add(np.array(counts)[0], threshold, at)
         else:
-            hidden[number], state = (filtered if plan.filters(at) else model).layer(index, piece, state)
+            hidden[number], state = model.layer(index, piece, state)
             mx.eval(hidden[number], *state.buffers())
             if threshold is not None:
                 total.add(np.full(piece.shape[1], threshold.size, np.int32), threshold, at)

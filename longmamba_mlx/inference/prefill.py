@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -28,6 +28,7 @@ from longmamba_mlx.inference.filtered import filtered_model
 from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.inference.layerwise import layerwise_steps, passes
 from longmamba_mlx.inference.lookahead import one_ahead
+from longmamba_mlx.inference.pieces import Ids, pieces_from, read_piece
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import metal_check
@@ -37,14 +38,6 @@ from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
 Wanted = Literal["none", "last", "all"]
 Kept = NDArray[np.uint8]
-
-
-class Ids(Protocol):
-    """Token ids (S,) uint32: an array, or a file that is read in slices."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> NDArray[np.uint32]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +145,9 @@ def prefill_steps(
 
 
 def _chunks(model: LanguageModel, ids: Ids, chunk: int, plan: FilterPlan | None, first: int = 0) -> Iterator[mx.array]:
-    """Yield chunks (1, l) from token `first` on; none crosses the edge of a protected part of the document."""
-    start = first
-    while start < len(ids):
-        stop = min(start + chunk, len(ids) if plan is None else plan.next_edge(start))
-        piece = np.asarray(ids[start:stop], np.uint32)
-        start = stop
-        if int(piece.max()) >= model.config.vocab_size:
-            raise ValueError(f"token {int(piece.max())} is outside the vocabulary of {model.config.vocab_size}")
-        yield mx.array(piece[None])
+    """Yield chunks (1, l) from token `first` on."""
+    for piece in pieces_from(first, len(ids), chunk, plan):
+        yield read_piece(ids, piece, model.config.vocab_size)
 
 
 def _chunkwise(

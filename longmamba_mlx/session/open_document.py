@@ -14,7 +14,8 @@ from longmamba_mlx.events import Counted, Event, Notice, ReadDone
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.ground.steps import Steps, Stop
-from longmamba_mlx.inference.prefill import Ids, PrefillOptions, Reading, prefill_steps
+from longmamba_mlx.inference.pieces import Ids
+from longmamba_mlx.inference.prefill import PrefillOptions, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex

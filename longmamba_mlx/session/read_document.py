@@ -17,7 +17,8 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Answer, Answered, Event, Passage, Piece, ReadProgress, Region
 from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.decode import advance
-from longmamba_mlx.inference.prefill import Ids, PrefillOptions, Progress, Reading, prefill_steps
+from longmamba_mlx.inference.pieces import Ids
+from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.answer import Reply

@@ -26,7 +26,8 @@ from longmamba_mlx.filtering import (
     policy_for,
 )
 from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
-from longmamba_mlx.inference.prefill import Ids, Progress
+from longmamba_mlx.inference.pieces import Ids
+from longmamba_mlx.inference.prefill import Progress
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type
 from longmamba_mlx.ops import implementation

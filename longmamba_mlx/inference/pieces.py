@@ -1,0 +1,41 @@
+"""Token ids cut into the pieces that a model call reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.filtering import FilterPlan
+
+
+class Ids(Protocol):
+    """Token ids (S,) uint32: an array, or a file that is read in slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint32]: ...
+
+
+Piece = tuple[int, int]
+"""The first token of a piece and the one after its last."""
+
+
+def pieces_from(first: int, total: int, chunk: int, plan: FilterPlan | None) -> Iterator[Piece]:
+    """Yield the pieces of at most `chunk` tokens from `first` on; none crosses the edge of a protected part."""
+    start = first
+    while start < total:
+        stop = min(start + chunk, total if plan is None else plan.next_edge(start))
+        yield start, stop
+        start = stop
+
+
+def read_piece(ids: Ids, piece: Piece, vocabulary: int) -> mx.array:
+    """The ids (1, l) of a piece. Raises ValueError for one outside the vocabulary."""
+    found = np.asarray(ids[slice(*piece)], np.uint32)
+    if int(found.max()) >= vocabulary:
+        raise ValueError(f"token {int(found.max())} is outside the vocabulary of {vocabulary}")
+    return mx.array(found[None])

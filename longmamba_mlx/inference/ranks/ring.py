@@ -1,0 +1,98 @@
+"""The ring that ranks stand in: every rank sends to the next one, the last one to the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from longmamba_mlx.errors import LongMambaError, NoMLXError
+
+Bytes = NDArray[np.uint8]
+
+
+class RankLostError(LongMambaError):
+    """A neighbour in the ring has ended."""
+
+
+class Ring(Protocol):
+    """One rank's place in the ring. Raises RankLostError where a neighbour is gone."""
+
+    rank: int
+    size: int
+    sent: int
+    """Bytes given to the next rank so far."""
+
+    def send(self, buffer: mx.array) -> None:
+        """Begin to send buffer (n,) uint8 to the next rank."""
+
+    def receive(self, nbytes: int) -> Callable[[], mx.array]:
+        """Begin to receive the next buffer, which has this size, from the rank before; the result waits for it."""
+
+    def gather(self, record: Bytes) -> Bytes:
+        """The records (n,) of all ranks, of equal size: (size, n)."""
+
+    def flush(self) -> None:
+        """Wait until everything is sent."""
+
+
+class MLXRing:
+    """The ring of `mx.distributed`, over TCP: what `mlx.launch --backend ring` starts."""
+
+    def __init__(self) -> None:
+        """Join the ring that MLX_HOSTFILE and MLX_RANK describe. Raises NoMLXError."""
+        try:
+            self._group: Any = mx.distributed.init(strict=True, backend="ring")
+        except (RuntimeError, ValueError) as error:
+            hint = "Look at the addresses in the hostfile."
+            raise NoMLXError(f"The ranks cannot connect: {error}", hint=hint) from None
+        self.rank, self.size, self.sent = self._group.rank(), self._group.size(), 0
+        # Streams of their own: neither a send nor a receive keeps the layers waiting.
+        self._out, self._in = mx.new_stream(mx.cpu), mx.new_stream(mx.cpu)
+        self._last: mx.array | None = None
+
+    def send(self, buffer: mx.array) -> None:
+        mx.eval(buffer)
+        self.sent += buffer.nbytes
+        next_rank = (self.rank + 1) % self.size
+        with _lost():
+            self._last = mx.distributed.send(buffer, next_rank, group=self._group, stream=self._out)
+            mx.async_eval(self._last)  # type: ignore[no-untyped-call]
+
+    def receive(self, nbytes: int) -> Callable[[], mx.array]:
+        before = (self.rank - 1) % self.size
+        with _lost():
+            array = mx.distributed.recv((nbytes,), mx.uint8, before, group=self._group, stream=self._in)
+            mx.async_eval(array)  # type: ignore[no-untyped-call]
+
+        def received() -> mx.array:
+            with _lost():
+                mx.eval(array)
+            return array
+
+        return received
+
+    def gather(self, record: Bytes) -> Bytes:
+        with _lost():
+            gathered = mx.distributed.all_gather(mx.array(record)[None], group=self._group, stream=mx.cpu)
+            return np.array(gathered)
+
+    def flush(self) -> None:
+        if self._last is not None:
+            with _lost():
+                mx.eval(self._last)
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """MLX's error for a closed connection as RankLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "[ring]" not in str(error):
+            raise
+        raise RankLostError("The connection to another rank was lost.") from None

@@ -1,0 +1,73 @@
+"""Ranks in threads of one process: their ring is made of queues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import TypeVar
+
+import mlx.core as mx
+import numpy as np
+
+from longmamba_mlx.inference.ranks.ring import Bytes, Ring
+
+Result = TypeVar("Result")
+
+WAIT = 60.0  # seconds after which a test fails instead of hanging
+
+
+class Loopback:
+    """One rank's place in a ring of queues."""
+
+    def __init__(self, rank: int, links: list[Queue[bytes]], meeting: threading.Barrier, table: list[Bytes]) -> None:
+        self.rank, self.size, self.sent = rank, len(links), 0
+        self._links, self._meeting, self._table = links, meeting, table
+
+    def send(self, buffer: mx.array) -> None:
+        self.sent += buffer.nbytes
+        self._links[self.rank].put(np.array(buffer).tobytes())
+
+    def receive(self, nbytes: int) -> Callable[[], mx.array]:
+        def received() -> mx.array:
+            found = self._links[self.rank - 1].get(timeout=WAIT)
+            assert len(found) == nbytes
+            return mx.array(np.frombuffer(found, np.uint8))
+
+        return received
+
+    def gather(self, record: Bytes) -> Bytes:
+        self._table[self.rank] = record
+        self._meeting.wait(WAIT)
+        found = np.stack(self._table)
+        self._meeting.wait(WAIT)
+        return found
+
+    def flush(self) -> None:
+        pass
+
+
+def run_ranks(size: int, work: Callable[[Ring], Result]) -> list[Result]:
+    """What `work` returns at each rank. Raises what it raises at the first one that fails."""
+    links: list[Queue[bytes]] = [Queue() for _ in range(size)]
+    meeting, table = threading.Barrier(size), [np.zeros(0, np.uint8)] * size
+    results: dict[int, Result] = {}
+    errors: dict[int, BaseException] = {}
+
+    def run(rank: int) -> None:
+        try:
+            results[rank] = work(Loopback(rank, links, meeting, table))
+        except BaseException as error:
+            errors[rank] = error
+            meeting.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    causes = [error for _, error in sorted(errors.items()) if not isinstance(error, threading.BrokenBarrierError)]
+    if causes:
+        raise causes[0]
+    assert all(queue.empty() for queue in links), "a message was sent that nobody took"
+    return [results[rank] for rank in range(size)]
