@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,14 +12,14 @@ from typing import Any
 import pytest
 import typer.main
 
+import longmamba_mlx
 from longmamba_mlx.builtin import sample_document
+from tests.examples.pages import PAGES, ROOT, blocks, name_of
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINE = re.compile(r"^ *(?:\$ )?(?:pip install \S+ && |cat \S+ \| |\w+=\S+ )*longmamba-mlx ([^#`\n|>]+)", re.MULTILINE)
 INLINE = re.compile(r"`longmamba-mlx ([^`]+)`")
 # Parsed by hand before Typer, or shown with places to fill in.
-FILE_FIRST = re.compile(r"^[A-Z]+$|^\S+\.\w+$")
+FILE_FIRST = re.compile(r"^[A-Z]+…?$|^\S+\.\w+$")
 
 
 def commands() -> dict[str, set[str]]:
@@ -44,7 +45,7 @@ def lines() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        found += [(page.name, match[1].strip()) for pattern in (LINE, INLINE) for match in pattern.finditer(text)]
+        found += [(name_of(page), match[1].strip()) for pattern in (LINE, INLINE) for match in pattern.finditer(text)]
     return sorted({(page, line) for page, line in found if line})
 
 
@@ -63,19 +64,57 @@ def test_command_lines_name_what_exists(page: str, line: str) -> None:
         )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs both make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http", "#", "mailto")):
-            assert (page.parent / target.split("#")[0]).exists(), f"{page.name}: {target}"
+        if target.startswith(("http", "mailto")):
+            continue
+        file, _, anchor = target.partition("#")
+        there = page.parent / file if file else page
+        assert there.exists(), f"{name_of(page)}: {target}"
+        assert not anchor or anchor in anchors(there), f"{name_of(page)}: {target} has no such heading"
 
 
-def test_the_python_of_readme_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_named_in_text_exist(page: Path) -> None:
+    """`docs/x.md`, `tests/x.py` and their like: paths from the repository's root, or from the package's."""
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|metal|c|yml))`", text):
+        if "NAME" not in path and page.name != "CHANGELOG.md":
+            assert any((root / path).exists() for root in (ROOT, ROOT / "longmamba_mlx", page.parent)), path
+
+
+NEEDS_A_DOWNLOAD = "state-spaces/"
+PYTHON = [page for page in PAGES if blocks(page, "python")]
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    """All blocks of a page as one program, beside a file called book.txt."""
+    code = "\n".join(blocks(page, "python"))
+    if NEEDS_A_DOWNLOAD in code:
+        compile(code, page.name, "exec")
+        for name in re.findall(r"\blm\.(\w+)", code):
+            assert hasattr(longmamba_mlx, name), name
+        return
     (tmp_path / "book.txt").write_bytes(sample_document().read_bytes())
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "book.state").exists()
+
+
+def test_the_examples_run() -> None:
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=120, check=False,
+                              env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+        assert done.returncode == 0 and done.stdout, f"{path.name}: {done.stderr}"
