@@ -5,7 +5,7 @@ class LongmambaMlx < Formula
 
   desc "Read a whole book once in constant memory and ask it questions"
   homepage "https://pypi.org/project/longmamba-mlx/"
-  url "https://files.pythonhosted.org/packages/source/l/longmamba-mlx/longmamba_mlx-0.1.0.tar.gz"
+  url "https://files.pythonhosted.org/packages/source/l/longmamba-mlx/longmamba_mlx-0.2.0.tar.gz"
   sha256 "0000000000000000000000000000000000000000000000000000000000000000"
   license "MIT"
 

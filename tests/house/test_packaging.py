@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -46,6 +47,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert found == expected
     assert wheel.name.startswith(f"longmamba_mlx-{__version__}-")
+    assert wheel.stat().st_size < 8_000_000
 
 
 def test_the_bundle_starts_this_version_and_names_every_tool(tmp_path: Path) -> None:
@@ -63,5 +65,10 @@ def test_the_bundle_starts_this_version_and_names_every_tool(tmp_path: Path) -> 
     assert {tool["name"] for tool in manifest["tools"]} == {tool.name for tool in asyncio.run(server.list_tools())}
 
 
-def test_version_is_said_once() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    formula = (ROOT / "packaging" / "homebrew" / "longmamba-mlx.rb").read_text(encoding="utf-8")
+    assert f"longmamba_mlx-{__version__}.tar.gz" in formula
+    released = re.search(r"^## (\d\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert released is not None and released[1] == __version__
