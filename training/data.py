@@ -194,7 +194,7 @@ class Sampler:
         kind.masked_fill_(inside, NUMBER)
 
     def lay_out(self, segments: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor]:
-        """Copy the segments (batch, m, 2) one after the other into (batch, length) tokens and their kinds."""
+        """Copy the segments (batch, m, 2) one after the other into (batch, length) tokens; kinds (m,) or (batch, m)."""
         ends = segments[..., 1].cumsum(1)
         place = torch.arange(self.shape.length, device=ends.device).expand(len(ends), -1).contiguous()
         m = torch.searchsorted(ends, place, right=True)
@@ -203,5 +203,5 @@ class Sampler:
         start = (ends - segments[..., 1]).gather(1, m)
         pointer = segments[..., 0].gather(1, m) + place - start
         tokens = self.pack.pool[pointer.clamp(max=len(self.pack.pool) - 1)]
-        kind = torch.where(beyond, PAD, kinds[m])
+        kind = torch.where(beyond, PAD, kinds.expand(len(ends), -1).gather(1, m))
         return torch.where(beyond, 0, tokens), kind

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from longmamba_mlx.evaluation.attributes import ATTRIBUTES as EXAM
+from longmamba_mlx.evaluation.attributes import DISTRACTIONS, VALUES
 from longmamba_mlx.evaluation.names import PLACES, TITLES, common_words, draw_pairs, draw_word
 
 TRAIN_BOOKS = ("war-and-peace", "moby-dick", "pride-and-prejudice", "two-cities", "sherlock-holmes", "alice")
@@ -26,7 +28,10 @@ ATTRIBUTES = (
     "file number",
 )  # fmt: skip
 LEADS = (" ", "\n\n", "")
+FORMS = 12  # wordings of an attribute: a multiple of how many it has
 WORDS = {"train": 120_000, "dev": 4_000, "test": 4_000}
+VALUES_OF_A_KIND = {"train": 40_000, "dev": 4_000, "test": 4_000}
+LONGEST_VALUE = 11  # tokens
 
 
 def train_tokenizer(texts: list[str]) -> Tokenizer:
@@ -91,6 +96,51 @@ def clean(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
+def exam_arrays(pool: Pool, common: list[str]) -> dict[str, np.ndarray]:
+    """The attributes of the harder exam: wordings cut at name and value, and values by split.
+
+    `exam_facts` (attributes, FORMS, leads, 2 parts, 2): before the name, and between name and value; `exam_questions`
+    (attributes, FORMS, 2 parts, 2): before and after the name; `exam_kinds` (attributes,); `exam_others` (kinds,
+    leads, 2 wordings, 3 parts, 2): the sentences that answer nothing, cut alike, the last part after the value;
+    `exam_values_SPLIT` (kinds, n, 2). Wordings are repeated where an attribute has fewer than FORMS.
+    """
+    kinds = list(VALUES)
+
+    def add(texts: list[str], *shape: int) -> np.ndarray:
+        return pool.add(texts).reshape(*shape, 2)
+
+    facts = [part for item in EXAM for form in range(FORMS) for lead in LEADS
+             for part in parts(lead + item.facts[form % len(item.facts)])[:2]]  # fmt: skip
+    questions = [part for item in EXAM for form in range(FORMS)
+                 for part in named(" " + item.questions[form % len(item.questions)])]  # fmt: skip
+    others = [part for kind in kinds for lead in LEADS for text in DISTRACTIONS[kind] for part in parts(lead + text)]
+    arrays = {
+        "exam_facts": add(facts, len(EXAM), FORMS, len(LEADS), 2),
+        "exam_questions": add(questions, len(EXAM), FORMS, 2),
+        "exam_others": add(others, len(kinds), len(LEADS), 2, 3),
+        "exam_kinds": np.asarray([kinds.index(item.kind) for item in EXAM], np.int32),
+    }
+    for seed, (split, count) in enumerate(VALUES_OF_A_KIND.items()):
+        rng = random.Random(seed)
+        drawn = [pool.add([f" {draw(rng, split, common)}" for _ in range(2 * count)]) for draw in VALUES.values()]
+        arrays[f"exam_values_{split}"] = np.stack([v[v[:, 1] <= LONGEST_VALUE][:count] for v in drawn])
+    return arrays
+
+
+def named(text: str) -> tuple[str, str]:
+    """What stands before and after " {name}", without the question mark."""
+    before, _, after = text.partition(" {name}")
+    return before, after.removesuffix("?")
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    """What stands before the name, between name and value, and after the value, up to the full stop."""
+    before, _, rest = text.rpartition("{name}")
+    before = before.removesuffix(" ")  # a name's own first token carries it
+    middle, _, after = rest.partition(" {value}")
+    return before, middle, after.removesuffix(".")
+
+
 def main(books: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     texts = {p.stem: clean(p.read_text(encoding="utf-8-sig")) for p in sorted(books.glob("*.txt"))}
@@ -114,6 +164,7 @@ def main(books: Path, out: Path) -> None:
     arrays["digits"] = pool.add([*(f" {i}" for i in range(10)), *(str(i) for i in range(10))])
     arrays["facts"] = pool.add([f"{lead}The {attribute} of" for attribute in ATTRIBUTES for lead in LEADS])
     arrays["questions"] = pool.add([f" What is the {attribute} of" for attribute in ATTRIBUTES])
+    arrays |= exam_arrays(pool, common)
     arrays["marks"] = pool.add([*SPECIAL, " is", "."])
     arrays["pool"] = np.concatenate(pool.parts)
     np.savez_compressed(out / "pack.npz", **arrays)

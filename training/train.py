@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, KINDS, Pack, Sampler, Shape
 from evaluate import rates, table
+from exam import ExamSampler, ExamShape
 from holds import closeness, decay, remembering
 from net import Net, NetConfig
 from safetensors import safe_open
@@ -49,6 +50,16 @@ THEN = (
 )
 TAIL = 0.35  # of the training, in which the learning rate falls
 UNTRAINED = (5.0, 0.0, 0.0, 0.0, 5.0)  # what a step returns, before the first of a stage
+# The harder exam: stages of its own after those above, then a share of the last one.
+EXAM_THEN = (
+    (ExamShape(128, 3, 6, words=1, pieces=4, sharing=0.0, absent=0.1, others=1, other_attribute=0.2), 0.8),
+    (ExamShape(192, 5, 8, words=2, pieces=8, sharing=0.2, absent=0.15, others=2), 0.8),
+)
+EXAM_FINAL = (
+    (ExamShape(192, 6, 8, min_facts=2), 0.3),
+    (ExamShape(256, 8, 8, min_facts=2), 0.3),
+    (ExamShape(512, 8, 10, min_facts=2), 0.4),
+)
 FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
 
 
@@ -68,6 +79,7 @@ class Settings:
     forgetting: int  # so many first layers are held to forget within a window, so that no global unit lies in them
     margin: float  # weight of the loss that holds filler's steps below the facts'
     absent: float  # share of the last stage's questions that are about names not there
+    exam: float  # share of the last stages' sequences that are of the harder exam
 
 
 def answer_weights(digit_weight: float) -> Tensor:
@@ -168,18 +180,35 @@ class Position:
     stage_started: float = 0.0
 
 
+def stages(settings: Settings) -> tuple[tuple[Shape, float], ...]:
+    """The shapes of the stages before the last one, and what share of first digits ends each."""
+    return (*START[settings.kind], *THEN, *(EXAM_THEN if settings.exam else ()))
+
+
 def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
-    stages = (*START[settings.kind], *THEN)
-    most = settings.most_facts
+    """What a stage draws from, and how often."""
+    before, most, harder = stages(settings), settings.most_facts, settings.exam
     asked = {"numbers": settings.numbers or None, "density": settings.density, "absent": settings.absent}
-    last = [(replace(shape, facts=min(shape.facts, most), **asked), share) for shape, share in FINAL]
-    shapes = [(stages[stage][0], 1.0)] if stage < len(stages) else last
-    return [(Sampler(pack, shape, "train"), share) for shape, share in shapes]
+
+    def last(mix: tuple[tuple[Shape, float], ...], part: float) -> list[tuple[Shape, float]]:
+        return [(replace(shape, facts=min(shape.facts, most), **asked), share * part) for shape, share in mix]
+
+    if stage >= len(before):
+        mix = last(FINAL, 1 - harder) + last(EXAM_FINAL, harder)
+    elif isinstance(before[stage][0], ExamShape):
+        mix = [*last(FINAL, 1 - harder), (before[stage][0], harder)]
+    else:
+        mix = [(before[stage][0], 1.0)]
+    return [(sampler_of(pack, shape), share) for shape, share in mix if share]
+
+
+def sampler_of(pack: Pack, shape: Shape, split: str = "train") -> Sampler:
+    return ExamSampler(pack, shape, split) if isinstance(shape, ExamShape) else Sampler(pack, shape, split)
 
 
 def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callable[[str], None]) -> None:
     settings, before = trainer.settings, at.spent
-    stages = (*START[settings.kind], *THEN)
+    before_last = stages(settings)
     total, started, saved = settings.minutes * 60, time.process_time(), at.spent
     mean = torch.tensor(UNTRAINED)
     rng = random.Random(settings.seed + at.steps)
@@ -192,8 +221,8 @@ def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callabl
         if at.steps % 50:
             continue
         loss, first, digits, absent, language = mean.tolist()
-        done = at.stage < len(stages) and first > stages[at.stage][1] and digits > 0.85
-        late = at.stage < len(stages) and at.spent - at.stage_started > total * 0.2
+        done = at.stage < len(before_last) and first > before_last[at.stage][1] and digits > 0.85
+        late = at.stage < len(before_last) and at.spent - at.stage_started > total * 0.2
         if at.steps % 250 == 0 or done or late:
             log(f"{at.spent:6.0f}s step {at.steps} stage {at.stage} loss {loss:.3f} first {first:.3f} "
                 f"digits {digits:.3f} absent {absent:.3f} language {language:.3f}")  # fmt: skip
@@ -227,6 +256,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
     parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
     parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
+    parser.add_argument("--exam", type=float, default=0.0, help="share of the harder exam, with stages of its own")
     parser.add_argument(
         "--init",
         type=Path,
@@ -257,7 +287,7 @@ def main() -> None:
     pack = Pack(args.pack / "pack.npz", "cpu")
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
-        args.digit_weight, args.numbers, args.density, args.forgetting, args.margin, args.absent,
+        args.digit_weight, args.numbers, args.density, args.forgetting, args.margin, args.absent, args.exam,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:

@@ -67,7 +67,10 @@ def niah(
     samples: Samples = 40,
     depths: Depths = "",
     facts: Annotated[
-        int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.", metavar="N")
+        int,
+        typer.Option(
+            "--facts", min=0, help="Facts per document; 0: 4, 1 with --depths, 6 with --attributes.", metavar="N"
+        ),
     ] = 0,
     split: Annotated[
         str, typer.Option("--split", help="Names: test, or dev while choosing anything.", metavar="SPLIT")
@@ -77,16 +80,28 @@ def niah(
     absent: Annotated[
         bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
     ] = False,
+    attributes: Annotated[
+        str,
+        typer.Option(
+            "--attributes",
+            help="Hide dates, people, places, amounts and phone numbers too: trained, or unseen for kinds of fact "
+            "that no built-in model was trained on.",
+            metavar="CHOICE",
+        ),
+    ] = "",
     seed: Seed = 0,
     json: JsonFile = None,
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
     """Needles in a haystack: facts hidden in a long text, asked for one by one."""
-    from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_niah
+    from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_attributes, measure_niah
 
-    run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
-    measure_niah(run, depths=depths, facts=facts, split=split, filler=Texts(filler or [], encoding), absent=absent)
+    run, texts = Measurement(model, filter, lengths, samples, seed, json, plot, log), Texts(filler or [], encoding)
+    if attributes:
+        measure_attributes(run, attributes, depths=depths, facts=facts, split=split, filler=texts, absent=absent)
+    else:
+        measure_niah(run, depths=depths, facts=facts, split=split, filler=texts, absent=absent)
 
 
 @evaluation.command()

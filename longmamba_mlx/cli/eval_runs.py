@@ -101,7 +101,12 @@ class Measurement:
         if self.json is not None:
             _write(self.json, json_module.dumps(self._report(task, facts, readers, rows), indent=1) + "\n")
         if self.plot is not None:
-            plots.draw(rows, self.plot, title=f"{self.model}: {task}", training_length=self.loaded.training_length)
+            plots.draw(
+                [row for row in rows if not row.part],
+                self.plot,
+                title=f"{self.model}: {task}",
+                training_length=self.loaded.training_length,
+            )
 
     def _log(self, task: str) -> Path:
         from longmamba_mlx.paths import evaluation_folder, private_folder
@@ -130,8 +135,7 @@ def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, fille
     from longmamba_mlx.evaluation.measure import run_exam
     from longmamba_mlx.evaluation.niah import niah_documents, parse_depths
 
-    if split not in ("dev", "test", "train"):
-        raise UsageError(f"unknown split {split!r}", hint="One of: dev, test, train.")
+    _check_split(split)
     places = parse_depths(depths)
     facts = facts or (1 if places else 4)
     texts, names = _texts(filler)
@@ -141,6 +145,30 @@ def measure_niah(run: Measurement, *, depths: str, facts: int, split: str, fille
     )  # fmt: skip
     task = "niah-absent" if absent else "niah"
     known = {"task": task, "facts": facts, "split": split, "seed": run.seed, "filler": names, "digest": _digest(texts)}
+    run.run(task, list(documents), known, run_exam, text="\n".join(texts))
+
+
+def measure_attributes(
+    run: Measurement, attributes: str, *, depths: str, facts: int, split: str, filler: Texts, absent: bool
+) -> None:
+    """Facts of many kinds, in several wordings, among similar sentences."""
+    from longmamba_mlx.evaluation.attribute_exam import CHOICES, attribute_documents
+    from longmamba_mlx.evaluation.measure import run_exam
+
+    _check_split(split)
+    if attributes not in CHOICES:
+        raise UsageError(f"unknown attributes {attributes!r}", hint=f"One of: {', '.join(CHOICES)}.")
+    if depths:
+        raise UsageError("--attributes hides facts anywhere.", hint="Leave out --depths.")
+    texts, names = _texts(filler)
+    facts = facts or 6
+    documents = attribute_documents(
+        _filler(run, texts), run.tokens, samples=run.samples, facts=facts, attributes=attributes, split=split,
+        absent=absent, seed=run.seed,
+    )  # fmt: skip
+    task = "attributes-absent" if absent else "attributes"
+    known = {"task": task, "attributes": attributes, "facts": facts, "split": split, "seed": run.seed,
+             "filler": names, "digest": _digest(texts)}  # fmt: skip
     run.run(task, list(documents), known, run_exam, text="\n".join(texts))
 
 
@@ -195,6 +223,11 @@ def measure_longbench(run: Measurement, *, tasks: str, data: Path | None, extend
     documents = list(longbench_documents(folder, _words(tasks), extended=extended, samples=run.samples or None))
     task = "longbench-e" if extended else "longbench"
     run.run(task, documents, {"task": task}, run_exam, text=documents[0].make().document)
+
+
+def _check_split(split: str) -> None:
+    if split not in ("dev", "test", "train"):
+        raise UsageError(f"unknown split {split!r}", hint="One of: dev, test, train.")
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ class Table:
 
         if not self.started:
             score = "perplexity" if self.likelihood else "score"
-            bar.line(f"{'task':>20} {'filter':>12} {'tokens':>9} {'times L':>8} {'depth':>5} {'n':>5} {score:>15} "
+            bar.line(f"{'task':<20} {'filter':>12} {'tokens':>9} {'times L':>8} {'depth':>5} {'n':>5} {score:>15} "
                      f"{'nll':>7} {'whole':>7} {'refused':>7} {'over first (95 %)':>24}")  # fmt: skip
             self.started = True
         for row in rows([sample for sample in samples if sample.cell == cell], likelihood=self.likelihood):
@@ -38,9 +38,9 @@ class Table:
             score = _with_error(row.accuracy, row.stderr, 3)
         gain = row.gain
         over = "" if gain is None else f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-        name = f"{row.task} {row.group}".strip()
+        name = f"  {row.part}" if row.part else f"{row.task} {row.group}".strip()
         return (
-            f"{name:>20} {row.filter:>12} {row.length:>9,} {row.length / self.training_length:>7.3g}x "
+            f"{name:<20} {row.filter:>12} {row.length:>9,} {row.length / self.training_length:>7.3g}x "
             f"{'' if row.depth is None else f'{row.depth:.2f}':>5} {row.samples:>5} {score:>15} "
             f"{_number(row.nll):>7} {_number(row.nll_whole):>7} {row.refused:>7.3f} {over:>24}"
         )

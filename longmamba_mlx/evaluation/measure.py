@@ -29,12 +29,13 @@ Content = TypeVar("Content")
 class Question:
     """What is asked after the document: `text` in the model's own form for questions, or, where it is not `formed`, as
     it stands, with the beginning of the answer that is given (`begun`). `answers` are all right ones; the likelihood is
-    that of the first."""
+    that of the first. `part` names the kind of question where a document has several."""
 
     text: str
     answers: tuple[str, ...]
     formed: bool = False
     begun: str = ""
+    part: str = ""
 
     def prompt(self, form: PromptForm) -> str:
         """The text that follows the document. A chat model's turn is closed before the answer begins."""
@@ -170,6 +171,7 @@ def run_exam(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list
                 expected=question.answers,
                 tokens=book.tokens,
                 found=found,
+                part=question.part,
             )
         )
     return samples

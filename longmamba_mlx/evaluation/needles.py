@@ -89,8 +89,14 @@ def hide(
         Needle(name, f"{rng.randrange(100_000):05d}", place / len(sentences))
         for name, place in zip(names, places, strict=False)
     )
+    text = strew(sentences, [(place, needle.sentence) for needle, place in zip(needles, places, strict=True)])
+    return Haystack(text, needles, tuple(names[facts:]), places.index(wanted))
+
+
+def strew(sentences: Sequence[str], strewn: Sequence[tuple[int, str]]) -> str:
+    """The sentences as one text, each of the strewn (place, sentence) before the sentence of that number."""
     parts: list[str] = []
     for index, sentence in enumerate([*sentences, ""]):
-        parts.extend(f"{needle.sentence} " for needle, place in zip(needles, places, strict=True) if place == index)
+        parts.extend(f"{text} " for place, text in strewn if place == index)
         parts.append(sentence if not sentence or sentence[-1].isspace() else f"{sentence} ")
-    return Haystack("".join(parts).strip(), needles, tuple(names[facts:]), places.index(wanted))
+    return "".join(parts).strip()

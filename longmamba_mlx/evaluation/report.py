@@ -15,7 +15,8 @@ class Row:
     """One cell with one filter. `length` in tokens of document (their mean where documents have their own); `depth`
     None: anywhere; `accuracy` the mean score, None where only the likelihood is measured, whose standard error
     `stderr` then is; `stderr` over documents, not questions; `nll` of the right answer (or the scored text), nats per
-    token; `nll_whole` over a whole window; `refused` the share of answers that say the document does not tell."""
+    token; `nll_whole` over a whole window; `refused` the share of answers that say the document does not tell; `part`
+    the kind of question, "" for all of the cell's."""
 
     task: str
     group: str
@@ -30,28 +31,29 @@ class Row:
     nll_whole: float | None
     refused: float
     gain: Gain | None
+    part: str = ""
 
 
 def rows(samples: Iterable[Sample], *, likelihood: bool = False) -> list[Row]:
-    """One row per cell and filter, in the order they first come.
+    """One row per cell and filter, in the order they first come; then one per part of a cell that has several.
 
     The gain is over the first filter of a cell. `likelihood`: what is compared is the negative log-likelihood (lower is
     better, gains are drops), and there is no accuracy.
     """
-    grouped: dict[tuple[Cell, str], list[Sample]] = {}
+    grouped: dict[tuple[Cell, str], dict[str, list[Sample]]] = {}
     for sample in samples:
-        grouped.setdefault((sample.cell, sample.filter), []).append(sample)
-    first: dict[Cell, str] = {}
-    for cell, name in grouped:
-        first.setdefault(cell, name)
-    return [_row(cell, name, grouped, first[cell], likelihood) for cell, name in grouped]
+        for part in dict.fromkeys(("", sample.part)):
+            grouped.setdefault((sample.cell, part), {}).setdefault(sample.filter, []).append(sample)
+    ordered = sorted(grouped.items(), key=lambda item: bool(item[0][1]))
+    return [_row(cell, part, name, found, likelihood) for (cell, part), found in ordered for name in found]
 
 
-def _row(cell: Cell, name: str, grouped: dict[tuple[Cell, str], list[Sample]], over: str, likelihood: bool) -> Row:
-    samples = grouped[cell, name]
+def _row(cell: Cell, part: str, name: str, found: dict[str, list[Sample]], likelihood: bool) -> Row:
+    """The row of filter `name` from a cell's samples by filter."""
+    samples, over = found[name], next(iter(found))
     scores = by_document(samples, likelihood)
     mean = estimate(list(scores.values()))
-    gain = None if name == over else paired_gain(scores, by_document(grouped[cell, over], likelihood), over)
+    gain = None if name == over else paired_gain(scores, by_document(found[over], likelihood), over)
     return Row(
         task=cell.task,
         group=cell.group,
@@ -66,6 +68,7 @@ def _row(cell: Cell, name: str, grouped: dict[tuple[Cell, str], list[Sample]], o
         nll_whole=_mean([sample.nll_whole for sample in samples]),
         refused=float(statistics.mean(not sample.found for sample in samples)),
         gain=gain,
+        part=part,
     )
 
 

@@ -29,7 +29,7 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question with one filter. `nll` in nats per token of the right answer; `tokens` of document; `found` False
-    where the answer says that the document does not tell."""
+    where the answer says that the document does not tell; `part` the kind of question where a cell has several."""
 
     cell: Cell
     filter: str
@@ -42,6 +42,7 @@ class Sample:
     expected: tuple[str, ...] = ()
     tokens: int = 0
     found: bool = True
+    part: str = ""
 
 
 Key = tuple[Cell, str, int]
