@@ -95,6 +95,25 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a document that an answer came from: `number` of `count`, counted from 1, text[start:end] in
+    characters; `place` is where it is ("chapter 12"), or how far into the text. `probability` is that of the answer's
+    first token."""
+
+    number: int
+    count: int
+    start: int
+    end: int
+    place: str
+    probability: float
+
+    @property
+    def label(self) -> str:
+        """For people: "part 12 of 37, chapter 5"."""
+        return f"part {self.number:,} of {self.count:,}, {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer. `found` is False when the model says that the answer is not in the document.
 
@@ -102,7 +121,8 @@ class Answer:
     `not_in_text`: numbers and codes of the answer that do not occur in the document, word for word. `reason` says why
     there is no answer ("" if there is one): "demo" (a demonstration model that was not trained for the question),
     "not_found", or "not_yet" (asked as of a place, and found later). `passages` are then what a text search finds.
-    `example`: for "demo", a question that the model knows.
+    `example`: for "demo", a question that the model knows. `part`: which part of the document gave it, where the surest
+    one was asked for.
     """
 
     question: str
@@ -115,6 +135,7 @@ class Answer:
     not_in_text: tuple[str, ...] = ()
     reason: Literal["", "demo", "not_found", "not_yet"] = ""
     example: str = ""
+    part: Part | None = None
 
     @property
     def doubt(self) -> str:

@@ -242,11 +242,12 @@ class ChatController:
                 self._view.bar.end()
                 await view.begin_reply(self._known_as(name))
             case Piece(text):
+                self._progress = None  # what had to be read for the question has been
+                self._view.bar.end()
                 view.write(text)
             case Answered(answer):
                 await view.finish(answer)
-                how = view.exchange.how
-                if not (how.as_of or how.reread):  # their time is also that of reading
+                if not view.exchange.how.reads:
                     self._view.status.answered(answer)
 
     def _show_reading(self, event: Loading | Loaded | Counted | ReadProgress | Fetching) -> None:
@@ -287,6 +288,8 @@ class ChatController:
     def _show_progress(self) -> None:
         """Show the newest numbers, a few times a second: drawing takes the interpreter from the reading."""
         if self._progress is not None:
+            if self._asked() is not None and not self._view.bar.has_class("-shown"):
+                self._view.bar.begin("what the question needs")
             self._view.bar.report(self._progress)
             if isinstance(self._progress, ReadProgress):
                 self._view.status.memory(self._progress.memory)

@@ -26,6 +26,7 @@ class Way:
     keep: bool = False
     reread: int = 0
     as_of: str | None = None
+    surest: bool = False
     json: bool = False
     stream: bool = True
 
@@ -52,6 +53,8 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
                 if answer.reason != "demo":
                     print("" if way.stream else answer.text, flush=True)
                 explain(answer, way.as_of)
+                if answer.part is not None:
+                    print(f"Note: from {one_line(answer.part.label, 200)}.", file=sys.stderr)
                 if answer.doubt:
                     print(f"Note: {answer.doubt}.", file=sys.stderr)
         if interrupts.hit:
@@ -115,6 +118,7 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
         "finish_reason": answer.finish_reason,
         "not_in_text": answer.not_in_text,
         "passages": [asdict(passage) for passage in answer.passages],
+        "part": None if answer.part is None else asdict(answer.part),
         "tokens": answer.tokens,
         "tokens_read": done.tokens,
         "seconds": round(answer.seconds, 4),
@@ -135,8 +139,8 @@ def _say_which(model: str | None) -> None:
 
 def _answer(session: Session, question: str, way: Way) -> Answer:
     show = way.stream and not way.json
-    with ReadingBar() as bar:  # as of a place, a stretch is read first
-        for event in session.ask(question, keep=way.keep, reread=way.reread, as_of=way.as_of):
+    with ReadingBar() as bar:  # as of a place, a stretch is read first; for the surest, the parts
+        for event in session.ask(question, keep=way.keep, reread=way.reread, as_of=way.as_of, surest=way.surest):
             if isinstance(event, Piece) and show:
                 bar.close()
                 print(event.text, end="", flush=True)

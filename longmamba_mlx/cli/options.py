@@ -59,6 +59,10 @@ Reread = Annotated[
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".', metavar="PLACE")
 ]
+Surest = Annotated[
+    bool,
+    typer.Option("--surest", help="Answer from the surest of the document's parts, each read from a fresh state."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Allow = Annotated[
     list[str] | None,

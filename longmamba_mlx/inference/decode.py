@@ -19,7 +19,7 @@ from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
 
-_CHUNK = 512  # prompt tokens per model call
+CHUNK = 512  # prompt tokens per model call
 
 
 def generate(
@@ -99,10 +99,10 @@ def advance(
     None when `should_stop()` before the last chunk: a question may be as long as a book.
     """
     hidden = None
-    for start in range(0, len(ids), _CHUNK):
+    for start in range(0, len(ids), CHUNK):
         if should_stop is not None and should_stop():
             return None
-        hidden, state = model(mx.array(ids[None, start : start + _CHUNK]), state)
+        hidden, state = model(mx.array(ids[None, start : start + CHUNK]), state)
         state.evaluate()
     if hidden is None:
         raise ValueError("there are no ids to read")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from longmamba_mlx.documents import one_line
@@ -36,6 +37,8 @@ def content(answer: Answer, as_of: str | None = None) -> str:
 def with_passages(answer: Answer, as_of: str | None = None) -> str:
     """`content`, with the passages that an answer is related to and its doubts."""
     lines = [content(answer, as_of)]
+    if answer.part is not None:
+        lines += ["", f"From {one_line(answer.part.label, 200)}."]
     if not answer.reason and answer.passages:
         lines += ["", "Related passages of the document:", *passage_lines(answer.passages, answer.question)]
     if answer.doubt:
@@ -63,6 +66,7 @@ def answer_table(answer: Answer, done: ReadDone, as_of: str | None = None) -> di
         "not_in_text": list(answer.not_in_text),
         "passages_from": "text search, not an answer" if answer.reason else "related to the answer",
         "passages": [passage_table(passage, answer.question) for passage in answer.passages],
+        "part": None if answer.part is None else asdict(answer.part),
         "finish_reason": answer.finish_reason,
         "tokens": answer.tokens,
         "tokens_read": done.tokens,

@@ -46,6 +46,7 @@ class Question:
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    surest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class Library:
                 keep=again,
                 reread=question.reread,
                 as_of=question.as_of,
+                surest=question.surest,
                 max_tokens=question.max_tokens,
                 temperature=question.temperature,
                 seed=question.seed,

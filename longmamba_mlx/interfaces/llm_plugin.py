@@ -79,6 +79,7 @@ class RememberingModel(llm.Model):  # type: ignore[misc]
         temperature: float = Field(0.0, ge=0.0, description="0: always the likeliest token.")
         seed: int = Field(0, ge=0, description="For answers above temperature 0.")
         reread: int = Field(0, ge=0, description="Read so many related passages again before answering.")
+        surest: bool = Field(False, description="Answer from the surest of the document's parts.")
         as_of: str | None = Field(None, description='Answer as of a place: "chapter 12", "page 40", "50%".')
 
     def __init__(self, name: str, book: str = "") -> None:
@@ -101,7 +102,7 @@ class RememberingModel(llm.Model):  # type: ignore[misc]
         text, turns, words = _parts(prompt, named=bool(self.book))
         book = self._open(library, text)
         question = Question(words, turns, wanted.as_of, wanted.reread, wanted.max_tokens, wanted.temperature,
-                            wanted.seed)  # fmt: skip
+                            wanted.seed, wanted.surest)  # fmt: skip
         for event in library.ask(book, question, _never):
             if isinstance(event, Piece):
                 yield event.text

@@ -86,13 +86,16 @@ class Server(MCPServer[None]):
         ctx: Context[None, Any],
         as_of: AsOf = None,
         reread: Annotated[int, Field(ge=0, le=20, description="Read this many related passages again first.")] = 0,
+        surest: Annotated[
+            bool, Field(description="Ask every part of the document and answer from the surest; says which it was.")
+        ] = False,
     ) -> CallToolResult:
         """Ask the model that has read the document. Without an answer the result says why, and shows what a text search
         finds instead."""
 
         def work(stop: Stop) -> Iterator[Event | Asked]:
             book = yield from self.library.open(document, stop)
-            yield from self.library.ask(book, Question(question, as_of=as_of, reread=reread), stop)
+            yield from self.library.ask(book, Question(question, as_of=as_of, reread=reread, surest=surest), stop)
 
         seen = await self._work(work, ctx)
         answer = _last(seen, Answered).answer

@@ -82,13 +82,21 @@ class PassageIndex:
 
     @_despite_the_disk
     def search(
-        self, question: str, answer: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
+        self,
+        question: str,
+        answer: str,
+        limit: int = 3,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        should_stop: Stop | None = None,
     ) -> tuple[Passage, ...]:
         """The `limit` most related passages: quotes first, then by the question's rare words in them.
 
-        Nothing after character `end` is searched. Raises StoppedError while the index is built.
+        Nothing after character `end` is searched, and nothing before the passage around `start`. Raises StoppedError
+        while the index is built.
         """
-        return self._search(question, answer, limit, 0, end, should_stop)
+        return self._search(question, answer, limit, self._around(start, should_stop), end, should_stop)
 
     @_despite_the_disk
     def nearest(
@@ -122,12 +130,21 @@ class PassageIndex:
         with self._lock:
             database, _ = self._open(should_stop)
             weights = _rarity(database, telling, _count(database, None))
-            # The passage around `end` counts on both sides: before it what it holds up to there.
-            (around,) = database.execute("SELECT max(start) FROM spans WHERE start < ?", (end,)).fetchone()
+        # The passage around `end` counts on both sides: before it what it holds up to there.
+        around = self._around(end, should_stop)
         before = self._nearest_words(question, 0, end, should_stop)
-        after = self._nearest_words(question, around or 0, None, should_stop)
+        after = self._nearest_words(question, around, None, should_stop)
         weight = [sum(weights[word] for word in present if word in weights) for present in (before, after)]
         return bool(needed & after) and weight[1] > weight[0]
+
+    def _around(self, character: int, should_stop: Stop | None) -> int:
+        """The first character of the last passage that begins before `character`; 0 without one."""
+        if not character:
+            return 0
+        with self._lock:
+            database, _ = self._open(should_stop)
+            (start,) = database.execute("SELECT max(start) FROM spans WHERE start < ?", (character,)).fetchone()
+            return int(start or 0)
 
     def _nearest_words(self, question: str, start: int, end: int | None, should_stop: Stop | None) -> set[str]:
         """The words of the passage nearest to the question within a stretch."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from longmamba_mlx.errors import DiskError
-from longmamba_mlx.events import Passage
+from longmamba_mlx.events import Part, Passage
 from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.retrieval.passages import PassageIndex
+
+if TYPE_CHECKING:
+    from longmamba_mlx.session.answer import Reply
 
 Found = TypeVar("Found")
 _PASSAGES = 3  # shown with an answer
@@ -17,7 +20,8 @@ _PASSAGES = 3  # shown with an answer
 
 @dataclass(frozen=True)
 class Evidence:
-    """Searches in the first `end` characters of a document (None: all of it).
+    """Searches in the characters of a document up to `end` (None: all of it); for the passages of an answer, from
+    `start` on.
 
     They find nothing without an index (the text is not open), or without room on the disk to build it.
     """
@@ -25,11 +29,15 @@ class Evidence:
     index: PassageIndex | None
     end: int | None = None
     should_stop: Stop | None = None
+    start: int = 0
 
     def passages(self, question: str, answer: str) -> tuple[Passage, ...] | None:
         """The passages most related to an answer; None without an index."""
         return self._search(
-            lambda index: index.search(question, answer, _PASSAGES, end=self.end, should_stop=self.should_stop), None
+            lambda index: index.search(
+                question, answer, _PASSAGES, start=self.start, end=self.end, should_stop=self.should_stop
+            ),
+            None,
         )
 
     def nearest(self, question: str) -> tuple[Passage, ...]:
@@ -62,3 +70,26 @@ class Evidence:
             return nothing if self.index is None else search(self.index)
         except DiskError:
             return nothing
+
+
+Reason = Literal["", "not_found", "not_yet"]
+
+
+def judged(
+    reply: Reply, found: bool, question: str, evidence: Evidence, part: Part | None = None
+) -> tuple[bool, tuple[Passage, ...], tuple[str, ...], Reason]:
+    """`found`, `passages`, `not_in_text` and `reason` of an Answer; found: whether the model gave one, from `part` of
+    the document if that is known."""
+    if found:
+        within = evidence if part is None else replace(evidence, start=part.start, end=part.end)
+        passages = within.passages(question, reply.text)
+        whole = reply.text if reply.reason == "stop" else reply.text.rpartition(" ")[0]  # the last word may be cut
+        not_in_text = evidence.not_in_text(whole)
+        if passages != ():
+            return True, passages or (), not_in_text, ""
+        # No passage shares a significant word with the question or the answer: it cannot come from the document.
+    else:
+        not_in_text = ()
+    if reply.reason == "stopped":
+        return False, (), not_in_text, ""
+    return False, evidence.nearest(question), not_in_text, "not_yet" if evidence.comes_later(question) else "not_found"

@@ -19,7 +19,9 @@ from longmamba_mlx.inference.prefill import PrefillOptions, Reading, prefill_ste
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex
-from longmamba_mlx.session.read_document import ReadDocument, all_thresholds, progress_event, reading_events
+from longmamba_mlx.session.parts import MemoryShelf, Shelf, StoredShelf
+from longmamba_mlx.session.read_document import ReadDocument, all_thresholds
+from longmamba_mlx.session.reading_progress import progress_event, reading_events
 from longmamba_mlx.session.resume import PrefillTask, find_start
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.checkpoints import CheckpointWriter, nearest_place
@@ -128,8 +130,17 @@ class _Opener:
             return None
         passages_file = self.store.passages_path(key) if self.save else None
         return ReadDocument.restored(
-            self.model, document, stored, plan, nearest=partial(self._nearest, key), passages_file=passages_file
+            self.model,
+            document,
+            stored,
+            plan,
+            nearest=partial(self._nearest, key),
+            passages_file=passages_file,
+            shelf=self._shelf(key, stored=self.save),
         )
+
+    def _shelf(self, key: StateKey, *, stored: bool) -> Shelf:
+        return StoredShelf(self.store, key) if stored else MemoryShelf()
 
     def _nearest(self, key: StateKey, ids: Ids) -> StoredState | None:
         return nearest_place(self.store.places_folder(key), key, ids, self.like, self.notes.append)
@@ -187,6 +198,7 @@ class _Opener:
             task.counted.text_map,
             nearest=partial(self._nearest, task.key),
             passages_file=self.store.passages_path(task.key) if stored else None,
+            shelf=self._shelf(task.key, stored=stored),
         )
         if stored:
             yield from self._list_passages(task.document, book.index())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from longmamba_mlx.documents import Document
 from longmamba_mlx.documents.streamed_text import Text, length_of
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.events import Answer, Answered, Event, Passage, Piece, ReadProgress, Region
-from longmamba_mlx.ground.steps import Steps, Stop
+from longmamba_mlx.events import Answer, Answered, Event, Part, Passage, Piece, Region
+from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference.decode import advance
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, prefill_steps
+from longmamba_mlx.inference.prefill import PrefillOptions, Reading, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.answer import Reply
-from longmamba_mlx.session.evidence import Evidence
+from longmamba_mlx.session.evidence import Evidence, judged
+from longmamba_mlx.session.parts import MemoryShelf, Shelf
+from longmamba_mlx.session.reading_progress import reading_events
+from longmamba_mlx.session.surest import Choice, Parts
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import Info, StateKey, StoredState, write_state
 from longmamba_mlx.tokenization.offsets import TextMap, regions
@@ -59,10 +62,13 @@ class ReadDocument:
     """Finds the last stored state inside the document that some first ids of it can be read on from."""
     passages_file: Path | None = None
     """Where the index of its passages is stored; None: only as long as this object lives."""
+    shelf: Shelf = field(default_factory=MemoryShelf, repr=False)
+    """Where the states of its parts are kept, once a question is put to them."""
     conversation: Conversation | None = field(default=None, init=False, repr=False)
     """Where a question with `keep` goes on: after the last answer."""
     _as_of: tuple[int, ModelState] | None = field(default=None, init=False, repr=False)
     _index: PassageIndex | None = field(default=None, init=False, repr=False)
+    _parts: Parts | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def restored(
@@ -74,6 +80,7 @@ class ReadDocument:
         *,
         nearest: Callable[[Ids], StoredState | None] | None = None,
         passages_file: Path | None = None,
+        shelf: Shelf | None = None,
     ) -> ReadDocument:
         """A document from its stored state, read with `plan`."""
         plan = plan.resolved(stored.thresholds) if plan is not None and stored.thresholds else plan
@@ -81,7 +88,8 @@ class ReadDocument:
         if text_map is not None and document is not None and not text_map.fits(stored.key.tokens, length_of(document)):
             text_map = None  # a file from elsewhere may hold anything: nothing is shown beyond the text's end
         reading = Reading(stored.state, None, plan, stored.kept)
-        return cls(model, document, reading, stored.key, 0.0, text_map, nearest, passages_file)
+        shelf = MemoryShelf() if shelf is None else shelf
+        return cls(model, document, reading, stored.key, 0.0, text_map, nearest, passages_file, shelf)
 
     @property
     def document(self) -> Document | None:
@@ -169,6 +177,7 @@ class ReadDocument:
         keep: bool = False,
         reread: int = 0,
         as_of: str | None = None,
+        surest: bool = False,
         max_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
@@ -178,13 +187,19 @@ class ReadDocument:
 
         keep: continue the conversation instead of starting from the document. reread: read that many of the most
         related passages again before answering. as_of ("chapter 12", "page 40", "50%"): answer from the document up to
-        the end of that place; the stretch from the nearest stored state is read first (ReadProgress).
+        the end of that place; the stretch from the nearest stored state is read first (ReadProgress). surest: ask the
+        parts of the document, each read from a fresh state, and answer from the surest (ReadProgress, Notices; see
+        `surest`); a question with `keep` goes on from that part.
 
         A question that the model was not made for is not asked: `Answer.reason` is "demo". Where there is no answer,
         the passages are what a text search finds nearest to the question.
 
-        Raises UsageError for an empty question or an unknown place, StoppedError while that stretch is read.
+        Raises UsageError for an empty question, an unknown place or options that exclude each other, StoppedError while
+        such a stretch or the parts are read.
         """
+        if surest and (keep or reread or as_of is not None):
+            other = "a follow-up" if keep else "passages read again" if reread else "a place"
+            raise UsageError(f"The surest part and {other} exclude each other.", hint="Ask for one of them.")
         started = time.monotonic()
         form = self.model.form
         end = self._end_of(as_of, should_stop)
@@ -208,17 +223,22 @@ class ReadDocument:
             prompt = np.concatenate([encode(before), again, encode(text)])
         else:
             prompt = self.model.tokenizer.encode(before + text)
+        chosen = (yield from self._surest(prompt, max_tokens, should_stop)) if surest else None
+        state = state if chosen is None else chosen[0].state
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
         if reply.ids or reply.reason != "stopped":  # else the question was not read to its end
             self.conversation = Conversation(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
         # A demonstration model knows facts about names only: of a name that the text has not, it can know nothing.
         found = form.found(reply.text) and not (form.known and evidence.missing_names(question))
-        found, passages, not_in_text, reason = _judged(reply, found, question, evidence)
-        spent = time.monotonic() - started
+        found = found and (chosen is None or not chosen[0].refused)
+        part = None if chosen is None else chosen[1]
+        found, passages, not_in_text, reason = judged(reply, found, question, evidence, part)
+        spent, part = time.monotonic() - started, part if found else None
         yield Answered(
-            Answer(question, reply.text, found, passages, len(reply.ids), spent, reply.reason, not_in_text, reason)
-        )
+            Answer(question, reply.text, found, passages, len(reply.ids), spent, reply.reason, not_in_text, reason,
+                   part=part)
+        )  # fmt: skip
 
     def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
         """The character where the place `as_of` ends; None for the whole document."""
@@ -261,6 +281,20 @@ class ReadDocument:
         self._as_of = end, state
         return state
 
+    def _surest(
+        self, prompt: NDArray[np.uint32], max_tokens: int, should_stop: Stop | None
+    ) -> Generator[Event, None, tuple[Choice, Part] | None]:
+        """The part of the document that is surest of its answer; None where there is only one."""
+        if self._parts is None:
+            if self.source is None:
+                hint = "Open the document with its file."
+                raise UsageError("Its parts are read from the text, which is not open.", hint=hint)
+            self._parts = Parts(self.model, self.source, self.tokens, self.text_map, self.shelf, self.key.chunk)
+        if self._parts.layout.count == 1:
+            return None
+        choice = yield from self._parts.choose(prompt, max_tokens, should_stop)
+        return choice, self._parts.part(choice)
+
     def _places(self, should_stop: Stop | None) -> PlaceMap:
         """The pages and chapters of the text; for one that is not held in memory, from its passage index."""
         if isinstance(self.source, Document):
@@ -288,42 +322,6 @@ class ReadDocument:
         write_state(Path(path), self.key, self.state, self.thresholds(), self.info(), kept=self.kept, text_map=text_map)
 
 
-def _judged(
-    reply: Reply, found: bool, question: str, evidence: Evidence
-) -> tuple[bool, tuple[Passage, ...], tuple[str, ...], Literal["", "not_found", "not_yet"]]:
-    """`found`, `passages`, `not_in_text` and `reason` of an Answer; found: whether the model gave one."""
-    if found:
-        passages = evidence.passages(question, reply.text)
-        whole = reply.text if reply.reason == "stop" else reply.text.rpartition(" ")[0]  # the last word may be cut
-        not_in_text = evidence.not_in_text(whole)
-        if passages != ():
-            return True, passages or (), not_in_text, ""
-        # No passage shares a significant word with the question or the answer: it cannot come from the document.
-    else:
-        not_in_text = ()
-    if reply.reason == "stopped":
-        return False, (), not_in_text, ""
-    return False, evidence.nearest(question), not_in_text, "not_yet" if evidence.comes_later(question) else "not_found"
-
-
 def all_thresholds(plan: FilterPlan | None) -> list[NDArray[np.float32] | None]:
     """Per layer the thresholds (units,) of a plan, None for a layer that is not filtered; [] without a plan."""
     return [] if plan is None else [plan.thresholds(index) for index in range(len(plan.layers))]
-
-
-def reading_events(
-    steps: Generator[Progress, None, Reading], document: Text | None, text_map: TextMap | None
-) -> Generator[ReadProgress, None, Reading]:
-    """A prefill's progress as events, with the place in the document; returns the Reading."""
-    work = Steps(steps)
-    for step in work:
-        yield progress_event(step, document, text_map)
-    return work.result
-
-
-def progress_event(step: Progress, document: Text | None, text_map: TextMap | None) -> ReadProgress:
-    """Progress as an event, with the place in the document that has been reached."""
-    place = ""
-    if document is not None and text_map is not None:
-        place = document.place_at(text_map.character(step.done))
-    return ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory, place)

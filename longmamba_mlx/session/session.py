@@ -105,10 +105,13 @@ class Session:
             raise UsageError(f"There is no document {index + 1}; {len(self._books)} are open.")
         self._current = index
 
-    def ask(self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None) -> Iterator[Event]:
-        """Yield the answer's Pieces, then Answered; before them ReadProgress where `as_of` has to read a stretch.
+    def ask(
+        self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None, surest: bool = False
+    ) -> Iterator[Event]:
+        """Yield the answer's Pieces, then Answered; before them ReadProgress and Notices where `as_of` or `surest` have
+        to read something.
 
-        keep, reread, as_of: as in `ReadDocument.answering`. Raises UsageError before a document is read.
+        keep, reread, as_of, surest: as in `ReadDocument.answering`. Raises UsageError before a document is read.
         """
         self._stop.clear()
         yield from self._book().answering(
@@ -116,6 +119,7 @@ class Session:
             keep=keep,
             reread=reread,
             as_of=as_of,
+            surest=surest,
             should_stop=self._stop.is_set,
             **self._sampling,  # type: ignore[arg-type]
         )

@@ -46,6 +46,21 @@ def test_a_place_and_passages_read_again(run: Run, file: str) -> None:
     assert unknown.code == 2 and "chapter 77" in unknown.err and "Hint" in unknown.err
 
 
+def test_the_surest_part_answers_and_is_named(run: Run, file: str) -> None:
+    result = run("ask", "--file", file, "--surest", QUESTION)
+    assert (result.code, result.out) == (0, "48213\n")
+    assert re.search(
+        r"Note: \d+ parts of 512 tokens are read, each from a fresh state: [\d.]+ MB of states", result.err
+    )
+    assert re.search(r"Note: from part \d of \d, CHAPTER 2\.", result.err)
+    again = run("ask", "--file", file, "--surest", "--json", QUESTION)
+    row = json.loads(again.out)
+    assert "are read" not in again.err and row["part"]["place"] == "CHAPTER 2" and row["part"]["count"] > 1
+    assert json.loads(run("ask", "--file", file, "--json", QUESTION).out)["part"] is None
+    both = run("ask", "--file", file, "--surest", "--reread", "2", QUESTION)
+    assert both.code == 2 and "exclude each other" in both.err and "Hint" in both.err
+
+
 def test_a_talk_is_kept_on_request(run: Run, file: str, tmp_path: Path) -> None:
     questions = tmp_path / "questions"
     questions.write_text(f"{QUESTION}\n{QUESTION}\n", encoding="utf-8")

@@ -106,6 +106,11 @@ async def test_wrong_arguments_are_one_line(connect: Connect) -> None:
             ("ask_document", {"document": "story.txt", "question": "  "}, "The question is empty"),
             ("ask_document", {"document": "story.txt", "question": QUESTION, "as_of": "nowhere"}, "no 'nowhere'"),
             ("ask_document", {"document": "story.txt", "question": QUESTION, "reread": -1}, "greater than or equal"),
+            (
+                "ask_document",
+                {"document": "story.txt", "question": QUESTION, "surest": True, "reread": 1},
+                "exclude each other",
+            ),
             ("find_passages", {"document": "story.txt", "query": " "}, "The query is empty"),
             ("forget_document", {"document": "story~"}, "No remembered document"),
         ):

@@ -161,6 +161,7 @@ BAD: list[tuple[object, int, str]] = [
             {"stream": "yes"},
             {"stream_options": 3},
             {"reread": -1},
+            {"surest": 1},
         )
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import StoppedError
@@ -16,6 +16,7 @@ from longmamba_mlx.events import (
     Event,
     Loaded,
     Loading,
+    Part,
     Piece,
     ReadDone,
     ReadProgress,
@@ -67,6 +68,7 @@ class FakeSession:
     passages: tuple[Passage, ...] = ()
     found: bool = True
     not_in_text: tuple[str, ...] = ()
+    part: Part | None = None
     open_error: Exception | None = None
     ask_error: Exception | None = None
     extra: tuple[Event, ...] = ()
@@ -170,7 +172,8 @@ class FakeSession:
         if self.ask_error is not None:
             raise self.ask_error
         text = "".join(said)
-        yield Answered(Answer(question, text, self.found, self.passages, len(said), 0.1, reason, self.not_in_text))
+        answer = Answer(question, text, self.found, self.passages, len(said), 0.1, reason, self.not_in_text)
+        yield Answered(replace(answer, part=self.part))
 
     def switch(self, index: int) -> None:
         self.current = index

@@ -13,10 +13,10 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 
 from longmamba_mlx.errors import NumericError
-from longmamba_mlx.events import Answer
+from longmamba_mlx.events import Answer, Part
 from longmamba_mlx.retrieval.passages import Passage
 from longmamba_mlx.tui.app import ChatApp
-from longmamba_mlx.tui.history.records import Exchange, Reply
+from longmamba_mlx.tui.history.records import Exchange, How, Reply
 from longmamba_mlx.tui.history.transcript import to_markdown
 from longmamba_mlx.tui.widgets.answer_text import AnswerText
 from longmamba_mlx.tui.widgets.passage import PassageView
@@ -136,6 +136,22 @@ async def test_numbers_that_the_document_does_not_have_are_told() -> None:
         await type_line(pilot, "again?")
         await wait_until(pilot, lambda: len(app.chat.log_view.records) == 2 and session_idle(app))
         assert screen_text(pilot).count("not word for word") == 1
+
+
+def test_the_part_of_an_answer_is_kept_and_exported() -> None:
+    part = Part(12, 37, 100, 900, "chapter 5", 0.98)
+    answer = Answer("who?", "Ahab", True, (), 1, 1.0, "stop", part=part)
+    back = Exchange.from_json(Exchange("who?", How(surest=True), replies=[Reply("", "Ahab", "", answer)]).as_json())
+    assert back.replies[0].answer == answer and back.how.surest
+    text = to_markdown("Book", [back])
+    assert "From part 12 of 37, chapter 5." in text and "*asked of every part*" in text
+
+
+async def test_where_the_surest_answer_came_from_is_under_it() -> None:
+    part = Part(12, 37, 100, 900, "chapter 5", 0.98)
+    async with chatting(FakeSession(part=part).free()) as (_, pilot):
+        await type_line(pilot, "/surest who?")
+        await wait_until(pilot, lambda: "part 12 of 37, chapter 5 · " in screen_text(pilot))
 
 
 async def test_a_talk_kept_before_answers_were_compared_with_the_text_is_still_understood() -> None:

@@ -55,6 +55,7 @@ async def idle(pilot: Pilot[int], app: ChatApp, count: int = 1) -> None:
         ("/keep And why?", "And why?", {"keep": True}, "follow-up"),
         ("/reread Who?", "Who?", {"reread": 3}, "3 passages read again"),
         ("/reread 1 Who?", "Who?", {"reread": 1}, "1 passage read again"),
+        ("/surest Who is he?", "Who is he?", {"surest": True}, "asked of every part"),
         (" /usr is what?", "/usr is what?", {}, "/usr is what?"),
     ],
 )
@@ -313,7 +314,8 @@ def test_every_command_is_there_once_and_says_what_it_does() -> None:
     names = [command.name for command in COMMANDS]
     assert len(set(names)) == len(names) and all(command.summary and HEADINGS[command.group] for command in COMMANDS)
     wanted = (
-        "open add books forget model filter compare as-of keep reread reset stop text find map copy export sessions"
+        "open add books forget model filter compare as-of keep reread surest reset stop text find map copy export "
+        "sessions"
     )
     assert set(wanted.split()) <= set(names)
 

@@ -56,6 +56,9 @@ class AskingCommands:
         count, question = arguments.split_count(argument)
         await self._ask(question, How(reread=count, keep=self._follow_up))
 
+    async def surest(self, argument: str) -> None:
+        await self._ask(argument, How(surest=True))
+
     def reset(self) -> None:
         self._controller.submit(Reset())
 

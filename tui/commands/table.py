@@ -62,6 +62,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("asking", "as-of", "PLACE: QUESTION", "Answer from what was known at that place"),
     Command("asking", "keep", "[QUESTION]", "Ask a follow-up; alone, toggle follow-up mode"),
     Command("asking", "reread", "[N] QUESTION", "Read the N best passages again first"),
+    Command("asking", "surest", "QUESTION", "Ask every part of the text; the surest answers"),
     Command("asking", "reset", "", "Start the next follow-up from the document again"),
     Command("asking", "stop", "", "Stop what is running; the answer so far stays", "Esc"),
     Command("text", "text", "", "Show or hide the text", "F2"),

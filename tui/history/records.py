@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from longmamba_mlx.documents.sanitise import sanitise
-from longmamba_mlx.events import Answer, Passage
+from longmamba_mlx.events import Answer, Part, Passage
 from longmamba_mlx.tui.rendering import formatting
 
 
@@ -22,14 +22,20 @@ class Stage(Enum):
 @dataclass(frozen=True, slots=True)
 class How:
     """How a question is put. `keep`: as a follow-up; `reread`: passages read again before the answer; `as_of`:
-    from what was known at that place; `compare`: with the filter off and on; `overview`: of
-    the whole, without passages."""
+    from what was known at that place; `surest`: from the surest part of the document; `compare`: with the filter off
+    and on; `overview`: of the whole, without passages."""
 
     keep: bool = False
     reread: int = 0
     as_of: str = ""
     compare: bool = False
     overview: bool = False
+    surest: bool = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether something may be read before the answer, so that its time is not that of answering alone."""
+        return bool(self.as_of or self.reread or self.surest)
 
     @property
     def label(self) -> str:
@@ -38,6 +44,7 @@ class How:
             "follow-up" if self.keep else "",
             f"{formatting.pluralize(self.reread, 'passage')} read again" if self.reread else "",
             f"as of {self.as_of}" if self.as_of else "",
+            "asked of every part" if self.surest else "",
             "filter off and on" if self.compare else "",
         ]
         return ", ".join(part for part in parts if part)
@@ -88,7 +95,8 @@ class Exchange:
             if answer is not None:
                 passages = tuple(Passage(**passage) for passage in answer["passages"])
                 missing = tuple(str(code) for code in answer.get("not_in_text", ()))
-                answer = Answer(**(answer | {"passages": passages, "not_in_text": missing}))
+                part = None if answer.get("part") is None else Part(**answer["part"])
+                answer = Answer(**(answer | {"passages": passages, "not_in_text": missing, "part": part}))
             replies.append(Reply(str(reply["name"]), str(reply["text"]), str(reply["mark"]), answer))
         files = tuple(str(path) for path in data.get("files", ()))
         question = sanitise(str(data["question"]))

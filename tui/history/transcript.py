@@ -57,6 +57,8 @@ def _answer(reply: Reply, level: str) -> list[str]:
     parts.append(sanitise(reply.text).strip() or "(no answer)")
     if reply.mark:
         parts.append(f"*{one_line(reply.mark)}*")
+    if reply.answer is not None and reply.answer.part is not None:
+        parts.append(f"From {one_line(reply.answer.part.label)}.")
     passages = reply.answer.passages if reply.answer else ()
     if passages:
         parts.append("Related passages:")

@@ -92,10 +92,9 @@ class AnswerView(FlatVertical):
             name = safe_text.one_line(model.repository.partition("/")[2])
             offer = f"F5 gets {name} ({format_size(model.download_bytes)}), a real model that fits this machine"
             return Content.assemble((f"{mark}\n", "$text-warning"), (offer, "bold"))
-        how = self._exchange.how
-        mixed = bool(how.as_of or how.reread)  # its time is also that of reading
-        rate = "" if mixed else formatting.rate_of(answer.tokens, answer.seconds)
-        parts = ["" if self.reply.text else "no answer", format_duration(answer.seconds), rate]
+        rate = "" if self._exchange.how.reads else formatting.rate_of(answer.tokens, answer.seconds)
+        part = safe_text.one_line(answer.part.label) if answer.part is not None else ""
+        parts = ["" if self.reply.text else "no answer", part, format_duration(answer.seconds), rate]
         detail = " · ".join(part for part in parts if part)
         return Content.assemble((f"{mark} · " if mark else "", "$text-warning"), detail)
 

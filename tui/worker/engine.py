@@ -163,7 +163,9 @@ def _events(session: SessionLike, job: Job) -> Iterator[EngineEvent]:
         case Ask(question, how) if how.compare:
             yield from session.compare(question)
         case Ask(question, how):
-            yield from session.ask(question, keep=how.keep, reread=how.reread, as_of=how.as_of or None)
+            yield from session.ask(
+                question, keep=how.keep, reread=how.reread, as_of=how.as_of or None, surest=how.surest
+            )
         case UseModel(name, filter):
             yield from session.use_model(name, filter)
         case Switch(index):

@@ -42,6 +42,7 @@ def chat_request(table: Table, *, named: bool, max_tokens: int) -> ChatRequest:
         max_tokens=whole(table, "max_completion_tokens", tokens, 1, _MOST_TOKENS),
         temperature=number(table, "temperature", 0.0, 0.0, 2.0),
         seed=whole(table, "seed", 0, -_SEEDS, _SEEDS - 1) % _SEEDS,
+        surest=flag(table, "surest"),
     )
     return ChatRequest(document, wanted, _stops(table), flag(table, "stream"), flag(options, "include_usage"))
 
