@@ -8,6 +8,7 @@ the windows of all lengths end at the same places, so that always the same token
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -18,8 +19,11 @@ from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
 from longmamba_mlx.evaluation.samples import Cell, Sample
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.filtered import filtered_model
+from longmamba_mlx.inference.pieces import read_pieces
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.ops.fallback import with_fallback
+from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.model import Model
 
 SCORED = 100
@@ -94,16 +98,19 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
     if plan is not None:
         thresholds = [plan.thresholds(index) for index in range(len(plan.layers))]
         limits = [None if values is None else mx.array(values) for values in thresholds]
-    state, scores, start = network.initial_state(), [], 0
-    while start < len(ids):
-        stop = min(start + _CHUNK, len(ids) if plan is None else plan.next_edge(start))
-        if plan is not None and plan.filters(start):
-            hidden, state = filtered(mx.array(ids[None, start:stop]), state, limits)
+    state, scores = network.initial_state(), []
+
+    def read(piece: mx.array, before: ModelState) -> tuple[NDArray[np.float32], ModelState]:
+        if plan is not None and plan.filters(before.tokens):
+            hidden, after = filtered(piece, before, limits)
         else:
-            hidden, state = network(mx.array(ids[None, start:stop]), state)
-        scores.append(_scores(model, hidden, ids[start + 1 : stop + 1]))
-        state.evaluate()
-        start = stop
+            hidden, after = network(piece, before)
+        after.evaluate()
+        return _scores(model, hidden, ids[before.tokens + 1 : after.tokens + 1]), after
+
+    for piece in read_pieces(ids, _CHUNK, plan, network.config.vocab_size):
+        score, state = with_fallback(partial(read, piece, state))
+        scores.append(score)
     return np.concatenate(scores)
 
 
@@ -115,12 +122,11 @@ def _after_decimation(model: Model, ids: Ids) -> NDArray[np.float32]:
 
 
 def _continued(model: Model, ids: Ids, state: ModelState) -> NDArray[np.float32]:
-    hidden, _ = model.loaded.model(mx.array(ids[None, :-1]), state)
-    return _scores(model, hidden, ids[1:])
+    return with_fallback(lambda: _scores(model, model.loaded.model(mx.array(ids[None, :-1]), state)[0], ids[1:]))
 
 
 def _scores(model: Model, hidden: mx.array, targets: Ids) -> NDArray[np.float32]:
     """-log p of targets (n,) from hidden (1, l, d), l >= n."""
     logits = model.loaded.model.head(hidden[:, : len(targets)])[0]
     chosen = mx.take_along_axis(logits, mx.array(targets.astype(np.int32))[:, None], axis=1)[:, 0]
-    return np.array(mx.logsumexp(logits, axis=1) - chosen, np.float32)
+    return values((mx.logsumexp(logits, axis=1) - chosen).astype(mx.float32))

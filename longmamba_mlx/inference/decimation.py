@@ -37,12 +37,12 @@ def decimate(
         pieces.append(piece)
         done, pending = stop, pending + stop - start
         if pending >= chunk:
-            mx.eval(pieces, state.conv, state.ssm)
+            mx.eval(pieces, *state.buffers())
             yield advance(pending)
             pending = 0
     state = _passed(model, layer, whole, state, done, whole.shape[1], reach)
     kept = mx.concatenate(pieces, axis=1)
-    mx.eval(kept)
+    mx.eval(kept, *state.buffers())
     yield advance(pending)
     return [kept[:, start : start + chunk] for start in range(0, kept.shape[1], chunk)], state
 

@@ -5,7 +5,7 @@ Nothing is filtered here: LongMamba filters a document during prefill, never a q
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 
 import mlx.core as mx
 import numpy as np
@@ -18,6 +18,8 @@ from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.ops.fallback import steps_with_fallback, with_fallback
+from longmamba_mlx.ops.values import values
 
 CHUNK = 512  # prompt tokens per model call
 
@@ -39,38 +41,51 @@ def generate(
     `stop_ids`, or when `should_stop()`. Temperature 0 takes the most likely id; above it, ids are sampled with `seed`.
     Raises NumericError for logits that are not finite.
     """
-    with gpu_memory.resident():
-        read = advance(model, state, prompt, should_stop)
+    ids: list[int] = []
+
+    def begin() -> Generator[int, None, None]:
+        """The rest of the answer, after what there is of it: a failed kernel costs reading that again."""
+        read = advance(model, state, np.append(prompt, np.asarray(ids, np.uint32)), should_stop)
         if read is None:
             return
-        chosen = _choices(model, *read, _Chooser(temperature, seed), max_tokens)
+        chosen = _choices(model, *read, _Chooser(temperature, seed, len(ids)), max_tokens - len(ids))
         del read  # its state would otherwise stay in memory until the end of the answer
         for upcoming in one_ahead(chosen):
-            token = int(np.array(upcoming))
+            token = int(values(upcoming))
             if token == _NOT_FINITE:
                 raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
             if token in stop_ids or (should_stop is not None and should_stop()):
                 return
+            ids.append(token)
             yield token
+
+    with gpu_memory.resident():
+        yield from steps_with_fallback(begin)
 
 
 _NOT_FINITE = -1  # in place of an id: so one number tells both, and a GPU is asked once a token
 
 
 class _Chooser:
-    """Chooses ids: the most likely one at temperature 0, else samples."""
+    """Chooses ids: the most likely one at temperature 0, else samples. `done` ids were chosen before."""
 
-    def __init__(self, temperature: float, seed: int) -> None:
+    def __init__(self, temperature: float, seed: int, done: int = 0) -> None:
         self._temperature = temperature
         self._key = mx.random.key(seed) if temperature > 0 else None
+        for _ in range(done):
+            self._draw()
+
+    def _draw(self) -> mx.array | None:
+        """The next of the keys that follow from the seed; None at temperature 0."""
+        if self._key is None:
+            return None
+        self._key, draw = mx.random.split(self._key)
+        return draw
 
     def choose(self, logits: mx.array) -> mx.array:
         """logits (vocab,) -> an id () int32, _NOT_FINITE where not all logits are finite."""
-        if self._key is None:
-            chosen = mx.argmax(logits)
-        else:
-            self._key, draw = mx.random.split(self._key)
-            chosen = mx.random.categorical(logits / self._temperature, key=draw)
+        draw = self._draw()
+        chosen = mx.argmax(logits) if draw is None else mx.random.categorical(logits / self._temperature, key=draw)
         return mx.where(mx.isfinite(logits).all(), chosen.astype(mx.int32), _NOT_FINITE)
 
 
@@ -98,12 +113,16 @@ def advance(
 
     None when `should_stop()` before the last chunk: a question may be as long as a book.
     """
-    hidden = None
-    for start in range(0, len(ids), CHUNK):
-        if should_stop is not None and should_stop():
-            return None
-        hidden, state = model(mx.array(ids[None, start : start + CHUNK]), state)
-        state.evaluate()
-    if hidden is None:
+    if not len(ids):
         raise ValueError("there are no ids to read")
-    return hidden, state
+
+    def work() -> tuple[mx.array, ModelState] | None:
+        hidden, now = mx.zeros(0), state
+        for start in range(0, len(ids), CHUNK):
+            if should_stop is not None and should_stop():
+                return None
+            hidden, now = model(mx.array(ids[None, start : start + CHUNK]), now)
+            now.evaluate()
+        return hidden, now
+
+    return with_fallback(work)  # all of it again where a kernel fails: attention may overwrite what was read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import mlx.core as mx
@@ -21,6 +22,7 @@ from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
 from longmamba_mlx.ops.checks import threshold_array
+from longmamba_mlx.ops.fallback import with_fallback
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
 Step = TypeVar("Step", covariant=True)
@@ -83,10 +85,19 @@ def _raw_steps(
     """Compute the raw step sizes of the whole document in one layer, (S, units) float32."""
     pieces = []
     for piece in hidden:
-        raw, state = model.raw_step(index, piece, state)
-        pieces.append(np.array(raw, np.float32)[0])
+        raw, state = with_fallback(partial(_raw, model, index, piece, state))
+        pieces.append(raw)
         yield clock.advance(piece.shape[1])
     return np.concatenate(pieces)
+
+
+def _raw(
+    model: LanguageModel, index: int, piece: mx.array, state: LayerState
+) -> tuple[NDArray[np.float32], LayerState]:
+    """The raw step sizes of a chunk, (l, units), and the state with its convolution window after it."""
+    raw, state = model.raw_step(index, piece, state)
+    mx.eval(raw, *state.buffers())
+    return np.array(raw, np.float32)[0], state
 
 
 def layer_steps(
@@ -107,18 +118,35 @@ def layer_steps(
     for number, piece in enumerate(hidden):
         filters = planned.filters(first + at)
         model = planned.filtered if filters else planned.model
+        counts = None
         if threshold is not None and filters:
-            hidden[number], state, counts = model.layer(index, piece, state, row, return_kept=True)
-            mx.eval(hidden[number], *state.buffers(), counts)
-            total.add(np.array(counts)[0], threshold, at)
-        else:
+            hidden[number], state, counts = with_fallback(partial(_counted, model, index, piece, state, row))
+        elif model.has_scan(index):
+            hidden[number], state = with_fallback(partial(_computed, model, index, piece, state))
+        else:  # no kernels of ours; and attention writes in place only what nothing else holds
             hidden[number], state = model.layer(index, piece, state)
             mx.eval(hidden[number], *state.buffers())
-            if threshold is not None:
-                total.add(np.full(piece.shape[1], threshold.size, np.int32), threshold, at)
+        if threshold is not None:
+            total.add(np.full(piece.shape[1], threshold.size, np.int32) if counts is None else counts, threshold, at)
         at += piece.shape[1]
         yield clock.advance(piece.shape[1])
     return state
+
+
+def _counted(
+    model: LanguageModel, index: int, piece: mx.array, state: LayerState, row: mx.array | None
+) -> tuple[mx.array, LayerState, NDArray[np.int32]]:
+    """A chunk through a filtered layer: its output, the state after it, how many units kept each token (l,)."""
+    hidden, state, counts = model.layer(index, piece, state, row, return_kept=True)
+    mx.eval(hidden, *state.buffers(), counts)
+    return hidden, state, np.array(counts)[0]
+
+
+def _computed(model: LanguageModel, index: int, piece: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+    """A chunk through a layer: its output and the state after it."""
+    hidden, state = model.layer(index, piece, state)
+    mx.eval(hidden, *state.buffers())
+    return hidden, state
 
 
 def _share(total: KeptSum, fixed: list[Thresholds], left: NDArray[np.intp], tokens: int) -> NDArray[np.uint8] | None:

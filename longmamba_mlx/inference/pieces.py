@@ -25,10 +25,11 @@ Piece = tuple[int, int]
 
 
 def pieces_from(first: int, total: int, chunk: int, plan: FilterPlan | None) -> Iterator[Piece]:
-    """Yield the pieces of at most `chunk` tokens from `first` on; none crosses the edge of a protected part."""
+    """Yield the pieces of at most `chunk` tokens from `first` on. They end at multiples of `chunk` in the document, so
+    that reading on from any of those gives the same pieces, and at the edges of a protected part."""
     start = first
     while start < total:
-        stop = min(start + chunk, total if plan is None else plan.next_edge(start))
+        stop = min((start // chunk + 1) * chunk, total if plan is None else plan.next_edge(start))
         yield start, stop
         start = stop
 
@@ -39,3 +40,9 @@ def read_piece(ids: Ids, piece: Piece, vocabulary: int) -> mx.array:
     if int(found.max()) >= vocabulary:
         raise ValueError(f"token {int(found.max())} is outside the vocabulary of {vocabulary}")
     return mx.array(found[None])
+
+
+def read_pieces(ids: Ids, chunk: int, plan: FilterPlan | None, vocabulary: int, first: int = 0) -> Iterator[mx.array]:
+    """Yield the ids of all pieces from token `first` on, (1, l) each. Raises as `read_piece`."""
+    for piece in pieces_from(first, len(ids), chunk, plan):
+        yield read_piece(ids, piece, vocabulary)

@@ -2,7 +2,7 @@
 
 Metal compiles a kernel, and refuses a launch, when MLX evaluates it. Three nets catch what goes wrong: a small case of
 every kernel before the first use, the very kernels of a model when it is loaded, and `give_up` for an error that comes
-up later.
+up later (`fallback`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.ops import conv, metal, norm, reference
 from longmamba_mlx.ops.inputs import ScanInputs
 from longmamba_mlx.ops.scan_shapes import ScanShape, random_inputs
+from longmamba_mlx.ops.values import values
 
 # Relative to the largest value. float32 kernels agree to 1e-6; 16-bit y to a unit in the last place.
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 1.6e-2}
+# What MLX and Metal say where memory runs out, which no kernel is the cause of.
+_OUT_OF_MEMORY = ("alloc", "insufficient memory", "outofmemory")
 _LENGTHS = (1, 70)  # a token of an answer; a chunk and some tokens more
 
 _refusals: list[str] = []  # why the kernels are off for the rest of this process
@@ -50,7 +53,7 @@ def check_model(shape: ScanShape) -> None:
 
     Where they fail or disagree, all kernels are off from now on, with one warning. Does nothing where they are off.
     """
-    if not metal_kernels.is_available() or _refusals:
+    if not on():
         return
     try:
         worst = max(_difference(shape.smallest(), length, counted) for length in _LENGTHS for counted in (False, True))
@@ -61,17 +64,23 @@ def check_model(shape: ScanShape) -> None:
         _refuse(f"they differ from the reference by {worst:.1e} times what is allowed")
 
 
-def give_up(error: Exception) -> bool:
-    """After an error of MLX: turn the kernels off if they may be the cause, with one warning.
+def on() -> bool:
+    """True where the kernels are in use, or would be: there is a GPU, and nothing has turned them off."""
+    return metal_kernels.is_available() and not _refusals
 
-    True where that changes anything, so that what failed is worth another try.
-    """
-    if not metal_kernels.is_available() or _refusals or not isinstance(error, RuntimeError | ValueError):
-        return False
+
+def give_up(error: Exception) -> bool:
+    """After an error of MLX in work that began with kernels: True if they may be the cause, and are off from now on,
+    with one warning."""
     text = str(error).lower()
-    if "alloc" in text or (isinstance(error, ValueError) and "thread" not in text):  # memory; a mistake of a caller
+    if not metal_kernels.is_available() or not isinstance(error, RuntimeError | ValueError):
         return False
-    _refuse(_first_line(error))
+    if isinstance(error, ValueError) and "thread" not in text:  # a mistake of a caller
+        return False
+    if any(words in text for words in _OUT_OF_MEMORY):
+        return False
+    if on():
+        _refuse(_first_line(error))
     return True
 
 
@@ -113,7 +122,7 @@ def _difference(shape: ScanShape, length: int, counted: bool) -> float:
     differences = [_relative(a, b) / most for a, b, most in zip(scan[:2], expected[:2], allowed, strict=False)]
     if counted:
         differences.append(mx.abs(scan[2] - expected[2]).max().astype(mx.float32) / allowed[2])
-    worst = np.asarray(mx.stack(differences)).max()
+    worst = values(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
 
 
@@ -145,5 +154,5 @@ def _difference_from_reference() -> float:
     expected = [*reference.selective_scan(channels), *reference.ssd_scan(heads), *conv.causal_conv1d(x, taps)]
     expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
     differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
-    worst = np.asarray(mx.stack(differences)).max()
+    worst = values(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)

@@ -82,7 +82,8 @@ def test_an_error_in_use_turns_them_off_once(emulated: Options, monkeypatch: pyt
     with pytest.warns(UserWarning, match="too many threads"):
         assert metal_check.give_up(EmulatorError("too many threads\nand more"))
     assert backend.current(64) is plain_mlx
-    assert not metal_check.give_up(RuntimeError("something else"))
+    assert metal_check.give_up(RuntimeError("something else"))  # of work that began before
+    assert not metal_check.on()
 
 
 def test_loading_a_model_checks_its_kernels(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +146,7 @@ def test_a_mistake_of_a_caller_turns_nothing_off(emulated: Options, monkeypatch:
 
 def test_memory_that_runs_out_is_no_fault_of_a_kernel(emulated: Options) -> None:
     assert not metal_check.give_up(RuntimeError("[metal::malloc] Attempting to allocate 9 bytes"))
+    assert not metal_check.give_up(RuntimeError("Insufficient Memory (kIOGPUCommandBufferCallbackErrorOutOfMemory)"))
 
 
 def test_without_metal_an_error_stays_one() -> None:

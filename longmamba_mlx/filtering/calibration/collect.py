@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,26 +146,38 @@ def _rates(model: CalibratedModel, index: int, units: int) -> Float32:
 def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> tuple[Float32, Float32 | None]:
     """One window through one layer: raw (units, L) and, where A depends on the token, |A| (units, L). The chunks (1, l,
     d_model) of `hidden` are replaced."""
-    import mlx.core as mx
+    from longmamba_mlx.ops.fallback import with_fallback
 
     state = model.initial_state().layers[index]
     scans = model.has_scan(index)
     pieces, rates = [], []
     for number, chunk in enumerate(hidden):
-        if scans:
-            raw, _ = model.raw_step(index, chunk, state)
-            pieces.append(np.array(raw, np.float32)[0].T)
-            rate = model.token_rates(index, chunk)
-            if rate is not None:
-                rates.append(np.array(rate, np.float32)[0].T)
-        hidden[number], state = model.layer(index, chunk, state)
-        mx.eval(hidden[number])
+        raw, rate, hidden[number], state = with_fallback(partial(_run_chunk, model, index, chunk, state, scans))
+        if raw is not None:
+            pieces.append(raw)
+        if rate is not None:
+            rates.append(rate)
     if not scans:
         return np.empty((0, sum(chunk.shape[1] for chunk in hidden)), np.float32), None
     joined = np.concatenate(pieces, axis=1)
     if not np.isfinite(joined).all():
         raise NumericError(f"layer {index} gives step sizes that are not finite", hint="The weights may be broken.")
     return joined, np.concatenate(rates, axis=1) if rates else None
+
+
+def _run_chunk(
+    model: CalibratedModel, index: int, chunk: Any, state: Any, scans: bool
+) -> tuple[Float32 | None, Float32 | None, Any, Any]:
+    """raw (units, l) and, where A depends on the token, |A| (units, l) of a chunk of a layer that scans; its output and
+    the state after it."""
+    import mlx.core as mx
+
+    raw, _ = model.raw_step(index, chunk, state) if scans else (None, None)
+    rate = model.token_rates(index, chunk) if scans else None
+    hidden, after = model.layer(index, chunk, state)
+    mx.eval([array for array in (raw, rate, hidden) if array is not None])
+    raw, rate = (None if array is None else np.array(array, np.float32)[0].T for array in (raw, rate))
+    return raw, rate, hidden, after
 
 
 def summarise(
