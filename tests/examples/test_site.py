@@ -1,4 +1,4 @@
-"""The documentation as a site: generated pages are those of today's code, and it builds without a warning."""
+"""The documentation builds as a site, without a warning."""
 
 from __future__ import annotations
 
@@ -9,33 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-REFERENCE = ROOT / "docs" / "reference"
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_reference_is_that_of_the_code() -> None:
-    done = run("docs/reference/make.py", "--check")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_a_stale_reference_is_noticed(tmp_path: Path) -> None:
-    """The check reads the folder it lies in: a copy with one word changed."""
-    folder = tmp_path / "docs" / "reference"
-    folder.mkdir(parents=True)
-    for page in REFERENCE.glob("*.md"):
-        text = page.read_text(encoding="utf-8")
-        (folder / page.name).write_text(text.replace("Never", "Always", 1), encoding="utf-8")
-    script = (REFERENCE / "make.py").read_text(encoding="utf-8")
-    (folder / "make.py").write_text(script.replace("Path(__file__).resolve().parents[2]", f"Path({str(ROOT)!r})"))
-    done = run(str(folder / "make.py"), "--check")
-    assert done.returncode == 1 and "cli.md is not what the code says" in done.stdout
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="pip install '.[docs]'")
-    done = run("-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site"))
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site" / "index.html").exists()
