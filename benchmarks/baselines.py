@@ -34,7 +34,7 @@ SWEEPS = {
 TUNED = ("scaled-dt:factor=1.25", "scaled-a:factors=0.5", "scaled-a:factors=1+0.5+0.5+0.5", "clipped-a:low=0:high=90")
 """What `--tune` found for `demo`, by the answers' likelihood at 8 and 32 training lengths (24 questions each)."""
 OTHERS = ("paper", "off", "last", "curve", "document", "decimamba")
-RETRIEVAL = ("3 passages alone", "chunks")  # those of policies.py: passages found by words, and OPRM
+RETRIEVAL = ("3 passages alone", "surest")  # those of policies.py: passages found by words, and OPRM
 STEPS = (0.25, 0.5, 2.0, 4.0)
 THROUGHOUT = ", throughout"
 

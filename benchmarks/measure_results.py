@@ -17,6 +17,7 @@ RESULTS = ROOT / "docs" / "results"
 TEST, DEV = "frankenstein.txt", "treasure-island.txt"
 EVERY = "off,longmamba,curve,document,decimamba,last"
 THETAS = ",".join(["paper", *(f"paper:theta={theta}" for theta in ("0.5", "0.1", "1e-2", "1e-3", "1e-10", "1e-30"))])
+FAR = "paper,curve:clamp=0.04,curve:clamp=0.03,curve:clamp=0.02,document"
 CLAMPS = ",".join(f"curve:clamp={clamp}" for clamp in ("0", "0.03", "0.05", "0.07", "0.1", "0.2"))
 
 
@@ -32,6 +33,7 @@ def runs(books: Path, samples: int) -> dict[str, list[str]]:
         found |= {
             f"niah-{model}": [*niah, "--lengths", lengths, "--filter", EVERY, "--samples", many, *test],
             f"far-{model}": [*niah, "--lengths", far, "--filter", "off,longmamba,document", "--samples", some, *test],
+            f"surest-{model}": [*niah, "--lengths", "32x,256x", "--filter", "surest", "--samples", few, *test],
             f"absent-{model}": [*niah, "--lengths", "1x,16x,32x", "--filter", "off,longmamba", "--samples", many,
                                 "--absent", *test],
             f"depth-{model}": [*niah, "--lengths", "1x,8x,16x,32x", "--depths", "5", "--filter", "off,longmamba",
@@ -43,7 +45,19 @@ def runs(books: Path, samples: int) -> dict[str, list[str]]:
             f"ppl-{model}": ["ppl", "--model", model, "--text", str(books / TEST), "--lengths", "1x,4x,16x,64x",
                              "--filter", EVERY, "--samples", some],
         }  # fmt: skip
-    return found
+    far = ["niah", "--model", "demo", "--lengths", "2048x"]
+    return found | {
+        "farther-dev-demo": [*far, "--filter", FAR, "--samples", "8", *dev[:2], "--seed", "41", "--split", "dev"],
+        "farther-demo": [*far, "--filter", "document", "--samples", few, *test],
+    }
+
+
+def others(books: Path) -> dict[str, list[str]]:
+    """Name of the report -> the words of `benchmarks/far.py`."""
+    return {
+        "passkey-demo": ["passkey"],
+        "kept-demo": ["kept", str(books / DEV), "--tokens", "131072"],
+    }
 
 
 def main() -> None:
@@ -63,8 +77,15 @@ def main() -> None:
         print(" ".join(command), flush=True)
         if not options.list:
             subprocess.run(command, check=True)
+    for name, words in others(options.books).items():
+        if not wanted or name in wanted:
+            command = [sys.executable, str(ROOT / "benchmarks" / "far.py"), *words]
+            print(" ".join(command), flush=True)
+            if not options.list:
+                subprocess.run(command, check=True)
     if not options.list:
-        subprocess.run([sys.executable, str(ROOT / "benchmarks" / "niah_tables.py")], check=True)
+        for script in ("niah_tables.py", "figures.py"):
+            subprocess.run([sys.executable, str(ROOT / "benchmarks" / script)], check=True)
 
 
 if __name__ == "__main__":

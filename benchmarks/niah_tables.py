@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
+RESULTS, APPENDIX = ROOT / "docs" / "results", ROOT / "docs" / "appendix" / "results.md"
 MODELS = ("demo", "demo-mamba1")
 TITLES = {
     "off": "filter off",
@@ -22,6 +22,7 @@ TITLES = {
     "curve": "curve",
     "paper": "paper",
     "decimamba": "DeciMamba",
+    "surest": "surest part",
 }
 Report = dict[str, Any]
 
@@ -34,6 +35,8 @@ def read(task: str, model: str) -> Report | None:
 
 def cell(row: Report) -> str:
     nll = "" if row["nll"] is None else f" ({row['nll']:.2f})"
+    if row["stderr"] is None:  # of one document
+        return f"{row['accuracy']:.3f}{nll}"
     if row["accuracy"] is None:
         return f"{math.exp(row['nll']):.1f} ± {math.exp(row['nll']) * row['stderr']:.1f}"
     return f"{row['accuracy']:.3f} ± {row['stderr']:.3f}{nll}"
@@ -125,6 +128,7 @@ MARKERS = {
     "sweeps": ("theta", "clamp"),
     "policies": ("policies", "policies-far"),
     "baselines": ("baselines",),
+    "farther": ("farther-dev", "farther", "surest"),
 }
 
 
@@ -133,7 +137,41 @@ def main() -> None:
         put(page, "results", brief())
     for marker, tasks in MARKERS.items():
         lines = [line for model in MODELS for task in tasks for line in section(model, task)]
-        put(ROOT / "docs" / "appendix" / "results.md", marker, lines or ["Not measured yet."])
+        put(APPENDIX, marker, lines or ["Not measured yet."])
+    put(APPENDIX, "kept", kept_table())
+    put(APPENDIX, "passkey", passkey_table())
+
+
+def kept_table() -> list[str]:
+    """What the filters keep in the heads that remember, by length."""
+    report = read("kept", "demo")
+    if report is None:
+        return ["Not measured yet."]
+    lines = [
+        "| filter | layer, head | tokens read | kept | digits of facts | other digits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        if row["filter"] == "paper" or row["tokens"] == report["tokens"]:
+            counts = " | ".join(f"{row[name]:,}" for name in ("tokens", "kept", "facts", "digits"))
+            lines.append(f"| `{row['filter']}` | {row['layer']}, {row['head']} | {counts} |")
+    return lines
+
+
+def passkey_table() -> list[str]:
+    """The pass key by the surest part, for each size of a part, and by the text search."""
+    report = read("passkey", "demo")
+    if report is None:
+        return ["Not measured yet."]
+    lines = ["| way | parts | right | states |", "|---|---|---|---|"]
+    for size in dict.fromkeys(row["size"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["size"] == size]
+        right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
+        parts, nbytes = rows[0]["parts"], rows[0]["parts"] * rows[0]["state_bytes"]
+        lines.append(f"| surest of parts of {size:,} tokens | {parts:,} | {right} | {nbytes / 1e9:.1f} GB |")
+    found = report["search"]
+    lines.append(f"| three passages of the text search alone | | {int(found['right'])} of 1 | |")
+    return lines
 
 
 def brief() -> list[str]:

@@ -299,51 +299,6 @@ def passages_alone(count: int) -> Any:
     return take
 
 
-# (f) overflow prevention (OPRM, arXiv 2505.07793): chunks of training length, the surest answer that does not refuse.
-def chunked() -> Any:
-    known: dict[int, Any] = {}
-
-    def take(reader: Reader, exam: Exam, question: Question) -> tuple[str, bool, float | None]:
-        model, key = reader.model, hash(exam.document)
-        network, length = model.loaded.model, model.training_length
-        if key not in known:
-            ids = model.tokenizer.encode(exam.document)
-            pieces = [ids[start : start + length] for start in range(0, max(1, len(ids) - length + 1), length)]
-            if len(ids) > length and len(ids) % length:
-                pieces.append(ids[-length:])
-            known.clear()
-            known[key] = network(mx.array(np.stack(pieces)))[1]
-        state, prompt = known[key], model.tokenizer.encode(model.form.ask(question.text))
-        count = state.layers[0].ssm.shape[0]
-        hidden, state = network(mx.array(np.tile(prompt, (count, 1))), state)
-        logits = network.head(hidden[:, -1:])[:, 0]
-        logs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        entropy = np.array(-(mx.exp(logs) * logs).sum(axis=-1))
-        written = []
-        for _ in range(8):
-            token = mx.argmax(logits, axis=-1)
-            written.append(np.array(token))
-            hidden, state = network(token[:, None], state)
-            logits = network.head(hidden)[:, 0]
-        lines = np.stack(written, axis=1)
-        answers = [model.form.finish(model.tokenizer.decode(_until(line, model)).lstrip())[0].strip() for line in lines]
-        for place in np.argsort(entropy):
-            if answers[place] and not _refuses(model, answers[place]):
-                return answers[place], True, None
-        return "", False, None
-
-    return take
-
-
-def _until(line: np.ndarray, model: Model) -> list[int]:
-    stops = [place for place, token in enumerate(line) if int(token) in model.stop_ids]
-    return [int(token) for token in line[: stops[0] if stops else len(line)]]
-
-
-def _refuses(model: Model, answer: str) -> bool:
-    return not model.form.found(answer) or answer.startswith("The document")
-
-
 def policies(model: Model, wanted: list[str]) -> list[Reader]:
     document, paper, off = model.with_filter("document"), model.with_filter("paper"), model.with_filter("off")
     every: list[Reader] = [
@@ -364,7 +319,7 @@ def policies(model: Model, wanted: list[str]) -> list[Reader]:
         Policy("paper + reread 3", paper, take=reread(3), about="reread 3"),
         Policy("off + reread 3", off, take=reread(3), about="reread 3"),
         Policy("3 passages alone", off, take=passages_alone(3), about="passages alone 3"),
-        Policy("chunks", off, take=chunked(), about="chunks"),
+        Reader("surest", paper, surest=True),
     ]  # fmt: skip
     return [reader for reader in every if not wanted or reader.name in wanted]
 

@@ -24,7 +24,7 @@ Filters = Annotated[
     str,
     typer.Option(
         "--filter",
-        help="Filters to compare, with commas; `last` reads nothing but the last training length.",
+        help="Filters to compare, with commas; `last` reads the last training length alone, `surest` asks every part.",
         autocompletion=registry.completions,
         metavar="FILTER",
     ),

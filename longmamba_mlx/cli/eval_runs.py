@@ -187,6 +187,8 @@ def measure_perplexity(run: Measurement, *, texts: Texts) -> None:
     """Windows of books."""
     from longmamba_mlx.evaluation.perplexity import perplexity_documents, take_window
 
+    if "surest" in _words(run.filter):
+        raise UsageError("The surest part answers questions; perplexity asks none.", hint="Leave `surest` out.")
     read, names = _texts(replace(texts, paths=_files(texts.paths)))
     books = {name: run.loaded.tokenizer.encode(text) for name, text in zip(names, read, strict=True)}
     documents, short = perplexity_documents(books, run.tokens, samples=run.samples)

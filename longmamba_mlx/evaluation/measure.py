@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.documents import Document
 from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
+from longmamba_mlx.ground.steps import run_to_end
 from longmamba_mlx.inference.decode import generate
+from longmamba_mlx.inference.prefill import Reading
 from longmamba_mlx.session.api import Model, ReadDocument, calibrate
+from longmamba_mlx.session.refusals import MOST_TOKENS
+from longmamba_mlx.session.surest import Parts
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
 LAST = "last"  # the baseline: only the last training length of tokens is read, nothing is filtered
+SUREST = "surest"  # the document's parts are read each from a fresh state, and the surest answers, as in `ask --surest`
 
 
 Content = TypeVar("Content")
@@ -70,11 +75,33 @@ class PlannedDocument(Generic[Content]):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A model with one of the compared filters; `last`: it sees the last training length only."""
+    """A model with one of the compared filters; `last`: it sees the last training length only; `surest`: its answers
+    come from the surest part of the document."""
 
     name: str
     model: Model
     last: bool = False
+    surest: bool = False
+
+    def opened(self, text: str) -> tuple[int, Callable[[Question], ReadDocument]]:
+        """Read a document -> its tokens, and what answers a question about it."""
+        if self.surest:
+            return self._parts_of(text)
+        book = self.read(text)
+        return book.tokens, lambda question: book
+
+    def _parts_of(self, text: str) -> tuple[int, Callable[[Question], ReadDocument]]:
+        model, document = self.model, Document("document", text)
+        counted = model.count(document)
+        parts = Parts(model, document, len(counted.ids), counted.text_map)
+        key = model.key(document, len(counted.ids), None, parts.chunk)
+
+        def surest_for(question: Question) -> ReadDocument:
+            prompt = model.tokenizer.encode(question.prompt(model.form))
+            choice = run_to_end(parts.choose(prompt, MOST_TOKENS))
+            return ReadDocument(model, None, Reading(choice.state, None, None), key, 0.0)
+
+        return len(counted.ids), surest_for
 
     def read(self, text: str) -> ReadDocument:
         """The document as this reader remembers it."""
@@ -92,19 +119,23 @@ class Reader:
             weights=model.loaded.fingerprint,
             quantisation=model.loaded.quantisation,
             tokenizer=model.tokenizer.identity,
-            filter=LAST if self.last else model.policy.canonical(),
+            filter=LAST if self.last else model.policy.canonical() + (f", {SUREST} part" if self.surest else ""),
             calibration="" if calibration is None or model.filter == "off" else calibration.text_digest,
             **facts,
         )
 
 
 def readers_for(model: Model, filters: Sequence[str], text: str) -> list[Reader]:
-    """One reader per filter name, `last` among them. A model that was never calibrated is measured on `text`, once.
+    """One reader per filter name, `last` and `surest` among them.
 
-    Raises UsageError for an unknown name.
+    A model that was never calibrated is measured on `text`, once. Raises UsageError for an unknown name.
     """
     names = list(dict.fromkeys(name.strip() for name in filters))
-    readers = [Reader(name, model.with_filter("off" if name == LAST else name), name == LAST) for name in names]
+    stands_for = {LAST: "off", SUREST: "longmamba"}
+    readers = [
+        Reader(name, model.with_filter(stands_for.get(name, name)), last=name == LAST, surest=name == SUREST)
+        for name in names
+    ]
     waiting = [reader for reader in readers if reader.model.filter != "off" and reader.model.calibration is None]
     if waiting:
         calibration = calibrate(waiting[0].model, text, save=False)
@@ -150,9 +181,10 @@ def measure(
 
 def run_exam(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list[Sample]:
     """Read the document once and ask every question from that state."""
-    book = reader.read(exam.document)
+    tokens, opened = reader.opened(exam.document)
     samples = []
     for number, question in enumerate(exam.questions):
+        book = opened(question)
         if question.formed:
             reply = book.ask(question.text, max_tokens=exam.max_tokens)
             answer, found = reply.text, reply.found
@@ -169,7 +201,7 @@ def run_exam(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list
                 nll=None if right is None else answer_nll(book, question, right),
                 answer=answer,
                 expected=question.answers,
-                tokens=book.tokens,
+                tokens=tokens,
                 found=found,
                 part=question.part,
             )

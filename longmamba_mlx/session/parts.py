@@ -16,11 +16,11 @@ from longmamba_mlx.states.state_file import Info, StateKey, read_state, write_st
 from longmamba_mlx.states.store import SUFFIX, StateStore
 
 LONGEST = 2048  # tokens of a part, unless so many parts would be too many; OPRM's chunks have 1,000 to 3,000
-MOST = 1024
+MOST = 4096
 _OVERLAP = 16  # a part begins a sixteenth of its shortest size before the end of the one before it...
 _LONGEST_OVERLAP = 128  # ...but not more tokens, so that no sentence is cut in both
 _IN_MEMORY = 1 << 30  # bytes of states that are held without a store
-_STORED = 2 << 30
+STORED = 2 << 30  # bytes of states that are stored
 _ROWS, _ROW_BYTES = 32, 256 << 20  # parts that are asked together
 
 
@@ -48,12 +48,12 @@ class Layout:
             yield range(first, min(first + rows, self.count))
 
 
-def layout_of(total: int, training_length: int, state_bytes: int, budget: int) -> Layout:
-    """Parts as short as possible: a training length or `LONGEST` tokens, doubled until there are at most `MOST`, whose
+def layout_of(total: int, training_length: int, state_bytes: int, budget: int, *, most: int = MOST) -> Layout:
+    """Parts as short as possible: a training length or `LONGEST` tokens, doubled until there are at most `most`, whose
     states of `state_bytes` each fit in `budget` bytes."""
     size = min(training_length, LONGEST)
     overlap = min(size // _OVERLAP, _LONGEST_OVERLAP)
-    most = max(2, min(MOST, budget // max(state_bytes, 1)))
+    most = max(2, min(most, budget // state_bytes)) if state_bytes else most
     while Layout(total, size, overlap).count > most:
         size *= 2
     return Layout(total, min(size, total), min(overlap, total - 1))
@@ -119,7 +119,7 @@ class StoredShelf:
 
     @property
     def budget(self) -> int:
-        return min(_STORED, limit_of(self.store) // 4)
+        return min(STORED, limit_of(self.store) // 4)
 
     def load(self, group: range, layout: Layout, like: ModelState) -> ModelState | None:
         path = self._path(group, layout)

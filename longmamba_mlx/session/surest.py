@@ -9,7 +9,7 @@ once, and their states are kept: the next question only asks them.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -150,7 +150,7 @@ class Parts:
     def _better(
         self,
         best: Choice | None,
-        group: range,
+        group: Sequence[int],
         state: ModelState,
         asked: Asked,
         refusals: Refusals,

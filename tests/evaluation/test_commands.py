@@ -78,6 +78,7 @@ def test_longbench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["niah", "--depths", "2,3"], 2, "depths"),
         (["niah", "--split", "other"], 2, "split"),
         (["ppl", "--text", "nowhere.txt"], 66, "nowhere.txt"),
+        (["ppl", "--filter", "off,surest", "--text", "nowhere.txt"], 2, "Leave `surest` out"),
         (["ruler", "--tasks", "zz"], 2, "unknown RULER task"),
         (["ruler", "--tasks", "qa_1"], 65, "squad.json"),
         (["longbench", "--offline"], 65, "data.zip"),

@@ -66,6 +66,17 @@ def test_niah_with_baselines(demo: Model, filler: Filler) -> None:
     assert readers[-1].last and last.tokens <= demo.training_length + 2
 
 
+def test_the_surest_part_answers_for_all_of_a_document(demo: Model, filler: Filler) -> None:
+    (reader,) = readers_for(demo, ["surest"], "")
+    assert reader.run({}) != readers_for(demo, ["longmamba"], "")[0].run({})
+    (planned,) = niah_documents(filler, [3000], samples=4, seed=3)
+    samples = run_exam(reader, planned, planned.make())
+    assert [sample.score for sample in samples] == [1.0] * 4
+    assert all(abs(sample.tokens - 3000) < 100 and (sample.nll or 0) < 0.5 for sample in samples)
+    (planned,) = niah_documents(filler, [3000], samples=4, absent=True, seed=3)
+    assert all(not sample.found for sample in run_exam(reader, planned, planned.make()))
+
+
 def test_names_that_are_not_there(demo: Model, filler: Filler) -> None:
     documents = list(niah_documents(filler, [512], samples=4, absent=True))
     found = list(measure(documents, readers_for(demo, ["off"], ""), SampleLog(), {}, run_exam))

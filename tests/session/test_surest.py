@@ -58,7 +58,8 @@ def test_parts_cover_the_document_and_none_is_longer(total: int) -> None:
 
 
 def test_parts_grow_where_their_states_would_not_fit() -> None:
-    assert layout_of(1_000_000, 512, 1, 1 << 30).count <= 1024
+    assert layout_of(1_000_000, 512, 1, 1 << 30).size == 512
+    assert layout_of(64_000_000, 512, 1, 1 << 30).count <= 4096
     large = layout_of(1_000_000, 2000, 100_000_000, 2_000_000_000)
     assert large.count <= 20 and large.size >= 64_000 and large.overlap == 125
     assert layout_of(1_000_000, 131_072, 1, 1 << 30).size == 2048, "a long training length is no reason for long parts"
