@@ -10,7 +10,7 @@ import typer
 from longmamba_mlx.cli import models
 from longmamba_mlx.cli import options as o
 from longmamba_mlx.cli.bench import bench
-from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
+from longmamba_mlx.cli.defaults import CHAT_TOKENS, FILTER, SEED, TEMPERATURE
 from longmamba_mlx.cli.eval import evaluation
 from longmamba_mlx.cli.fetch_model import chosen
 from longmamba_mlx.cli.plain_help import plain_help
@@ -55,7 +55,7 @@ def chat(
     max_tokens: o.MaxTokens = CHAT_TOKENS,
     temp: o.Temperature = TEMPERATURE,
     seed: o.Seed = SEED,
-    chunk: o.Chunk = CHUNK,
+    chunk: o.Chunk = None,
     attention_window: o.Window = None,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
@@ -90,7 +90,7 @@ def ask(
     max_tokens: o.MaxTokens = 64,
     temp: o.Temperature = TEMPERATURE,
     seed: o.Seed = SEED,
-    chunk: o.Chunk = CHUNK,
+    chunk: o.Chunk = None,
     attention_window: o.Window = None,
     offline: o.Offline = False,
     no_save: o.NoSave = False,
@@ -120,7 +120,7 @@ def read(
     encoding: o.Encoding = "",
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
-    chunk: o.Chunk = CHUNK,
+    chunk: o.Chunk = None,
     attention_window: o.Window = None,
     offline: o.Offline = False,
     json: o.Json = False,
@@ -180,7 +180,7 @@ def mcp(
     allow: o.Allow = None,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
-    chunk: o.Chunk = CHUNK,
+    chunk: o.Chunk = None,
     attention_window: o.Window = None,
     offline: o.Offline = False,
 ) -> None:
@@ -212,7 +212,7 @@ def serve(
     max_tokens: o.MaxTokens = 256,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
-    chunk: o.Chunk = CHUNK,
+    chunk: o.Chunk = None,
     attention_window: o.Window = None,
     offline: o.Offline = False,
 ) -> None:

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from longmamba_mlx.cli.defaults import CHAT_TOKENS, CHUNK, FILTER, SEED, TEMPERATURE
+from longmamba_mlx.cli.defaults import CHAT_TOKENS, FILTER, SEED, TEMPERATURE
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.session.session import Session
 
@@ -19,7 +19,7 @@ def chat_about(
     max_tokens: int = CHAT_TOKENS,
     temperature: float = TEMPERATURE,
     seed: int = SEED,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     offline: bool = False,
     save: bool = True,
     attention_window: int | None = None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def library_of(
-    allow: list[str], model: str, *, filter: str, chunk: int, attention_window: int | None, offline: bool
+    allow: list[str], model: str, *, filter: str, chunk: int | None, attention_window: int | None, offline: bool
 ) -> Library:
     """The documents of a model, which is loaded when it is first used. Raises UsageError for a folder not there."""
     from functools import partial

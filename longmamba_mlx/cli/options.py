@@ -41,7 +41,12 @@ Filter = Annotated[
 MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.", metavar="N")]
 Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.", metavar="X")]
 Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.", metavar="N")]
-Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Tokens read at a time.", metavar="N")]
+Chunk = Annotated[
+    int | None,
+    typer.Option(
+        "--chunk", min=1, help="Tokens read at a time: 2048 on a GPU, else 512.", metavar="N", show_default=False
+    ),
+]
 Window = Annotated[
     int | None,
     typer.Option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -15,6 +16,8 @@ from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.batches import rows_of
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.ops.fallback import with_fallback
+from longmamba_mlx.ops.values import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ class Asked:
 
 def ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray[np.uint32]) -> Asked:
     """Read prompt (n,), n > 0, on top of a state of `rows` sequences. Raises NumericError for logits not finite."""
+    return with_fallback(partial(_ask_all, model, state, rows, prompt))
+
+
+def _ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray[np.uint32]) -> Asked:
     hidden = None
     for start in range(0, len(prompt), CHUNK):
         piece = np.tile(prompt[start : start + CHUNK], (rows, 1))
@@ -59,6 +66,17 @@ def write_all(
 
     The batch is halved whenever half of the answers have ended: a GPU compiles its decode step for each size.
     """
+    return with_fallback(partial(_write_all, model, asked, rows, max_tokens, stop_ids, is_over))
+
+
+def _write_all(
+    model: LanguageModel,
+    asked: Asked,
+    rows: Sequence[int],
+    max_tokens: int,
+    stop_ids: Collection[int],
+    is_over: Callable[[list[int]], bool],
+) -> list[list[int]]:
     step = decode_step(model)
     written: list[list[int]] = [[] for _ in rows]
     places = list(range(len(rows)))  # the answer that each sequence of the batch writes
@@ -66,7 +84,7 @@ def write_all(
     open_answers = set(places)
     for _ in range(max_tokens):
         chosen = mx.argmax(logits, axis=-1)
-        for place, token in zip(places, np.array(chosen).tolist(), strict=True):
+        for place, token in zip(places, values(chosen).tolist(), strict=True):
             if place in open_answers:
                 if token in stop_ids:
                     open_answers.discard(place)

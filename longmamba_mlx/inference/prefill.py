@@ -28,11 +28,25 @@ from longmamba_mlx.inference.layerwise import layerwise_steps, passes
 from longmamba_mlx.inference.pieces import Ids, read_pieces
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
+from longmamba_mlx.ops import numpy_backed
 from longmamba_mlx.ops.fallback import steps_with_fallback
 from longmamba_mlx.ops.values import values
 from longmamba_mlx.system import resident_bytes
 
-__all__ = ["Ids", "Kept", "PrefillOptions", "Progress", "Reading", "Wanted", "prefill", "prefill_steps"]
+__all__ = [
+    "Ids",
+    "Kept",
+    "PrefillOptions",
+    "Progress",
+    "Reading",
+    "Wanted",
+    "chunk_or_default",
+    "prefill",
+    "prefill_steps",
+]
+
+# Tokens per model call. More of them keep a GPU busier: fewer launches, and passes over the weights and states.
+_ON_GPU, _ELSEWHERE = 2048, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +111,26 @@ class _Clock:
         return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes(), self.before)
 
 
+def chunk_or_default(chunk: int | None) -> int:
+    """The tokens per model call where `chunk` are wanted; None: 2,048 on a GPU, else 512."""
+    if chunk is not None:
+        return chunk
+    return _ON_GPU if gpu_memory.on_gpu() and not numpy_backed() else _ELSEWHERE
+
+
 def prefill(
     model: LanguageModel,
     ids: Ids,
     plan: FilterPlan | None,
     *,
-    chunk: int = 512,
+    chunk: int | None = None,
     on_progress: Callable[[Progress], object] | None = None,
     should_stop: Stop | None = None,
     logits: Wanted = "last",
     start: Reading | None = None,
     on_chunk: Callable[[ModelState, Kept | None], object] | None = None,
 ) -> Reading:
-    """Read ids (S,) with `plan` (None: nothing is filtered), `chunk` tokens per model call.
+    """Read ids (S,) with `plan` (None: nothing is filtered), `chunk` tokens per model call (`chunk_or_default`).
 
     The state depends on `chunk` only by rounding. `should_stop` is called after every chunk. `start` is the reading of
     the first tokens of these ids with the same plan; if it ended after a whole chunk (at a multiple of `chunk`, or at
@@ -119,7 +140,7 @@ def prefill(
     Raises StoppedError, NumericError for a state or logits that are not finite, ValueError for no tokens or a chunk
     below 1.
     """
-    options = PrefillOptions(chunk, should_stop, logits, start, on_chunk)
+    options = PrefillOptions(chunk_or_default(chunk), should_stop, logits, start, on_chunk)
     return run_to_end(prefill_steps(model, ids, plan, options), on_progress)
 
 

@@ -17,6 +17,7 @@ from longmamba_mlx.documents.sanitise import clean
 from longmamba_mlx.errors import DocumentError, UsageError
 from longmamba_mlx.events import Event, Notice, ReadDone
 from longmamba_mlx.ground.steps import Steps, Stop
+from longmamba_mlx.inference.prefill import chunk_or_default
 from longmamba_mlx.interfaces.catalogue import Remembered, UnknownDocumentError, catalogue, find
 from longmamba_mlx.interfaces.folders import Folders
 from longmamba_mlx.paths import state_folder
@@ -72,7 +73,7 @@ class Library:
     """
 
     def __init__(
-        self, load: Callable[[], Model], folders: Folders, *, name: str, chunk: int = 512, most_open: int = 4
+        self, load: Callable[[], Model], folders: Folders, *, name: str, chunk: int | None = None, most_open: int = 4
     ) -> None:
         self.folders, self.name = folders, name
         self._load, self._chunk, self._most = load, chunk, most_open
@@ -185,7 +186,7 @@ class Library:
         if entry.digest in self._usable:
             return True
         if model.can_plan(key.tokens):
-            wanted = model.key_of(key.document, key.tokens, model.plan(key.tokens), self._chunk)
+            wanted = model.key_of(key.document, key.tokens, model.plan(key.tokens), chunk_or_default(self._chunk))
             if key == replace(wanted, reader=key.reader):  # the text is the same: its reader does not matter
                 self._usable.add(entry.digest)
         return entry.digest in self._usable

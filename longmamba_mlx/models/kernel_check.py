@@ -14,7 +14,10 @@ from longmamba_mlx.ops.scan_shapes import ScanShape
 
 def check_kernels(model: LanguageModel) -> None:
     """On a Mac's GPU: run the scan kernels this model will use once; plain MLX takes over, with one warning, where they
-    fail. One more says where float32 products lose bits. Elsewhere nothing."""
+    fail. One more says where float32 products lose bits. Elsewhere nothing.
+
+    Raises UsageError where LONGMAMBA_KERNEL asks for a kernel that does not take this model.
+    """
     if backend.name() == "metal":
         if precision.rounds_float32():
             warnings.warn(
@@ -23,6 +26,7 @@ def check_kernels(model: LanguageModel) -> None:
                 stacklevel=2,
             )
         for shape in sorted(scan_shapes(model), key=str):
+            backend.check_scan(shape)
             metal_check.check_model(shape)
 
 

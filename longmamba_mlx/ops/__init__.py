@@ -10,6 +10,7 @@ import mlx.core as mx
 
 from longmamba_mlx.ops import backend, checks
 from longmamba_mlx.ops.backend import in_numpy as numpy_backed
+from longmamba_mlx.ops.backend import kernel
 from longmamba_mlx.ops.backend import name as implementation
 from longmamba_mlx.ops.inputs import Scan, ScanInputs, takes
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State, Mimo
@@ -21,6 +22,7 @@ __all__ = [
     "dt_b_c_norms",
     "gated_rms_norm",
     "implementation",
+    "kernel",
     "mamba3_scan",
     "numpy_backed",
     "part_norms",

@@ -5,7 +5,7 @@ The environment variable LONGMAMBA_KERNEL chooses:
     auto        (default) Metal on an Apple GPU; NumPy on a CPU without Accelerate (Linux); else plain MLX
     reference   the specification: one token after the other, in plain MLX
     metal       the Metal kernels, or an error
-    chunked     as metal, which takes Mamba-2's tokens 64 at a time on the matrix units wherever sizes allow it
+    chunked     as metal, but an error for a scan that it cannot take 64 tokens at a time, on the matrix units
     sequential  as metal, but Mamba-2 always takes one token after the other: any split of a text is bitwise the whole
     cpu         NumPy; loops that numba compiles for wide layers, where it is installed
     compiled    as cpu, but those loops for narrow layers too: they take a second and 100 MiB to load, and then read a
@@ -27,10 +27,11 @@ from typing import Literal, Protocol
 import mlx.core as mx
 
 from longmamba_mlx.errors import UsageError
-from longmamba_mlx.ops import metal, metal_check, metal_sequential, plain_mlx, reference
+from longmamba_mlx.ops import metal, metal_check, metal_chunked, metal_sequential, plain_mlx, reference
 from longmamba_mlx.ops.cpu import bridge, numpy_ops
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
+from longmamba_mlx.ops.scan_shapes import ScanShape
 
 Name = Literal["reference", "mlx", "metal", "cpu"]
 
@@ -81,6 +82,13 @@ def name() -> Name:
     return "metal" if mx.metal.is_available() else "mlx"
 
 
+def kernel() -> str:
+    """What the bits of a scan depend on, for the keys of stored states: the backend, and whether Mamba-2 takes one
+    token after the other on a GPU because LONGMAMBA_KERNEL says so."""
+    chosen = name()
+    return "metal, sequential" if chosen == "metal" and _wish() == "sequential" else chosen
+
+
 def current(states: int = 0) -> Backend:
     """The backend for an op now; `states` is the state size of a scan. Raises as `name`, and NoMLXError where Metal is
     required and not usable."""
@@ -88,9 +96,19 @@ def current(states: int = 0) -> Backend:
     if chosen != "metal":
         return _BACKENDS[chosen]
     wish = _wish()
-    if not metal.fits(states) or not metal_check.usable(required=wish in _METAL):
+    if not metal.fits(states):
+        if wish in _METAL:
+            raise UsageError(f"LONGMAMBA_KERNEL is {wish!r}, but the Metal kernels do not take {states:,} states.")
         return plain_mlx
-    return metal_sequential if wish == "sequential" else metal
+    if not metal_check.usable(required=wish in _METAL):
+        return plain_mlx
+    return {"chunked": metal_chunked, "sequential": metal_sequential}.get(wish, metal)
+
+
+def check_scan(shape: ScanShape) -> None:
+    """Raises UsageError where LONGMAMBA_KERNEL asks for a kernel that does not take this scan."""
+    if _wish() == "chunked":
+        metal_chunked.require(shape)
 
 
 def in_numpy() -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from longmamba_mlx.documents import Document, join, read_document
-from longmamba_mlx.inference.prefill import Progress, prefill
+from longmamba_mlx.inference.prefill import Progress, chunk_or_default, prefill
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import read_state
@@ -25,18 +25,19 @@ class Model(TextModel):
         source: str | Path | Document | Sequence[str | Path],
         *,
         on_progress: Callable[[Progress], object] | None = None,
-        chunk: int = 512,
+        chunk: int | None = None,
         encoding: str = "",
     ) -> ReadDocument:
         """Read a file, several files (one after the other) or a Document, whole.
 
-        on_progress(Progress) is called after every `chunk` tokens; `encoding` is that of texts, "" where they tell it.
+        on_progress(Progress) is called after every `chunk` tokens (None: 512, on a GPU 2,048); `encoding` is that of
+        texts, "" where they tell it.
         Raises DocumentError and its kinds, UsageError for an unknown encoding.
         """
         document = as_document(source, encoding)
         counted = self.count(document)
         plan = self.plan(len(counted.ids), counted.ids)
-        started = time.monotonic()
+        started, chunk = time.monotonic(), chunk_or_default(chunk)
         reading = prefill(self.loaded.model, counted.ids, plan, chunk=chunk, logits="none", on_progress=on_progress)
         key = self.key(document, len(counted.ids), plan, chunk)
         return ReadDocument(self, document, reading, key, time.monotonic() - started, counted.text_map)
@@ -59,7 +60,7 @@ class Model(TextModel):
             plan = None  # read with another filter than this model is loaded with
         return ReadDocument.restored(self, document, stored, plan)
 
-    def logits(self, token_ids: ArrayLike, *, chunk: int = 512) -> NDArray[np.float32]:
+    def logits(self, token_ids: ArrayLike, *, chunk: int | None = None) -> NDArray[np.float32]:
         """Next-token logits (L, vocab) float32 for token_ids (L,), filtered as configured with S = L."""
         ids = np.asarray(token_ids, np.uint32)
         reading = prefill(self.loaded.model, ids, self.plan(len(ids), ids), chunk=chunk, logits="all")

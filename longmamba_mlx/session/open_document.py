@@ -15,7 +15,7 @@ from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, Reading, prefill_steps
+from longmamba_mlx.inference.prefill import PrefillOptions, Reading, chunk_or_default, prefill_steps
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex
@@ -46,7 +46,7 @@ def open_document(
     model: TextModel,
     document: Text,
     *,
-    chunk: int = 512,
+    chunk: int | None = None,
     save: bool = True,
     should_stop: Stop | None = None,
 ) -> Generator[Event, None, ReadDocument]:
@@ -55,7 +55,7 @@ def open_document(
     Raises StoppedError after writing a checkpoint, and whatever reading raises.
     """
     started = time.monotonic()
-    opener = _Opener(model, chunk, save, should_stop, list(document.notes))
+    opener = _Opener(model, chunk_or_default(chunk), save, should_stop, list(document.notes))
     opened = yield from opener.open(document)
     yield from opener.notices()
     yield ReadDone(

@@ -31,7 +31,7 @@ class Session:
         model: str = "demo",
         *,
         filter: str = "longmamba",
-        chunk: int = 512,
+        chunk: int | None = None,
         max_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
@@ -41,7 +41,7 @@ class Session:
         attention_window: int | None = None,
         encoding: str = "",
     ) -> None:
-        if chunk < 1 or max_tokens < 1 or temperature < 0:
+        if (chunk is not None and chunk < 1) or max_tokens < 1 or temperature < 0:
             raise UsageError("--chunk and --max-tokens must be at least 1, --temp at least 0.")
         self._encoding = asked_for(encoding)
         self._name, self._filter, self._offline, self._window = model, filter, offline, attention_window

@@ -30,7 +30,7 @@ from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.prefill import Progress
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type
-from longmamba_mlx.ops import implementation
+from longmamba_mlx.ops import kernel
 from longmamba_mlx.paths import calibration_folder, private_folder
 from longmamba_mlx.states.state_file import Info, StateKey
 from longmamba_mlx.system import resident_bytes
@@ -195,7 +195,7 @@ class TextModel:
             calibration="" if plan is None or self.calibration is None else self.calibration.text_digest,
             plan_length=tokens,
             chunk=chunk,
-            kernel=implementation(),
+            kernel=kernel(),
             **self.identity(),  # type: ignore[arg-type]
         )
 

@@ -12,7 +12,8 @@ from longmamba_mlx.errors import StoppedError
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.inference.gpu_memory import Limits
-from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.prefill import chunk_or_default, prefill
+from longmamba_mlx.ops import backend
 from tests.models.hybrids import hybrid
 from tests.models.samples import random_model
 
@@ -143,3 +144,13 @@ def test_an_answer_that_is_left_restores_the_limits(gpu: FakeGPU) -> None:
     next(answer)
     assert gpu.wired == 16 * GB
     answer.close()  # type: ignore[attr-defined]
+
+
+def test_a_gpu_reads_more_tokens_at_a_time(gpu: FakeGPU, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    assert [chunk_or_default(None), chunk_or_default(100)] == [2048, 100]
+    monkeypatch.setattr(backend, "name", lambda: "cpu")  # NumPy, although there is a GPU
+    assert chunk_or_default(None) == 512
+    monkeypatch.setattr(backend, "name", lambda: "metal")
+    monkeypatch.setattr(gpu_memory, "on_gpu", lambda: False)
+    assert chunk_or_default(None) == 512

@@ -10,16 +10,25 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten, tree_unflatten
 
 from benchmarks import kernel_model
+from longmamba_mlx.errors import UsageError
+from longmamba_mlx.filtering import build_plan, collect, policy_for
+from longmamba_mlx.inference.prefill import Reading, prefill
 from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import scan as scan_launches
+from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models.config.parse import ModelConfig
+from longmamba_mlx.models.loading import make_ready
+from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import metal
 from longmamba_mlx.ops import oracle as oracles
 from longmamba_mlx.ops.inputs import ScanInputs, takes
 from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import FLOAT32, Y_TOLERANCE, Case, bits, error
-from tests.ops.cases import DTYPES, ssd_case
+from tests.models.samples import draw, random_model
+from tests.ops.cases import DTYPES, selective_case, ssd_case
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -90,6 +99,38 @@ def test_rows_at_once(rows: int, states: int, at_once: int | None) -> None:
 def test_other_sizes_take_one_token_after_the_other(width: int, states: int, emulated: Options) -> None:
     check(small(128, 2, width, 1, states))
     assert emulated.products == 0
+
+
+def test_it_can_be_required(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what it does not take is an error, and nothing runs."""
+    from longmamba_mlx import ops
+
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "chunked")
+    before = emulated.products
+    ops.ssd_scan(**small(64))
+    assert emulated.products > before
+    launched = emulated.launches
+    with pytest.raises(UsageError, match="does not take heads of 12 rows with 64 states"):
+        ops.ssd_scan(**small(64, width=12))
+    with pytest.raises(UsageError, match="does not take Mamba-1's scan"):
+        ops.selective_scan(**selective_case(1, 64))
+    for name in ("mamba", "mamba2"):  # 8 rows, and only 8 states
+        with pytest.raises(UsageError, match="does not take"):
+            make_ready(random_model(name))
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    with pytest.raises(UsageError, match="do not take 1,088 states"):
+        ops.ssd_scan(**small(1, states=1088))
+    assert emulated.launches == launched
+
+
+def test_a_states_key_tells_whether_it_was_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    from longmamba_mlx import ops
+
+    kernels = []
+    for wish in ("metal", "chunked", "sequential", "reference"):
+        monkeypatch.setenv("LONGMAMBA_KERNEL", wish)
+        kernels.append(ops.kernel())
+    assert kernels == ["metal", "metal", "metal, sequential", "reference"]
 
 
 def test_it_can_be_turned_off(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +237,39 @@ def test_any_other_split_is_the_whole_within_rounding() -> None:
     second = run(**cut(case, slice(70, None)) | {"initial_state": first[1]})
     assert error(mx.concatenate([first[0], second[0]], axis=1), oracles.as64(y)) <= 1e-6
     assert error(second[1], oracles.as64(state)) <= 1e-6
+
+
+def chunky() -> LanguageModel:
+    """A model with heads that divide into chunks, every parameter drawn."""
+    model = FAMILIES["mamba2"](ModelConfig("mamba2", 37, 16, 2, 32, 64, 4, n_heads=4, headdim=8))
+    rng = np.random.default_rng(0)
+    drawn = [(path, mx.array(draw(rng, path, old.shape))) for path, old in tree_flatten(model.parameters())]
+    model.update(tree_unflatten(drawn))
+    return model
+
+
+@pytest.mark.parametrize("chunk", [64, 100])
+def test_a_resumed_reading_is_bitwise_the_undisturbed_one(
+    chunk: int, emulated: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the state after any chunk, whatever the size of chunks: they end at the same tokens in both. Logits too,
+    which a question would follow."""
+    model, ids = chunky(), np.arange(230, dtype=np.uint32) * 11 % 37
+    measured = collect(model, ids[:128].reshape(2, 64), clamps=(), knots=16)
+    plan = build_plan(measured, policy_for(model.config, "curve:first=70:last=9", {"theta": 1e-9}), len(ids))
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    emulated.twice = False
+    states: list[ModelState] = []
+    whole = prefill(model, ids, plan, chunk=chunk, on_chunk=lambda state, kept: states.append(state))
+    assert whole.kept is not None and whole.logits is not None and 0 < whole.kept.mean() < 255 and emulated.products
+    assert [state.tokens for state in states] == sorted({*range(chunk, 230, chunk), 70, 221, 230})
+    for state in states[:-1]:
+        start = Reading(state, None, plan, whole.kept[: state.tokens])
+        resumed = prefill(model, ids, plan, chunk=chunk, start=start)
+        assert resumed.logits is not None and np.array_equal(resumed.logits, whole.logits)
+        assert np.array_equal(resumed.kept, whole.kept)
+        for name, array in whole.state.arrays().items():
+            assert bits(resumed.state.arrays()[name]) == bits(array), (state.tokens, name)
 
 
 def test_it_agrees_with_the_sequential_kernel() -> None:

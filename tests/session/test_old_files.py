@@ -51,7 +51,7 @@ def test_reading_the_text_now_gives_the_old_state_and_the_old_key(demo: Model) -
 
 
 def test_a_stored_state_is_found_and_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_model, "implementation", lambda: KERNEL)
+    monkeypatch.setattr(text_model, "kernel", lambda: KERNEL)
     store = StateStore(state_folder())
     target = store.folder / KEY[:2] / f"{KEY}.safetensors"
     private_folder(target.parent)
