@@ -24,6 +24,7 @@ _COMPUTED = re.compile(r".*\.rotary_emb\.inv_freq")
 # ones decide which experts a token goes to.
 _FLOAT32 = re.compile(
     r"(.*\.)?(A_log|D|dt_bias|[BC]_bias|mimo_[xzo]|dt_proj([._]\d+)?[._](weight|bias)"
+    r"|(dt|[BC])_norm_weight|[qk]_weight|subln\.weight|lambda_[qk][12]"
     r"|\w*norm\w*(\.\d+)?\.(weight|bias)|e_score_correction_bias)"
 )
 

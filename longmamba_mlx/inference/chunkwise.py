@@ -66,7 +66,7 @@ def chunks(
     attention has overwritten its keys and values by then.
     """
     # Attention writes keys and values in place only if nothing else refers to the previous state: no lookahead there.
-    overwrites = state.nbytes_per_token > 0
+    overwrites = state.attends
 
     def begin() -> Generator[Chunk, None, None]:
         nonlocal state

@@ -40,7 +40,9 @@ class Attention(Mixer):
     def nothing(self, batch: int) -> KeyValues:
         """What was read before the first token."""
         config = self.config
-        return KeyValues.empty(batch, config.n_kv_heads, config.head_dim, self.input_type(), config.window)
+        return KeyValues.empty(
+            batch, config.n_kv_heads, config.head_dim, self.input_type(), config.window, config.first
+        )
 
     def initial(self, batch: int) -> LayerState:
         return LayerState(attention=self.nothing(batch))
@@ -65,17 +67,18 @@ class Attention(Mixer):
         config = self.config
         queries = self._turned(self._heads(queries, config.n_heads), before.tokens)
         keys = self._turned(self._heads(keys, config.n_kv_heads), before.tokens)
-        values = self._heads(values, config.n_kv_heads)
-        after = before.append(keys, values)
-        length = queries.shape[2]
-        if length == 1 or after.held == before.held + length:  # the last one sees just what is remembered after it
-            mixed = causal_attention(queries, *after.used(), config.scale)
-        else:
-            seen_keys, seen_values, mask = before.seen_by(keys, values)
-            mixed = causal_attention(queries, seen_keys, seen_values, config.scale, mask)
-        joined = mixed.swapaxes(1, 2)
+        after, seen = before.read(keys, self._heads(values, config.n_kv_heads))
+        return self.heard(queries, *seen), after
+
+    def heard(self, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None) -> mx.array:
+        """The output (b, l, d_out) for queries (b, heads, l, head_dim) of the last l tokens of keys and values."""
+        joined = self.mixed(queries, keys, values, mask).swapaxes(1, 2)
         y: mx.array = self[self.exit](joined.reshape(*joined.shape[:2], -1))
-        return y, after
+        return y
+
+    def mixed(self, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None) -> mx.array:
+        """What each head makes of the values, (b, heads, l, head_dim)."""
+        return causal_attention(queries, keys, values, self.config.scale, mask)
 
     def _heads(self, x: mx.array, count: int) -> mx.array:
         """(b, l, count * head_dim) -> (b, count, l, head_dim)."""

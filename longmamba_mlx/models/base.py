@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -129,6 +130,13 @@ class LanguageModel(nn.Module):
         """All layers, in order."""
         found: list[Layer] = self[self.names.trunk].layers
         return found
+
+    def with_layers(self, layers: list[Layer]) -> LanguageModel:
+        """The same model with other layers; embedding, norm and head are shared."""
+        twin, trunk = copy(self), copy(self[self.names.trunk])
+        trunk.layers = layers
+        twin[self.names.trunk] = trunk
+        return twin
 
     @property
     def embeddings(self) -> nn.Embedding:

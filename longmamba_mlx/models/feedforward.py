@@ -48,6 +48,23 @@ class GatedMLP(FeedForward):
         return y if self.down_scale == 1.0 else y * self.down_scale
 
 
+class PackedMLP(FeedForward):
+    """down(silu(gate) * up), gate and up from one product."""
+
+    entry: ClassVar[str] = "gate_up_proj"
+    exit: ClassVar[str] = "down_proj"
+
+    def __init__(self, width: int, inner: int, *, bias: bool = False) -> None:
+        super().__init__()
+        self[self.entry] = nn.Linear(width, 2 * inner, bias=bias)
+        self[self.exit] = nn.Linear(inner, width, bias=bias)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        gate, up = mx.split(self[self.entry](x), 2, axis=-1)
+        y: mx.array = self[self.exit](nn.silu(gate) * up)
+        return y
+
+
 class SquaredReluMLP(FeedForward):
     """down(relu(up(x)) ** 2), Nemotron-H's."""
 

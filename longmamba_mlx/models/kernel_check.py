@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 
 from longmamba_mlx.models.base import LanguageModel
-from longmamba_mlx.models.families.mamba import MambaMixer
-from longmamba_mlx.models.families.mamba2 import Mamba2Mixer
 from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.ops import backend, metal_check, precision
 from longmamba_mlx.ops.scan_shapes import ScanShape
@@ -32,13 +30,14 @@ def check_kernels(model: LanguageModel) -> None:
 
 def scan_shapes(model: LanguageModel) -> set[ScanShape]:
     """The different Mamba-1 and Mamba-2 scans of a model."""
-    return {_shape(mixer) for mixer in model.modules() if isinstance(mixer, MambaMixer | Mamba2Mixer)}
+    mixers = (module for module in model.modules() if isinstance(module, ScanMixer))
+    return {_shape(mixer) for mixer in mixers if mixer.gated is not None}
 
 
 def _shape(mixer: ScanMixer) -> ScanShape:
-    config = mixer.config
+    config, gated = mixer.config, bool(mixer.gated)
     dtype = str(mixer.input_type()).rsplit(".", 1)[-1]
     if config.is_mamba1:
-        return ScanShape(1, config.d_inner, config.d_state, per_head=False, gated=True, dtype=dtype)
-    gated = "norm" not in mixer
-    return ScanShape(config.n_heads, config.headdim, config.d_state, config.n_groups, gated=gated, dtype=dtype)
+        return ScanShape(1, config.d_inner, config.d_state, per_head=False, gated=gated, dtype=dtype)
+    sizes = (config.n_heads, config.headdim, config.d_state, config.n_groups)
+    return ScanShape(*sizes, gated=gated, dtype=dtype)

@@ -187,7 +187,7 @@ def _widen(model: nn.Module) -> None:
     Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.RMSNorm) or (type(module) is nn.Linear and name.endswith("dt_proj")):
+        if isinstance(module, nn.RMSNorm | nn.LayerNorm) or (type(module) is nn.Linear and name.endswith("dt_proj")):
             module.update({key: array.astype(mx.float32) for key, array in module.parameters().items()})
 
 
@@ -202,8 +202,10 @@ def _fingerprint(files: list[Path], config: ModelConfig) -> str:
             del facts["hybrid"]["conv_activation"]
         if config.hybrid.attention is not None:
             del facts["hybrid"]["attention"]["window"]  # how it is run, not which model it is
-            if not config.hybrid.attention.conv:
-                del facts["hybrid"]["attention"]["conv"]
+            del facts["hybrid"]["attention"]["first"]
+            for key in ("conv", "own_window"):
+                if not facts["hybrid"]["attention"][key]:
+                    del facts["hybrid"]["attention"][key]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
         digest.update(bytes.fromhex(_checked_sha256(path)))

@@ -66,7 +66,14 @@ class ScanMixer(Mixer):
     """A Mamba mixer, the part that the filter works on. Subclasses hold `config`, `A_log` and the linears."""
 
     config: ModelConfig
+    steps: ClassVar[tuple[str, ...]] = ("in_proj",)
+    """The linears whose outputs decide step sizes."""
     _write: float = 1.0
+
+    @property
+    def gated(self) -> bool | None:
+        """Whether the scan itself multiplies by silu(z); None: it is not among those tried when a model is loaded."""
+        return None
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """dt + dt_bias (b, l, units) float32, without scanning; the state with its conv window advanced."""
@@ -76,8 +83,12 @@ class ScanMixer(Mixer):
         """Shape of the scan's state for one sequence."""
         raise NotImplementedError
 
+    def window_width(self) -> int:
+        """The channels that pass through the convolution."""
+        return self.config.conv_dim
+
     def initial(self, batch: int) -> LayerState:
-        window = (batch, self.config.d_conv - 1, self.config.conv_dim)
+        window = (batch, self.config.d_conv - 1, self.window_width())
         return LayerState(
             conv=mx.zeros(window, dtype=self.input_type()),
             ssm=mx.zeros((batch, *self.state_shape()), dtype=mx.float32),

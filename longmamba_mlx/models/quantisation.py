@@ -15,6 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.storage.json_config import Reader, shown
 from longmamba_mlx.system import total_bytes
 
@@ -86,14 +87,8 @@ class Quantisation:
 
 def step_layers(model: nn.Module) -> list[str]:
     """Paths of the linears that step sizes come from: x_proj and dt_proj of Mamba-1, in_proj of Mamba-2."""
-    paths = [path for path, _ in model.named_modules()]
-    mamba1 = {path.removesuffix("x_proj") for path in paths if path.endswith(".x_proj")}
-    own = (".x_proj", ".dt_proj")
-    return [
-        path
-        for path in paths
-        if path.endswith(own) or (path.endswith(".in_proj") and path.removesuffix("in_proj") not in mamba1)
-    ]
+    mixers = [(path, module) for path, module in model.named_modules() if isinstance(module, ScanMixer)]
+    return [f"{path}.{name}" for path, mixer in mixers for name in mixer.steps]
 
 
 def few_bit_steps(model: nn.Module) -> int | None:

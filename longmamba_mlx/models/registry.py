@@ -28,6 +28,8 @@ ROWS = {
     "mamba3": Family("mamba3", "mamba3.Mamba3"),
     "llamba": Family("llamba", "llamba.Llamba"),
     "falcon_h1": Family("falcon_h1", "falcon_h1.FalconH1"),
+    "plamo2": Family("plamo2", "plamo2.Plamo2"),
+    "phi4flash": Family("phi4flash", "phi4flash.Phi4Flash"),
     "granitemoehybrid": Family("granite", "granite.Granite"),
     "bamba": Family("bamba", "bamba.Bamba"),
     "nemotron_h": Family("nemotron_h", "nemotron_h.NemotronH"),

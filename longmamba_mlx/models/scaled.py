@@ -23,13 +23,8 @@ Factors = tuple[NDArray[np.float32], float]
 def scaled(model: LanguageModel, factors: Sequence[Factors | None]) -> LanguageModel:
     """`model` with A and B multiplied in its layers, None: as they are. Parameters are shared; a state of one
     model is a state of the other."""
-    twin, trunk = copy(model), copy(model[model.names.trunk])
-    trunk.layers = [
-        layer if pair is None else _scaled_layer(layer, *pair)
-        for layer, pair in zip(model.layers, factors, strict=True)
-    ]
-    twin[model.names.trunk] = trunk
-    return twin
+    pairs = zip(model.layers, factors, strict=True)
+    return model.with_layers([layer if pair is None else _scaled_layer(layer, *pair) for layer, pair in pairs])
 
 
 def _scaled_layer(layer: Layer, decay: NDArray[np.float32], write: float) -> Layer:

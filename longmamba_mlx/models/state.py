@@ -5,51 +5,54 @@ Scan states are constant in size, whatever was read; the keys and values of atte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from longmamba_mlx.errors import StateError
-
-FIRST = 4
-"""Tokens at the start that attention with a window goes on seeing: without them it falls apart (StreamingLLM, arXiv
-2309.17453; as in mlx-lm's rotating cache)."""
+from longmamba_mlx.models.config.hybrid import FIRST
 
 _STEP = 256  # tokens by which room for keys and values grows
 _SCAN, _TURNING, _ATTENTION = {"conv", "ssm"}, {"ssm", "angle", "last_k", "last_v"}, {"keys", "values"}
 _PARTS = sorted(_SCAN | _TURNING | _ATTENTION)
 
 
-def held_after(tokens: int, window: int | None) -> int:
+def held_after(tokens: int, window: int | None, first: int = FIRST) -> int:
     """How many of `tokens` tokens have their keys and values in the KV cache."""
-    return tokens if window is None else min(tokens, FIRST + window)
+    return tokens if window is None else min(tokens, first + window)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyValues:
     """Keys and values of one attention layer after `tokens` tokens, (b, n_kv_heads, capacity, head_dim) each; only
-    [:held] counts. With a `window` these are the FIRST tokens and the last `window` ones, else all."""
+    [:held] counts. With a `window` these are the `first` tokens and the last `window` ones, else all."""
 
     keys: mx.array
     values: mx.array
     tokens: int = 0
     window: int | None = None
+    first: int = FIRST
 
     @classmethod
-    def empty(cls, batch: int, heads: int, width: int, dtype: mx.Dtype, window: int | None = None) -> KeyValues:
+    def empty(
+        cls, batch: int, heads: int, width: int, dtype: mx.Dtype, window: int | None = None, first: int = FIRST
+    ) -> KeyValues:
         """No token yet."""
         nothing = mx.zeros((batch, heads, 0, width), dtype=dtype)
-        return cls(nothing, nothing, 0, window)
+        return cls(nothing, nothing, 0, window, first)
 
     @property
     def held(self) -> int:
         """How many tokens are remembered."""
-        return held_after(self.tokens, self.window)
+        return held_after(self.tokens, self.window, self.first)
 
     @property
     def nbytes_per_token(self) -> int:
-        """Bytes by which keys and values grow with every token, while nothing is forgotten."""
+        """Bytes by which keys and values grow with every token; 0 where a window bounds them."""
+        if self.window is not None:
+            return 0
         batch, heads, _, width = self.keys.shape
         return batch * heads * width * (self.keys.dtype.size + self.values.dtype.size)
 
@@ -58,10 +61,18 @@ class KeyValues:
         is."""
         tokens, end = self.tokens + keys.shape[2], self.held + keys.shape[2]
         keys, values = _written(self.keys, keys, self.held, end), _written(self.values, values, self.held, end)
-        held = held_after(tokens, self.window)
+        held = held_after(tokens, self.window, self.first)
         if held < end:
-            keys, values = _forgotten(keys, end, held), _forgotten(values, end, held)
-        return KeyValues(keys, values, tokens, self.window)
+            keys, values = (_forgotten(rows, end, held, self.first) for rows in (keys, values))
+        return KeyValues(keys, values, tokens, self.window, self.first)
+
+    def read(self, keys: mx.array, values: mx.array) -> tuple[KeyValues, tuple[mx.array, mx.array, mx.array | None]]:
+        """What is remembered after keys, values, and what their tokens see: all keys and values, and which of them
+        each token sees, (l, held + l) bool, None: all up to itself."""
+        after, length = self.append(keys, values), keys.shape[2]
+        if length == 1 or after.held == self.held + length:  # the last one sees just what is remembered after it
+            return after, (*after.used(), None)
+        return after, self.seen_by(keys, values)
 
     def seen_by(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """What the tokens of keys, values see of these and of themselves, each within its own window: all keys and
@@ -70,7 +81,7 @@ class KeyValues:
         all_keys, all_values = (mx.concatenate([old, new.astype(old.dtype)], axis=2) for old, new in pairs)
         own = mx.arange(self.tokens, self.tokens + keys.shape[2])[:, None]
         places = mx.arange(all_keys.shape[2])
-        first = places < FIRST
+        first = places < self.first
         places = mx.where(first, places, places + (self.tokens - self.held))
         within = first if self.window is None else first | (places > own - self.window)
         return all_keys, all_values, (places <= own) & within
@@ -93,9 +104,10 @@ def _written(old: mx.array, new: mx.array, start: int, end: int) -> mx.array:
     return mx.slice_update(old, new, mx.array(start), axes=(2,))
 
 
-def _forgotten(rows: mx.array, end: int, held: int) -> mx.array:
-    """Of rows [:end] the FIRST and the last ones, `held` together."""
-    return mx.concatenate([rows[:, :, :FIRST], rows[:, :, end - held + FIRST : end]], axis=2)
+def _forgotten(rows: mx.array, end: int, held: int, first: int) -> mx.array:
+    """Of rows [:end] the first and the last ones, `held` together."""
+    last = rows[:, :, end - held + first : end]
+    return mx.concatenate([rows[:, :, :first], last], axis=2) if first else mx.contiguous(last)
 
 
 def require(array: mx.array | None) -> mx.array:
@@ -154,15 +166,37 @@ class ModelState:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays().values())
 
+    def nbytes_after(self, tokens: int) -> int:
+        """Bytes of all arrays after `tokens` tokens."""
+        shapes = self.shapes(tokens)
+        return sum(array.dtype.size * math.prod(shapes[name]) for name, array in self.arrays().items())
+
     @property
     def nbytes_per_token(self) -> int:
-        """Bytes by which attention's keys and values grow with every token; 0 without attention."""
-        return sum(layer.attention.nbytes_per_token for layer in self.layers if layer.attention is not None)
+        """Bytes by which attention's keys and values grow with every token; 0 without attention, or in windows."""
+        return sum(kept.nbytes_per_token for kept in self._attention.values())
+
+    @property
+    def attends(self) -> bool:
+        """Whether any layer remembers keys and values."""
+        return bool(self._attention)
 
     @property
     def window(self) -> int | None:
-        """How many of the latest tokens attention remembers beside the FIRST ones; None: all, or no attention."""
-        return next((layer.attention.window for layer in self.layers if layer.attention is not None), None)
+        """The window put on attention: the latest tokens it remembers beside the FIRST ones; None: all, or there is no
+        attention without a window of its own."""
+        return next((kept.window for kept in self._attention.values() if kept.first), None)
+
+    @property
+    def own_windows(self) -> dict[int, int]:
+        """The layers whose attention was trained with a window, and of how many tokens."""
+        kept = self._attention
+        return {index: part.window for index, part in kept.items() if part.window is not None and not part.first}
+
+    @property
+    def _attention(self) -> dict[int, KeyValues]:
+        """What each layer with attention remembers."""
+        return {index: layer.attention for index, layer in enumerate(self.layers) if layer.attention is not None}
 
     def arrays(self) -> dict[str, mx.array]:
         """Flat names -> arrays: "layers.0.conv", "layers.0.ssm", "layers.1.keys", "layers.1.values", ..."""
@@ -174,24 +208,35 @@ class ModelState:
 
     def shapes(self, tokens: int) -> dict[str, tuple[int, ...]]:
         """The shapes that `arrays` would have after `tokens` tokens."""
-        grown, held = {}, held_after(tokens, self.window)
-        for name, array in self.arrays().items():
-            shape = tuple(array.shape)
-            keeps_tokens = name.rpartition(".")[2] in _ATTENTION
-            grown[name] = (*shape[:2], held, *shape[3:]) if keeps_tokens else shape
+        grown = {}
+        for index, layer in enumerate(self.layers):
+            for part, array in layer.arrays().items():
+                shape, kept = tuple(array.shape), layer.attention
+                if kept is not None and part in _ATTENTION:
+                    shape = (*shape[:2], held_after(tokens, kept.window, kept.first), *shape[3:])
+                grown[f"layers.{index}.{part}"] = shape
         return grown
 
     @classmethod
     def from_arrays(
-        cls, arrays: Mapping[str, mx.array], tokens: int, n_layer: int | None = None, window: int | None = None
+        cls,
+        arrays: Mapping[str, mx.array],
+        tokens: int,
+        n_layer: int | None = None,
+        window: int | None = None,
+        own_windows: Mapping[int, int] | None = None,
     ) -> ModelState:
-        """The inverse of `arrays`. `n_layer` is needed where layers hold nothing (an MLP on its own), `window` where
-        attention has one.
+        """The inverse of `arrays`. `n_layer` is needed where layers hold nothing (an MLP on its own), `window` and
+        `own_windows` where attention has one.
 
         Raises StateError for missing or unknown names, and keys or values of another number of tokens.
         """
-        parts = _by_layer(arrays, n_layer)
-        return cls(layers=tuple(_layer(part, tokens, window) for part in parts), tokens=tokens)
+        own = own_windows or {}
+        layers = (
+            _layer(part, tokens, own.get(index, window), 0 if index in own else FIRST)
+            for index, part in enumerate(_by_layer(arrays, n_layer))
+        )
+        return cls(layers=tuple(layers), tokens=tokens)
 
     def is_finite(self) -> bool:
         """False when any number is NaN or infinite."""
@@ -234,12 +279,12 @@ def _layers(names: Iterable[str]) -> int:
     return len(indices)
 
 
-def _layer(parts: Mapping[str, mx.array], tokens: int, window: int | None) -> LayerState:
+def _layer(parts: Mapping[str, mx.array], tokens: int, window: int | None, first: int) -> LayerState:
     kept = None
     if "keys" in parts:
-        keys, values, held = parts["keys"], parts["values"], held_after(tokens, window)
+        keys, values, held = parts["keys"], parts["values"], held_after(tokens, window, first)
         if keys.ndim != 4 or values.ndim != 4 or keys.shape[2] != held or values.shape[2] != held:
             raise StateError(f"the stored keys and values are not those of {held} tokens")
-        kept = KeyValues(keys, values, tokens, window)
+        kept = KeyValues(keys, values, tokens, window, first)
     own = {name: array for name, array in parts.items() if name not in _ATTENTION}
     return LayerState(attention=kept, **own)

@@ -109,6 +109,9 @@ KNOWN: dict[str, ScanShape] = {
     "Zyphra/Zamba2-1.2B-Instruct": ScanShape(64, 64, 128),
     "Zyphra/Zamba2-2.7B-Instruct": ScanShape(80, 64, 64),
     "Zyphra/Zamba2-7B-Instruct": ScanShape(112, 64, 64, groups=2),
+    "microsoft/Phi-4-mini-flash-reasoning": _mamba1(5120),
+    "pfnet/plamo-2-1b": ScanShape(32, 128, 64, gated=True),
+    "pfnet/plamo-2-8b": ScanShape(64, 128, 64, gated=True),
     "mistralai/Mamba-Codestral-7B-v0.1": ScanShape(128, 64, 128, groups=8),
     "state-spaces/mamba-130m-hf": _mamba1(1536, "float32"),
     "state-spaces/mamba-370m-hf": _mamba1(2048, "float32"),
@@ -122,6 +125,8 @@ KNOWN: dict[str, ScanShape] = {
     "state-spaces/mamba2-1.3b": ScanShape(64, 64, 128),
     "state-spaces/mamba2-2.7b": ScanShape(80, 64, 128),
 }
+# The second kind of scan of models that have two: Phi-4-mini-flash's last one gives its output before the gate.
+SECOND = {"microsoft/Phi-4-mini-flash-reasoning": replace(_mamba1(5120), gated=False)}
 # Known models whose sizes nobody was found to publish: their kernels are checked when they are loaded.
 UNPUBLISHED = frozenset(
     {

@@ -21,7 +21,7 @@ from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.ops import backend, metal, oracle, reference
 from longmamba_mlx.ops.inputs import ScanInputs, takes
 from longmamba_mlx.ops.oracle import Case, Values, as64
-from longmamba_mlx.ops.scan_shapes import KNOWN, distinct, random_inputs
+from longmamba_mlx.ops.scan_shapes import KNOWN, SECOND, distinct, random_inputs
 
 Op = Callable[..., Any]
 
@@ -242,7 +242,7 @@ def _scan_cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
 def _known_models(kernel: str) -> Iterator[tuple[str, str, Case]]:
     """The compiled kernels that the known models use: for a token of an answer, and for a chunk of a text and some more
     tokens; with counts and without, since they are other kernels."""
-    for model, shape in distinct(KNOWN.items()).items():
+    for model, shape in distinct([*KNOWN.items(), *SECOND.items()]).items():
         if shape.per_head != (kernel == "mamba2") or not kernel.startswith("mamba"):
             continue
         name = model.split("/")[-1].removesuffix("-Instruct")

@@ -175,7 +175,7 @@ class _Opener:
     def _growth(self, tokens: int) -> Iterator[str]:
         """How much memory a hybrid's unbounded attention will take for `tokens` tokens."""
         each = self.like.nbytes_per_token
-        if each and self.like.window is None:
+        if each:
             yield (
                 f"The attention layers of {self.model.name} hold {format_size(each)} a token, "
                 f"{format_size(each * tokens)} for this text; --attention-window N bounds that."

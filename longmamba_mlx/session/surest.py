@@ -27,7 +27,7 @@ from longmamba_mlx.inference.batched import Asked, ask_all, write_all
 from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.prefill import PrefillOptions, prefill_steps
 from longmamba_mlx.models.batches import joined, rows_of
-from longmamba_mlx.models.state import ModelState, held_after
+from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.parts import Layout, MemoryShelf, Shelf, layout_of, rows_for
 from longmamba_mlx.session.refusals import MOST_TOKENS, Refusals, answer_text, refusals_of
 from longmamba_mlx.session.text_model import TextModel
@@ -75,9 +75,7 @@ class Parts:
     @property
     def nbytes(self) -> int:
         """Bytes of the states of all parts."""
-        like = self._initial
-        held = held_after(self.layout.size + len(self.model.opening_ids), like.window)
-        return self.layout.count * (like.nbytes + like.nbytes_per_token * held)
+        return self.layout.count * self._initial.nbytes_after(self.layout.size + len(self.model.opening_ids))
 
     def span(self, number: int) -> tuple[int, int]:
         """First token and end of a part, in tokens of the document with its opening."""

@@ -131,6 +131,7 @@ def write_state(
         "layers": str(len(thresholds)),
         "depth": str(len(state.layers)),
         "window": "" if state.window is None else str(state.window),
+        "own_windows": " ".join(f"{layer}:{window}" for layer, window in state.own_windows.items()),
         "info": json.dumps(dict(info), ensure_ascii=True, allow_nan=False),
     }
     parse_table(metadata["info"])
@@ -158,7 +159,7 @@ def read_state(
             raise ValueError("it ends before its document does")
         thresholds = _take_thresholds(arrays, int(metadata["layers"]))
         kept, text_map = _take_maps(arrays, done)
-        state = ModelState.from_arrays(arrays, done, _depth(metadata), _window(metadata))
+        state = ModelState.from_arrays(arrays, done, _depth(metadata), _window(metadata), _own_windows(metadata))
         if not state.is_finite():
             raise ValueError("it holds NaN or infinity")
         info, ids = parse_table(metadata["info"]), metadata["ids"]
@@ -233,6 +234,15 @@ def _window(metadata: Mapping[str, str]) -> int | None:
     if window is not None and window < 1:
         raise ValueError("its attention window is invalid")
     return window
+
+
+def _own_windows(metadata: Mapping[str, str]) -> dict[int, int]:
+    """The windows of layers that were trained with one; older files have no such entry."""
+    pairs = [pair.partition(":") for pair in metadata.get("own_windows", "").split()]
+    windows = {int(layer): int(window) for layer, _, window in pairs}
+    if any(layer < 0 or window < 1 for layer, window in windows.items()):
+        raise ValueError("its attention windows are invalid")
+    return windows
 
 
 def _take_thresholds(arrays: dict[str, mx.array], layers: int) -> tuple[Threshold, ...]:

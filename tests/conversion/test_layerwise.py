@@ -22,7 +22,9 @@ from tests.models.hybrids import write_folder
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["granite-experts", "falcon_h1", "nemotron_h", "jamba", "bamba", "zamba2"])
+@pytest.mark.parametrize(
+    "name", ["granite-experts", "falcon_h1", "nemotron_h", "jamba", "bamba", "zamba2", "plamo2", "phi4flash"]
+)
 def test_a_layer_at_a_time_gives_the_same_logits(tmp_path: Path, name: str) -> None:
     folder = write_folder(tmp_path / "mlx", name)
     ids = mx.array(np.arange(40)[None])

@@ -129,6 +129,8 @@ def test_our_models_on_metal(name: str, monkeypatch: pytest.MonkeyPatch, emulate
         ("nemotron_h", {}),
         ("jamba", {}),  # norms of dt, B and C with weights
         ("zamba2", {}),
+        ("plamo2", {}),  # norms of B, C and dt; the scan gates
+        ("phi4flash", {}),  # and one scan that does not gate
     ],
     ids=str,
 )

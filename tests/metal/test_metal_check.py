@@ -11,7 +11,7 @@ from longmamba_mlx.metal_kernels import chunked_ssd, sequential_scan
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
-from longmamba_mlx.ops.scan_shapes import KNOWN, UNPUBLISHED, ScanShape, distinct
+from longmamba_mlx.ops.scan_shapes import KNOWN, SECOND, UNPUBLISHED, ScanShape, distinct
 from longmamba_mlx.registry.known_models import CHECKPOINTS
 from tests.emulator.emulator import EmulatorError, Options
 from tests.emulator.fixtures import forget_kernels
@@ -23,6 +23,7 @@ SMALL = ScanShape(2, 8, 64, dtype="float32")
 def test_every_known_model_is_checked() -> None:
     with_kernels = {model.repository for model in CHECKPOINTS if model.family != "mamba3"}
     assert set(KNOWN) | UNPUBLISHED == with_kernels
+    assert set(SECOND) <= set(KNOWN)
     covered = {shape.kernels() for shape in distinct(KNOWN.items()).values()}
     assert {shape.kernels() for shape in KNOWN.values()} == covered
     # One lane, two, four, eight and sixteen; what an Apple GPU would never see otherwise.

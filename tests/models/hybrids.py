@@ -23,6 +23,8 @@ CASES = {
     "nemotron_h-experts": "nemotron_h-experts",
     "jamba": "jamba-moe",
     "zamba2": "zamba2-1.2b",
+    "plamo2": "plamo2-full-untied",
+    "phi4flash": "phi4flash",
 }
 """Names here, and the parity case whose configuration they have."""
 

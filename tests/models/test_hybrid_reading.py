@@ -28,7 +28,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGMAMBA_HOME", str(tmp_path / "home"))
 
 
-@pytest.mark.parametrize("name", ["granite", "nemotron_h", "falcon_h1", "jamba"])
+@pytest.mark.parametrize("name", ["granite", "nemotron_h", "falcon_h1", "jamba", "plamo2", "phi4flash"])
 def test_calibration_has_a_place_for_every_layer(name: str, tmp_path: Path) -> None:
     model = hybrid(name)
     rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def test_calibration_has_a_place_for_every_layer(name: str, tmp_path: Path) -> N
                 assert not plan.waits(index) and plan.thresholds(index) is None
 
 
-@pytest.mark.parametrize("name", ["granite", "nemotron_h-experts", "falcon_h1", "zamba2"])
+@pytest.mark.parametrize("name", ["granite", "nemotron_h-experts", "falcon_h1", "zamba2", "plamo2", "phi4flash"])
 @pytest.mark.parametrize("filter", ["document", "curve"])
 def test_read_save_open_ask(name: str, filter: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / name, name)
@@ -69,7 +69,7 @@ def test_read_save_open_ask(name: str, filter: str, tmp_path: Path) -> None:
     assert again.ask(QUESTION, max_tokens=5).text == first == book.ask(QUESTION, max_tokens=5).text
 
 
-@pytest.mark.parametrize("name", ["granite", "nemotron_h", "falcon_h1"])
+@pytest.mark.parametrize("name", ["granite", "nemotron_h", "falcon_h1", "plamo2", "phi4flash"])
 def test_a_reading_goes_on_from_a_stored_state(name: str, tmp_path: Path) -> None:
     """To the last bit, although keys and values come back from the file without their spare room."""
     model = hybrid(name)
@@ -147,7 +147,10 @@ WIDE = {
     "bamba": {"hidden_size": 64, "intermediate_size": 64},
     "jamba": {"hidden_size": 64, "intermediate_size": 32, "mamba_dt_rank": 32},
     "zamba2": {"hidden_size": 64, "intermediate_size": 64, "n_mamba_heads": 8},
+    "plamo2": {"hidden_size": 64, "intermediate_size": 64, "mamba_num_heads": 8},
+    "phi4flash": {"hidden_size": 64, "intermediate_size": 64},
 }
+ENTRIES = {"plamo2": "qkv_proj", "phi4flash": "Wqkv"}
 
 
 @pytest.mark.parametrize("name", WIDE)
@@ -162,7 +165,7 @@ def test_quantised_folders(name: str, tmp_path: Path) -> None:
     weights = mx.load(str(folder / "model.safetensors"))
     assert isinstance(weights, dict)
     quantised = {key.removesuffix(".scales") for key in weights if key.endswith(".scales")}
-    for part in ("q_proj", "in_proj", *(["switch_mlp"] if whole.config.parts.experts else [])):
+    for part in (ENTRIES.get(name, "q_proj"), "in_proj", *(["switch_mlp"] if whole.config.parts.experts else [])):
         assert any(part in path for path in quantised), part
     ids = mx.array(np.random.default_rng(1).integers(0, 96, (1, 30)))
     expected, got = (np.array(m.model.head(m.model(ids)[0])) for m in (whole, rough))

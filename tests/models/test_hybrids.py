@@ -129,7 +129,9 @@ def test_sixteen_bit_weights_keep_float32_where_it_matters(name: str, monkeypatc
     assert np.abs(rough - whole).mean() / np.abs(whole).mean() < (0.3 if model.config.parts.experts else 0.1)
 
 
-@pytest.mark.parametrize("name", ["falcon_h1", "granite-experts", "nemotron_h", "jamba", "zamba2"])
+@pytest.mark.parametrize(
+    "name", ["falcon_h1", "granite-experts", "nemotron_h", "jamba", "zamba2", "plamo2", "phi4flash"]
+)
 def test_machines_without_accelerate_compute_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     model = hybrid(name)

@@ -45,7 +45,7 @@ def test_the_dtype_stays() -> None:
     assert kept.keys.dtype == kept.values.dtype == mx.bfloat16
 
 
-@pytest.mark.parametrize("name", ["falcon_h1", "granite", "nemotron_h-experts", "zamba2"])
+@pytest.mark.parametrize("name", ["falcon_h1", "granite", "nemotron_h-experts", "zamba2", "phi4flash"])
 def test_round_trip_of_arrays(name: str) -> None:
     model = hybrid(name)
     _, state = model(random_ids(5))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -81,10 +82,24 @@ def _reference(case: Case) -> Any:
         from tests.parity.upstream_mamba2attn import Mamba2AttnReference
 
         return Mamba2AttnReference(case)
+    if case.model_type == "plamo2":
+        from tests.parity.upstream_plamo2 import Plamo2Reference
+
+        return Plamo2Reference(case)
+    if case.model_type == "phi4flash":
+        from tests.parity.upstream_phi4flash import Phi4FlashReference
+
+        return Phi4FlashReference(case)
     return Reference(case)
 
 
-_LIBRARIES = {"mamba2attn": _MAMBA_SSM, "mamba3": _MAMBA_SSM, "llamba": "cartesia-ai/edge 95d8276"}
+_LIBRARIES = {
+    "mamba2attn": _MAMBA_SSM,
+    "mamba3": _MAMBA_SSM,
+    "llamba": "cartesia-ai/edge 95d8276",
+    "plamo2": f"mlx-lm {version('mlx-lm')}",
+    "phi4flash": "NVIDIA/TensorRT-LLM 462587c",
+}
 
 
 def _library(case: Case) -> str:

@@ -78,14 +78,15 @@ def draw_weights(model: torch.nn.Module, rng: np.random.Generator, tied: bool) -
     """Draw every parameter anew, so that an ignored one shows; values that float16 holds exactly."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            drawn = _drawn(rng, name, tuple(parameter.shape), tied)
-            parameter.copy_(torch.tensor(drawn.astype(np.float16).astype(np.float32)))
+            values = drawn(rng, name, tuple(parameter.shape), tied)
+            parameter.copy_(torch.tensor(values.astype(np.float16).astype(np.float32)))
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):  # Nemotron-H's, a weight that is no parameter
                 buffer.copy_(torch.tensor((0.2 * rng.standard_normal(buffer.shape)).astype(np.float16)))
 
 
-def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], tied: bool) -> np.ndarray:
+def drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...], tied: bool) -> np.ndarray:
+    """A parameter by its name, of a size at which everything in the model matters."""
     noise = rng.standard_normal(shape)
     if name.endswith("A_log"):
         return np.log(rng.uniform(0.3, 9.0, shape))

@@ -16,13 +16,14 @@ from longmamba_mlx.models.loading import load_model
 from tests.parity import comparing
 
 # What mlx-lm 0.32 itself computes otherwise: it norms the whole width where there are groups, lets experts of unchosen
-# groups compete with a score of 0, and routes Jamba's tokens by a softmax over the chosen experts alone.
+# groups compete with a score of 0, routes Jamba's tokens by a softmax over the chosen experts alone, and knows neither
+# PLaMo-2's windows nor that its step sizes have no limits.
 WRONG_THERE = {
     "falcon_h1-norm-groups", "granite-experts-rope-groups", "nemotron_h-experts", "mamba2-groups4-untied",
     "mamba2-codestral", "mamba2-biases", "jamba-moe", "jamba-moe-period3", "jamba-moe-period4",
-    "mamba-eps-untied-biases", "mamba-no-conv-bias",
+    "mamba-eps-untied-biases", "mamba-no-conv-bias", "plamo2", "plamo2-full-untied",
 }  # fmt: skip
-MISSING_THERE = ("bamba", "llamba", "mamba2attn", "mamba3", "zamba")
+MISSING_THERE = ("bamba", "llamba", "mamba2attn", "mamba3", "phi4flash", "zamba")
 
 
 def tokenizer(folder: Path, tokens: int) -> Path:

@@ -50,7 +50,7 @@ class Layout:
         mx.eval(*arrays.values())
         if not arrays:  # an MLP on its own
             return LayerState()
-        return ModelState.from_arrays(arrays, tokens, depth, self.like.window).layers[index]
+        return ModelState.from_arrays(arrays, tokens, depth, self.like.window, self.like.own_windows).layers[index]
 
 
 class Inbox:

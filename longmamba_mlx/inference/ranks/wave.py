@@ -38,7 +38,7 @@ from longmamba_mlx.system import resident_bytes
 def check_readable(model: LanguageModel, plan: FilterPlan | None) -> None:
     """Raises UsageError where ranks cannot read with this model or plan."""
     like = model.initial_state()
-    if like.nbytes_per_token and like.window is None:
+    if like.nbytes_per_token:
         raise UsageError(
             "Ranks hand on states of a constant size, and this model's attention remembers every token.",
             hint="Bound it with --attention-window N, or read without --ranks.",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-MAMBA, ATTENTION, BOTH, MLP, EXPERTS = "mamba", "attention", "both", "mlp", "experts"
-"""Kinds of layers: one mixer, a Mamba mixer beside attention, or a feed-forward network on its own."""
+FIRST = 4
+"""Tokens at the start that attention goes on seeing where a window is put on it: without them it falls apart
+(StreamingLLM, arXiv 2309.17453; as in mlx-lm's rotating cache). Attention that was trained with a window has none."""
+
+MAMBA, ATTENTION, WINDOWED, BOTH, MLP, EXPERTS = "mamba", "attention", "windowed", "both", "mlp", "experts"
+"""Kinds of layers: one mixer (attention to all tokens, or trained with a window), a Mamba mixer beside attention, or a
+feed-forward network on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +24,9 @@ class RopeConfig:
 @dataclass(frozen=True, slots=True)
 class AttentionConfig:
     """Grouped-query attention. `scale` multiplies the scores; `rope` None: no positions (NoPE); `window`: of how many
-    of the latest tokens it remembers keys and values, beside the very first ones; None: of all; `conv`: taps of a
-    convolution over queries, keys and values, 0: none."""
+    of the latest tokens it remembers keys and values, beside the `first` ones of the text; None: of all; `own_window`:
+    the window that layers of the kind WINDOWED were trained with, a token's own place included, 0: there are none;
+    `conv`: taps of a convolution over queries, keys and values, 0: none."""
 
     n_heads: int
     n_kv_heads: int
@@ -29,7 +35,13 @@ class AttentionConfig:
     bias: bool = False
     rope: RopeConfig | None = None
     window: int | None = None
+    first: int = FIRST
+    own_window: int = 0
     conv: int = 0
+
+    def of(self, kind: str) -> AttentionConfig:
+        """The attention of a layer of that kind."""
+        return replace(self, window=self.own_window, first=0) if kind == WINDOWED else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +124,7 @@ class HybridConfig:
         return self.attention
 
     def within(self, window: int | None) -> HybridConfig:
-        """The same with attention to the last `window` tokens."""
+        """The same with attention to the last `window` tokens, but in layers that have a window of their own."""
         if self.attention is None:
             return self
         return replace(self, attention=replace(self.attention, window=window))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -19,6 +21,8 @@ class MambaMixer(ScanMixer):
     `weighted_norms`: dt, B and C pass through RMS norms with weights of their own (Jamba); without, they are normed
     where the config has a `mixer_rms_eps` (Falcon-Mamba).
     """
+
+    steps: ClassVar[tuple[str, ...]] = ("x_proj", "dt_proj")
 
     def __init__(self, config: ModelConfig, *, weighted_norms: bool = False) -> None:
         super().__init__()
@@ -41,6 +45,10 @@ class MambaMixer(ScanMixer):
     def is_plain(self) -> bool:
         return "dt_layernorm" not in self
 
+    @property
+    def gated(self) -> bool:
+        return True
+
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.d_inner, self.config.d_state)
 
@@ -48,6 +56,17 @@ class MambaMixer(ScanMixer):
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
         x, z, window = self._inputs(hidden, state)
+        y, ssm, kept = self._scanned(x, z, state, threshold, return_kept)
+        return self.out_proj(y), LayerState(conv=window, ssm=ssm), kept
+
+    def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
+        x, _, window = self._inputs(hidden, state)
+        return self._selection(x)[0], LayerState(conv=window, ssm=state.ssm)
+
+    def _scanned(
+        self, x: mx.array, z: mx.array | None, state: LayerState, threshold: mx.array | None, return_kept: bool
+    ) -> tuple[mx.array, mx.array, mx.array | None]:
+        """The scan of x, gated by z if there is one, its state after that, and kept counts."""
         dt, B, C = self._selection(x)
         inputs = ScanInputs(
             x,
@@ -61,13 +80,8 @@ class MambaMixer(ScanMixer):
             initial_state=state.ssm,
             return_kept=return_kept,
         )
-        result = self.ops().selective_scan(inputs)
-        y, ssm = result[:2]
-        return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
-
-    def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
-        x, _, window = self._inputs(hidden, state)
-        return self._selection(x)[0], LayerState(conv=window, ssm=state.ssm)
+        y, ssm, *counts = self.ops().selective_scan(inputs)
+        return y, ssm, counts[0] if counts else None
 
     def _inputs(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, mx.array, mx.array]:
         """The convolved input x and the gate z, (b, l, d_inner) each, and the next conv window."""

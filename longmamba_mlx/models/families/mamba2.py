@@ -57,6 +57,10 @@ class Mamba2Mixer(ScanMixer):
     def is_plain(self) -> bool:
         return "norm" in self and self._scales is None
 
+    @property
+    def gated(self) -> bool:
+        return "norm" not in self
+
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.n_heads, self.config.headdim, self.config.d_state)
 

@@ -6,6 +6,7 @@ A Mamba-1 head is a group of channels with B, C and a rank of dt of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,6 +23,8 @@ from longmamba_mlx.models.state import KeyValues, LayerState, require
 
 class GroupedMambaMixer(ScanMixer):
     """in_proj -> conv -> one selective scan for each head, gated -> out_proj. One step size for each channel."""
+
+    steps: ClassVar[tuple[str, ...]] = ()  # its x_proj and dt_proj are plain arrays, which nothing quantises
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
