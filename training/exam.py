@@ -61,7 +61,7 @@ class ExamSampler(Sampler):
         attribute = ranked[rows, entity, index % each]
         missing = ranked[rows, entity, torch.minimum(each, facts - entity * each).clamp(min=1)]
         # Or one attribute only: the name decides.
-        alone = (torch.rand(batch, 1, device=device) < 0.25) & (each == 1)
+        alone = (torch.rand(batch, 1, device=device) < 0.5) & (each == 1)
         same = attribute[:, :1].expand(-1, most)
         other = (same + 1 + integers(count - 1, (batch, most), device)) % count
         return entity, torch.where(alone, same, attribute), torch.where(alone, other, missing)

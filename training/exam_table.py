@@ -21,7 +21,7 @@ from torch import Tensor
 
 from longmamba_mlx.evaluation.attributes import ATTRIBUTES, VALUES
 
-ASKED = 6
+FACTS = 4  # of a document, each asked for once
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def answered(
 ) -> dict[str, list[float]]:
     """1 for every question whose answer is the likeliest token by token, else 0: by kind, "stranger", "unsaid"."""
     torch.manual_seed(5 + times)
-    shape = ExamShape(TRAINED * times, 8, ASKED, min_facts=ASKED, absent=absent, others=4 * times)
+    shape = ExamShape(TRAINED * times, FACTS, FACTS, min_facts=FACTS, absent=absent, others=4 * times)
     sampler, found = ExamSampler(pack, shape, "dev"), defaultdict(list)
     size = max(1, min(documents, 32 // times))
     for _ in range(-(-documents // size)):
@@ -39,8 +39,8 @@ def answered(
         target, kind = ids[:, 1 + shape.tokens :], kinds[:, 1 + shape.tokens :]
         starts = (kind == DIGIT1) | (kind == ABSENT)
         wrong = (guess != target) & (starts | (kind == DIGIT))
-        number = (starts.long().cumsum(1) - 1).clamp(0, ASKED - 1)
-        errors = torch.zeros(size, ASKED).scatter_add_(1, number, wrong.float())
+        number = (starts.long().cumsum(1) - 1).clamp(0, FACTS - 1)
+        errors = torch.zeros(size, FACTS).scatter_add_(1, number, wrong.float())
         for row, one in zip(errors.tolist(), about.tolist(), strict=True):
             for count, what in zip(row, one, strict=True):
                 name = (

@@ -11,10 +11,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from data import Pack, Sampler, Shape
+from curriculum import sampler_of
+from data import Pack, Shape
+from exam import ExamShape
+from pack import ATTRIBUTES, EXAM
 from safetensors.torch import save_file
 from stored import report, weights
 from tokenizers import Tokenizer
@@ -27,20 +31,29 @@ from longmamba_mlx.tokenization.tokenizer import Tokenizer as Reader
 
 TRAINED = 512
 WINDOWS = 32
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "training_length": TRAINED,
     "theta": 1e-5,
     "question": "\nQuestion: {question}?\nAnswer:",
     "stop": ["\n"],
     "not_found": ["The document does not say"],
+    "known_questions": [f"What is the {attribute} of {{name}}?" for attribute in ATTRIBUTES],
 }
+
+
+def learnt_exam(found: dict[str, Any]) -> bool:
+    """Whether the training that wrote this report was on the harder exam too."""
+    return bool(found.get("settings", {}).get("exam"))
 
 
 def original(pack: Path, path: Path, folder: Path, clamp: float) -> None:
     """The checkpoint as the original repositories lay it out."""
     found = report(path)
+    known = list(SETTINGS["known_questions"])
+    if learnt_exam(found):
+        known = list(dict.fromkeys([*known, *(question for item in EXAM for question in item.questions)]))
     tokenizer = Tokenizer.from_file(str(pack / "tokenizer.json"))
-    settings = SETTINGS | {"clamp": clamp}
+    settings = SETTINGS | {"known_questions": known, "clamp": clamp}
     config = found["original"] | {"eos_token_id": tokenizer.token_to_id("<|end|>"), "longmamba": settings}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -62,8 +75,12 @@ def main(pack: Path, path: Path, target: Path, facts: int, clamps: tuple[float, 
             card.write_text(kept)
     model = Model(load_model(target), Reader.from_folder(target))
     torch.manual_seed(0)
-    ids, _, _ = Sampler(Pack(pack / "pack.npz", "cpu"), Shape(TRAINED, facts, 1), "train").batch(WINDOWS)
-    windows = ids[:, :TRAINED].numpy().astype(np.uint32)
+    arrays, shapes = Pack(pack / "pack.npz", "cpu"), [Shape(TRAINED, facts, 1)]
+    if learnt_exam(report(path)):
+        shapes.append(ExamShape(TRAINED, facts, 1))
+    each = WINDOWS // len(shapes)
+    drawn = [sampler_of(arrays, shape).batch(each)[0][:, :TRAINED] for shape in shapes]
+    windows = torch.cat(drawn).numpy().astype(np.uint32)
     calibration = collect(
         model.loaded.model,
         windows,

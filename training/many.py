@@ -19,13 +19,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from choose import development
+from curriculum import FINAL, START, THEN
 from data import ABSENT, DIGIT, DIGIT1, FILLER, Pack, Sampler
 from holds import closeness, decay, remembering
 from members import Members
 from net import Net, NetConfig
 from stored import save_members
 from torch import Tensor
-from train import FINAL, START, THEN, UNTRAINED, answer_weights, learning_rate
+from train import UNTRAINED, answer_weights, learning_rate
 
 QUORUM, LATE = 0.6, 0.06  # a stage ends when so many members master it, or after that share of all steps
 

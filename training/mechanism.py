@@ -29,7 +29,9 @@ class Halves:
     def __init__(self) -> None:
         self.way, self.mask = WAYS[0], torch.ones(())
 
-    def __call__(self, x: Tensor, write: Tensor, log_decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    def __call__(
+        self, x: Tensor, write: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, _passed: None = None
+    ) -> Tensor:
         write = write if self.way in (WAYS[0], WAYS[3]) else write * self.mask
         log_decay = log_decay if self.way in (WAYS[0], WAYS[2]) else log_decay * self.mask
         return mamba2_scan(x, write, log_decay, b, c)

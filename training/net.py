@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 from kernels import ConvSiLU, Gate, HalfLinear, Mamba1Scan
-from ssd import mamba2_scan
+from ssd import Passed, mamba2_scan
 from torch import Tensor, nn
 
 Keep = Callable[[int, Tensor], Tensor]
@@ -85,6 +85,8 @@ class Mixer(nn.Module):
         super().__init__()
         self.config, self.index = config, index
 
+    passed: Passed | None = None  # the state that a window goes on from (Mamba-2)
+
     def kept(self, raw: Tensor, keep: Keep | None) -> Tensor:
         dt = F.softplus(raw)
         return dt if keep is None else dt * keep(self.index, raw)
@@ -110,7 +112,7 @@ class Mamba2Mixer(Mixer):
         x, b, c = ConvSiLU.apply(xbc, self.conv1d.weight, self.conv1d.bias).split([inner, n, n], -1)
         x = x.unflatten(-1, (self.heads, -1))
         dt = self.kept(dt + self.dt_bias, keep)
-        y = mamba2_scan(x, dt, dt * -torch.exp(self.A_log), b, c) + self.D[:, None] * x
+        y = mamba2_scan(x, dt, dt * -torch.exp(self.A_log), b, c, self.passed) + self.D[:, None] * x
         return self.out_proj(Gate.apply(y.flatten(-2), z, self.norm.weight))
 
 

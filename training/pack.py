@@ -167,7 +167,9 @@ def main(books: Path, out: Path) -> None:
     arrays |= exam_arrays(pool, common)
     arrays["marks"] = pool.add([*SPECIAL, " is", "."])
     arrays["pool"] = np.concatenate(pool.parts)
-    np.savez_compressed(out / "pack.npz", **arrays)
+    part = out / "part.npz"
+    np.savez_compressed(part, **arrays)
+    part.replace(out / "pack.npz")
     lengths = arrays["words_train"][:, 1]
     print(f"vocabulary {tokenizer.get_vocab_size()}, pool {pool.size:,} tokens, train words {len(lengths):,} of "
           f"{lengths.mean():.2f} pieces (max {lengths.max()})")  # fmt: skip

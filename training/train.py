@@ -12,14 +12,15 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from data import ABSENT, DIGIT, DIGIT1, END, FILLER, KINDS, Pack, Sampler, Shape
+from carry import Carry
+from curriculum import sampler_of, shapes, stages
+from data import ABSENT, DIGIT, DIGIT1, END, FILLER, KINDS, Pack, Sampler
 from evaluate import rates, table
-from exam import ExamSampler, ExamShape
 from holds import closeness, decay, remembering
 from net import Net, NetConfig
 from safetensors import safe_open
@@ -27,40 +28,9 @@ from safetensors.torch import save_file
 from stored import weights
 from torch import Tensor
 
-ONE = Shape(40, 2, 2, words=1, pieces=1, absent=0.0, attributes=0.0, sharing=0.0)
-START = {
-    "mamba2": (
-        (ONE, 0.85),
-        (replace(ONE, tokens=64, facts=3, min_facts=2), 0.9),
-        (replace(ONE, tokens=96, facts=4, questions=3, min_facts=2), 0.9),
-    ),
-    "mamba1": (
-        (replace(ONE, digits=1, questions=3), 0.85),
-        (replace(ONE, tokens=64, facts=3, min_facts=2, questions=3, digits=1), 0.9),
-        (replace(ONE, tokens=96, facts=5, min_facts=3, questions=4, digits=1), 0.9),
-        (replace(ONE, tokens=64, facts=3, min_facts=1), 0.85),
-        (replace(ONE, tokens=96, facts=4, questions=3, min_facts=2), 0.85),
-    ),
-}
-THEN = (
-    (replace(ONE, tokens=160, facts=5, questions=4, absent=0.1), 0.88),
-    (replace(ONE, tokens=160, facts=5, questions=4, pieces=3, absent=0.1), 0.88),
-    (replace(ONE, tokens=160, facts=6, questions=5, pieces=6, absent=0.12, words=2, sharing=0.1), 0.85),
-    (Shape(256, 8, 6, pieces=8, sharing=0.25), 0.85),
-)
 TAIL = 0.35  # of the training, in which the learning rate falls
+LATE = 0.2  # of the training: a stage ends then, mastered or not
 UNTRAINED = (5.0, 0.0, 0.0, 0.0, 5.0)  # what a step returns, before the first of a stage
-# The harder exam: stages of its own after those above, then a share of the last one.
-EXAM_THEN = (
-    (ExamShape(128, 3, 6, words=1, pieces=4, sharing=0.0, absent=0.1, others=1, other_attribute=0.2), 0.8),
-    (ExamShape(192, 5, 8, words=2, pieces=8, sharing=0.2, absent=0.15, others=2), 0.8),
-)
-EXAM_FINAL = (
-    (ExamShape(192, 6, 8, min_facts=2), 0.3),
-    (ExamShape(256, 8, 8, min_facts=2), 0.3),
-    (ExamShape(512, 8, 10, min_facts=2), 0.4),
-)
-FINAL = ((Shape(160, 6, 6), 0.2), (Shape(256, 8, 8), 0.3), (Shape(512, 12, 10), 0.5))
 
 
 @dataclass
@@ -80,6 +50,8 @@ class Settings:
     margin: float  # weight of the loss that holds filler's steps below the facts'
     absent: float  # share of the last stage's questions that are about names not there
     exam: float  # share of the last stages' sequences that are of the harder exam
+    steps: int = 0  # of the training, whatever time they take; 0: `minutes`
+    carry: bool = False  # windows go on from the states that others left
 
 
 def answer_weights(digit_weight: float) -> Tensor:
@@ -106,6 +78,7 @@ class Trainer:
         groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
         self.weights = answer_weights(settings.digit_weight)
+        self.carry = Carry(self.net) if settings.carry else None
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later run needs to go on: weights and the optimiser's moments."""
@@ -156,7 +129,11 @@ class Trainer:
                 extra.append(self.settings.margin * closeness(dt, kinds[:, :-1], mean_decay).mean())
             return torch.ones(())
 
+        if self.carry:
+            self.carry.begin(len(ids), sampler.shape.tokens)
         logits = self.net.logits(self.net(ids[:, :-1], watch)[picked])
+        if self.carry:
+            self.carry.end()
         loss = F.cross_entropy(logits, target, reduction="none")
         weight, filler = self.weights[kind], (kind == FILLER).float()
         answers = (loss * weight).sum() / weight.sum()
@@ -177,57 +154,42 @@ class Position:
     spent: float = 0.0  # seconds of this process's CPU time, so that a busy machine gives the same training
     steps: int = 0
     stage: int = 0
-    stage_started: float = 0.0
+    stage_started: float = 0.0  # share of the training
 
-
-def stages(settings: Settings) -> tuple[tuple[Shape, float], ...]:
-    """The shapes of the stages before the last one, and what share of first digits ends each."""
-    return (*START[settings.kind], *THEN, *(EXAM_THEN if settings.exam else ()))
+    def share(self, settings: Settings) -> float:
+        """How much of the training is over."""
+        return self.steps / settings.steps if settings.steps else self.spent / (settings.minutes * 60)
 
 
 def samplers(settings: Settings, pack: Pack, stage: int) -> list[tuple[Sampler, float]]:
     """What a stage draws from, and how often."""
-    before, most, harder = stages(settings), settings.most_facts, settings.exam
     asked = {"numbers": settings.numbers or None, "density": settings.density, "absent": settings.absent}
-
-    def last(mix: tuple[tuple[Shape, float], ...], part: float) -> list[tuple[Shape, float]]:
-        return [(replace(shape, facts=min(shape.facts, most), **asked), share * part) for shape, share in mix]
-
-    if stage >= len(before):
-        mix = last(FINAL, 1 - harder) + last(EXAM_FINAL, harder)
-    elif isinstance(before[stage][0], ExamShape):
-        mix = [*last(FINAL, 1 - harder), (before[stage][0], harder)]
-    else:
-        mix = [(before[stage][0], 1.0)]
-    return [(sampler_of(pack, shape), share) for shape, share in mix if share]
-
-
-def sampler_of(pack: Pack, shape: Shape, split: str = "train") -> Sampler:
-    return ExamSampler(pack, shape, split) if isinstance(shape, ExamShape) else Sampler(pack, shape, split)
+    mix = shapes(settings.kind, stage, most=settings.most_facts, exam=settings.exam, **asked)
+    return [(sampler_of(pack, shape), share) for shape, share in mix]
 
 
 def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callable[[str], None]) -> None:
     settings, before = trainer.settings, at.spent
-    before_last = stages(settings)
-    total, started, saved = settings.minutes * 60, time.process_time(), at.spent
+    before_last = stages(settings.kind, exam=bool(settings.exam))
+    started, saved = time.process_time(), at.spent
     mean = torch.tensor(UNTRAINED)
     rng = random.Random(settings.seed + at.steps)
     mix = samplers(settings, trainer.pack, at.stage)
-    while at.spent < total:
+    while (done_share := at.share(settings)) < 1:
         for group in trainer.optimizer.param_groups:
-            group["lr"] = learning_rate(settings.lr, at.steps, at.spent / total)
+            group["lr"] = learning_rate(settings.lr, at.steps, done_share)
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
         at.steps, at.spent = at.steps + 1, before + time.process_time() - started
         if at.steps % 50:
             continue
         loss, first, digits, absent, language = mean.tolist()
         done = at.stage < len(before_last) and first > before_last[at.stage][1] and digits > 0.85
-        late = at.stage < len(before_last) and at.spent - at.stage_started > total * 0.2
+        late = at.stage < len(before_last) and done_share - at.stage_started > LATE
         if at.steps % 250 == 0 or done or late:
             log(f"{at.spent:6.0f}s step {at.steps} stage {at.stage} loss {loss:.3f} first {first:.3f} "
                 f"digits {digits:.3f} absent {absent:.3f} language {language:.3f}")  # fmt: skip
         if done or late:
-            at.stage, at.stage_started = at.stage + 1, at.spent
+            at.stage, at.stage_started = at.stage + 1, done_share
             mix, mean = samplers(settings, trainer.pack, at.stage), torch.tensor(UNTRAINED)
         if at.spent - saved > 180:
             saved = at.spent
@@ -242,6 +204,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kind", choices=("mamba1", "mamba2"), required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=45, help="of CPU time")
+    parser.add_argument("--steps", type=int, default=0, help="instead of minutes: the same on every machine")
     parser.add_argument("--lr", type=float, default=2.5e-3)
     parser.add_argument("--tokens", type=int, default=5_000, help="tokens a step")
     parser.add_argument("--language", type=float, default=0.15)
@@ -257,13 +220,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
     parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
     parser.add_argument("--exam", type=float, default=0.0, help="share of the harder exam, with stages of its own")
+    parser.add_argument("--carry", action="store_true", help="pass states across windows (Mamba-2)")
     parser.add_argument(
         "--init",
         type=Path,
         help="start from these weights: OUT/NAME or OUT/NAME:MEMBER; "
         "with fewer layers than --layers, new ones that do nothing yet come before them",
     )
-    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--samples", type=int, default=96, help="of every kind on the development split, at the end")
     parser.add_argument("--name", default="")
     return parser.parse_args()
 
@@ -288,6 +252,7 @@ def main() -> None:
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
         args.digit_weight, args.numbers, args.density, args.forgetting, args.margin, args.absent, args.exam,
+        args.steps, args.carry,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
@@ -314,7 +279,8 @@ def main() -> None:
     last = {key: value.detach().contiguous() for key, value in trainer.net.state_dict().items()}
     save_file(last, str(args.out / f"{name}.safetensors"))
     checkpoint.unlink(missing_ok=True)
-    rows = table(trainer.net, pack, (4, 16, 32) if args.kind == "mamba2" else (16, 64), args.samples)
+    lengths = (4, 16, 32) if args.kind == "mamba2" else (16, 64)
+    rows = table(trainer.net, pack, lengths, args.samples) if args.samples else {}
     log(json.dumps(rows))
     report = {"config": trainer.net.describe(), "original": config.original(), "settings": vars(settings),
               "arguments": {k: str(v) for k, v in vars(args).items() if k not in ("pack", "out")},

@@ -67,10 +67,7 @@ def niah(
     samples: Samples = 40,
     depths: Depths = "",
     facts: Annotated[
-        int,
-        typer.Option(
-            "--facts", min=0, help="Facts per document; 0: 4, 1 with --depths, 6 with --attributes.", metavar="N"
-        ),
+        int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.", metavar="N")
     ] = 0,
     split: Annotated[
         str, typer.Option("--split", help="Names: test, or dev while choosing anything.", metavar="SPLIT")

@@ -161,7 +161,7 @@ def measure_attributes(
     if depths:
         raise UsageError("--attributes hides facts anywhere.", hint="Leave out --depths.")
     texts, names = _texts(filler)
-    facts = facts or 6
+    facts = facts or 4
     documents = attribute_documents(
         _filler(run, texts), run.tokens, samples=run.samples, facts=facts, attributes=attributes, split=split,
         absent=absent, seed=run.seed,

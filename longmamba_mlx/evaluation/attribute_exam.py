@@ -38,7 +38,7 @@ def attribute_documents(
     lengths: Sequence[int],
     *,
     samples: int,
-    facts: int = 6,
+    facts: int = 4,
     attributes: str = "trained",
     split: str = "test",
     absent: bool = False,

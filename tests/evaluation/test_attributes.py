@@ -106,7 +106,7 @@ def test_wordings_are_told_apart() -> None:
 
 
 def test_documents_are_reproducible_and_refused_where_facts_do_not_fit(filler: Filler) -> None:
-    one, again = (list(attribute_documents(filler, [600], samples=7, seed=2)) for _ in range(2))
+    one, again = (list(attribute_documents(filler, [600], samples=7, facts=6, seed=2)) for _ in range(2))
     assert len(one) == 2 and [d.make() for d in one] == [d.make() for d in again]
     assert one[0].make() != one[1].make()
     unseen = next(iter(attribute_documents(filler, [600], samples=6, attributes="unseen"))).make()
