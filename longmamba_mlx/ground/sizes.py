@@ -1,8 +1,10 @@
-"""Format bytes and seconds for people."""
+"""Format bytes and seconds for people, and parse the sizes that they write."""
 
 from __future__ import annotations
 
 import math
+
+_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def format_size(nbytes: int) -> str:
@@ -27,3 +29,15 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def parse_size(text: str) -> int:
+    """Parse a size ("500 MB", "8GB") -> bytes. Raises ValueError."""
+    plain = text.strip().lower().replace(" ", "")
+    number = plain.rstrip("kmgtb")
+    unit = plain[len(number) :]
+    factor = _UNITS.get(unit if not unit or unit.endswith("b") else f"{unit}b")
+    size = float(number)
+    if factor is None or not 0 <= size * factor < 1e18:  # False for NaN too
+        raise ValueError("not a size")
+    return int(size * factor)

@@ -14,7 +14,7 @@ from longmamba_mlx.models.state import KeyValues, LayerState
 from longmamba_mlx.ops.conv import depthwise_conv1d
 
 _FUSED = (64, 80, 128)  # widths of heads for which MLX's GPU kernel never writes the scores out
-_SCORES = 1 << 26  # 256 MB in float32
+SCORES = 1 << 26  # that MLX writes out at once: 256 MB in float32
 
 
 class Attention(Mixer):
@@ -144,7 +144,7 @@ def causal_attention(
     """
     batch, heads, length, width = queries.shape
     seen = keys.shape[2]
-    most = max(1, _SCORES // (batch * heads * seen))
+    most = max(1, SCORES // (batch * heads * seen))
     if most >= length or (mx.default_device().type == mx.gpu and width in _FUSED):
         return _attended(queries, keys, values, scale, mask)
     parts = []

@@ -15,7 +15,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.models import FAMILIES, LanguageModel
+from longmamba_mlx.models import FAMILIES, LanguageModel, memory
 from longmamba_mlx.models.config.parse import ModelConfig, parse_config, read_json
 from longmamba_mlx.models.kernel_check import check_kernels
 from longmamba_mlx.models.linear import use_batched_linears
@@ -74,6 +74,11 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     folder = Path(folder).expanduser()
     found = _assemble(folder, attention_window)
     notes = _notes(found.model)
+    memory.require(
+        memory.weights_bytes(found.model),
+        folder.resolve().name,
+        "Take a smaller model: longmamba-mlx models lists some",
+    )
     make_ready(found.model)
     return LoadedModel(
         model=found.model,

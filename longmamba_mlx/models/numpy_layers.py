@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
@@ -293,8 +293,7 @@ def use_numpy_layer(layer: Layer, config: ModelConfig) -> None:
 
 def use_numpy_linears_of(module: nn.Module, config: ModelConfig) -> ModuleType:
     """Make a module's weights float32 and its linears NumPy's; the operations that fit the width."""
-    module.update(tree_map(_as_float32, module.parameters()))
-    mx.eval(module.parameters())
+    _widen(module)
     ops = backend.cpu_ops(config.d_inner)
     use_numpy_linears(module, ops)
     _keep_freed_memory()
@@ -327,8 +326,15 @@ def _keep_freed_memory() -> None:
     np.empty(_REUSED_BYTES, dtype=np.uint8)
 
 
-def _as_float32(array: mx.array) -> mx.array:
-    return array.astype(mx.float32) if mx.issubdtype(array.dtype, mx.floating) else array
+def _widen(module: nn.Module) -> None:
+    """Load a module's floats as float32, one array after the other: no two are held in both dtypes at once."""
+    parameters = dict(tree_flatten(module.parameters()))
+    for name in list(parameters):
+        array = parameters.pop(name)
+        if mx.issubdtype(array.dtype, mx.floating):
+            array = array.astype(mx.float32)
+            module.update(tree_unflatten([(name, array)]))
+        mx.eval(array)
 
 
 def _weights(block: Layer) -> Weights:

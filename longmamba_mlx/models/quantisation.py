@@ -104,18 +104,26 @@ def unpack_layers(model: nn.Module) -> None:
     For a CPU without a fast product of packed weights; a model that would then take more than half of the
     machine's memory is left packed.
     """
-    packed = [(path, module) for path, module in model.named_modules() if isinstance(module, _PACKED)]
-    unpacked = sum(module.weight.size * 32 // module.bits for _, module in packed)
-    if 4 * unpacked > total_bytes() // 2:
-        return
     plain = []
-    for path, module in packed:
+    for path, module in to_be_unpacked(model).items():
         layer = nn.Embedding(1, 1) if isinstance(module, nn.QuantizedEmbedding) else nn.Linear(1, 1, bias=False)
         layer.weight = unpacked_weight(module)
         if "bias" in module:
             layer.bias = module.bias
         plain.append((path, layer))
     model.update_modules(tree_unflatten(plain))
+
+
+def to_be_unpacked(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that `unpack_layers` turns into plain ones, by their paths."""
+    packed: dict[str, nn.Module] = {path: m for path, m in model.named_modules() if isinstance(m, _PACKED)}
+    unpacked = 4 * sum(map(numbers, packed.values()))
+    return packed if unpacked <= total_bytes() // 2 else {}
+
+
+def numbers(packed: nn.Module) -> int:
+    """How many numbers the weight of a quantised layer stands for."""
+    return int(packed.weight.size) * 32 // int(packed.bits)
 
 
 def unpacked_weight(module: nn.Module, rows: slice = slice(None)) -> mx.array:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import LongMambaError, UsageError
+from longmamba_mlx.ground import sizes
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.paths import private_folder
 from longmamba_mlx.states.state_file import StateKey
@@ -16,7 +17,6 @@ from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.storage.json_config import read_json
 
 DEFAULT_LIMIT = 8_000_000_000  # bytes
-_UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def limit_of(store: StateStore) -> int:
@@ -37,16 +37,10 @@ def set_limit(store: StateStore, nbytes: int) -> None:
 
 def parse_size(text: str) -> int:
     """Parse a size ("500 MB", "8GB") -> bytes. Raises UsageError."""
-    plain = text.strip().lower().replace(" ", "")
-    number = plain.rstrip("kmgtb")
-    unit = plain[len(number) :]
     try:
-        size = float(number) * _UNITS[unit if not unit or unit.endswith("b") else f"{unit}b"]
-    except (ValueError, KeyError):
-        size = -1.0
-    if not 0 <= size < 1e18:  # False for NaN too
-        raise UsageError(f"Invalid size {one_line(text, 40)!r}.", hint="For example 500MB or 8GB.")
-    return int(size)
+        return sizes.parse_size(text)
+    except ValueError:
+        raise UsageError(f"Invalid size {one_line(text, 40)!r}.", hint="For example 500MB or 8GB.") from None
 
 
 def make_room(store: StateStore, *, keep: StateKey) -> Iterator[str]:

@@ -24,7 +24,7 @@ def by_definition(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, sca
 @pytest.mark.parametrize(("length", "seen"), [(1, 1), (1, 40), (7, 7), (30, 41), (64, 300)])
 @pytest.mark.parametrize("budget", [1 << 26, 5000, 1])
 def test_causal_attention(length: int, seen: int, budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_SCORES", budget)
+    monkeypatch.setattr(attention, "SCORES", budget)
     rng = np.random.default_rng(length)
     queries = rng.standard_normal((2, 4, length, 8)).astype(np.float32)
     keys, values = rng.standard_normal((2, 2, 2, seen, 8)).astype(np.float32)
