@@ -1,4 +1,4 @@
-"""The errors shown to users: one line, a hint, an exit code (README, "Exit codes")."""
+"""Errors shown to users: one line, a hint, and an exit code (README, "Exit codes")."""
 
 from __future__ import annotations
 

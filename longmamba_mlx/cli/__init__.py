@@ -39,7 +39,7 @@ def _run(words: list[str]) -> int:
 
 
 def _code_of(work: Callable[..., int | None], *arguments: object) -> int:
-    """The exit code of some work, its error told."""
+    """Run some work, print its error, and return the exit code."""
     try:
         return work(*arguments) or 0
     except SystemExit as end:

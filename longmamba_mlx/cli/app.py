@@ -74,14 +74,14 @@ def chat(
 @app.command()
 def ask(
     question: Annotated[
-        str | None, typer.Argument(help="The question; quotes keep it whole. - reads questions from standard input.")
+        str | None, typer.Argument(help="The question, in quotes; - reads questions from standard input.")
     ] = None,
     file: o.File = None,
     encoding: o.Encoding = "",
     questions: Annotated[
         Path | None, typer.Option("--questions", help="A file with one question per line.", metavar="FILE")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Every question goes on from the one before.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Ask each question as a follow-up to the one before.")] = False,
     reread: o.Reread = 0,
     as_of: o.AsOf = None,
     surest: o.Surest = False,
@@ -95,9 +95,9 @@ def ask(
     offline: o.Offline = False,
     no_save: o.NoSave = False,
     json: o.Json = False,
-    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print whole answers.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print the answer when it is complete.")] = False,
     fail_if_not_found: Annotated[
-        bool, typer.Option("--fail-if-not-found", help="Exit with 3 when nothing is found.")
+        bool, typer.Option("--fail-if-not-found", help="Exit with code 3 when nothing is found.")
     ] = False,
 ) -> None:
     """Ask about documents: the answer on standard output, everything else on standard error."""
@@ -125,7 +125,7 @@ def read(
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Read documents and remember them, so that chat and ask open them at once."""
+    """Read documents and store them, so that chat and ask open them at once."""
     from longmamba_mlx.cli.ask import read_only
     from longmamba_mlx.session.session import Session
 
@@ -140,7 +140,7 @@ def demo(
     model: o.Model = "demo",
     json: o.Json = False,
 ) -> None:
-    """Read the sample document with a built-in model, filter off and on, and print what each remembers."""
+    """Read the sample document with a built-in model, filter off and on, and compare the answers."""
     from longmamba_mlx.cli.demo import demonstrate
 
     demonstrate(model, json=json)
@@ -158,7 +158,7 @@ def calibrate(
     encoding: o.Encoding = "",
     windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.", metavar="N")] = 16,
     report: Annotated[
-        bool, typer.Option("--report", help="Print what the calibration says; measures only what never was.")
+        bool, typer.Option("--report", help="Print the calibration; measure it first if there is none.")
     ] = False,
     filter: o.Filter = FILTER,
     json: o.Json = False,
@@ -184,7 +184,7 @@ def mcp(
     attention_window: o.Window = None,
     offline: o.Offline = False,
 ) -> None:
-    """Serve remembered documents to an MCP client (Claude, Cursor, LM Studio) over standard input and output."""
+    """Serve stored documents to an MCP client (Claude, Cursor, LM Studio) over standard input and output."""
     from longmamba_mlx import __version__
     from longmamba_mlx.cli.library import library_of
     from longmamba_mlx.cli.mcp import serve_mcp
@@ -198,17 +198,23 @@ def mcp(
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; another than this machine needs a key.")
+        str, typer.Option("--host", help="Address to listen on; any other than 127.0.0.1 needs --api-key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8321,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.", metavar="N")
+    ] = 8321,
     api_key: Annotated[
-        str, typer.Option("--api-key", envvar="LONGMAMBA_API_KEY", help="What clients must send as their API key.")
+        str,
+        typer.Option("--api-key", envvar="LONGMAMBA_API_KEY", help="API key that clients must send.", metavar="KEY"),
     ] = "",
     allow: o.Allow = None,
     cors: Annotated[
-        list[str] | None, typer.Option("--cors", help="Origin of web pages that may call the server; may be repeated.")
+        list[str] | None,
+        typer.Option("--cors", help="Origin whose web pages may call the server. May be repeated.", metavar="ORIGIN"),
     ] = None,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait; more get status 429.")] = 64,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Requests that may wait; more get status 429.", metavar="N")
+    ] = 64,
     max_tokens: o.MaxTokens = 256,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
@@ -216,7 +222,7 @@ def serve(
     attention_window: o.Window = None,
     offline: o.Offline = False,
 ) -> None:
-    """Serve remembered documents over HTTP, to any client of the OpenAI API."""
+    """Serve stored documents over HTTP to clients of the OpenAI API."""
     from longmamba_mlx import __version__
     from longmamba_mlx.cli.library import library_of
     from longmamba_mlx.cli.serve import serve_http
@@ -238,7 +244,7 @@ def selftest(json: o.Json = False) -> None:
 
 @app.command()
 def doctor(json: o.Json = False) -> None:
-    """What this machine, its MLX and this installation look like."""
+    """Check this machine, its MLX and this installation."""
     from longmamba_mlx.cli.doctor import examine
 
     examine(json=json)

@@ -1,4 +1,4 @@
-"""`ask` and `read`: answers on standard output, all else on standard error."""
+"""`ask` and `read`: answers on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class Way:
 
 
 def ask_about(session: Session, files: list[str], questions: list[str], way: Way, *, model: str | None) -> bool:
-    """Read, then answer every question; whether every answer was found in the document.
+    """Read, then answer every question; return whether every answer was found in the document.
 
-    Raises StoppedError for Ctrl-C while reading, KeyboardInterrupt for one after that: what there is of the answer is
-    printed before.
+    Raises StoppedError on Ctrl-C while reading, KeyboardInterrupt on a later one, after printing the partial answer.
     """
     with stopping(session) as interrupts:
         done = follow(session.open(_sources(files)))
@@ -131,7 +130,7 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
 
 
 def _say_which(model: str | None) -> None:
-    """One line where no model was asked for: the built-in one must not be taken for a real one."""
+    """Print a notice when the built-in model is used by default, so that it is not taken for a real one."""
     if model is None:
         notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
         print(notice, file=sys.stderr)

@@ -17,7 +17,7 @@ bench = typer.Typer(
     help="Measure speed and memory on this machine, beside the peers that are installed.",
 )
 
-Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Everything takes its turn this many times.", metavar="N")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds; engines take turns within each.", metavar="N")]
 Threads = Annotated[
     int, typer.Option("--threads", min=1, help="Threads, pinned to as many cores where possible.", metavar="N")
 ]
@@ -37,11 +37,11 @@ def peers(
         str, typer.Option("--lengths", help="Prompt lengths in tokens.", metavar="LENGTHS")
     ] = "512,2048,8192",
     engines: Annotated[
-        str, typer.Option("--engines", help="Which engines, with commas.", metavar="ENGINES")
+        str, typer.Option("--engines", help="Engines, separated by commas.", metavar="ENGINES")
     ] = "longmamba-mlx,mlx-lm,transformers,llama.cpp",
     decode: Annotated[int, typer.Option("--decode", min=0, help="Tokens to decode; 0 for none.", metavar="N")] = 32,
     patience: Annotated[
-        float, typer.Option("--patience", help="Leave out what would take more seconds than this.", metavar="X")
+        float, typer.Option("--patience", help="Skip what would take longer than this many seconds.", metavar="X")
     ] = 200.0,
     rounds: Rounds = 3,
     threads: Threads = 1,
@@ -68,7 +68,7 @@ def prefill(
     json: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
-    """Reading by length: speed, what the filter costs, peak memory, growth with length."""
+    """Prefill by length: speed, cost of the filter, peak memory, growth with length."""
     from longmamba_mlx.bench import suites
 
     _check_plot(plot)
@@ -84,7 +84,7 @@ def decode(
     threads: Threads = 1,
     json: JsonFile = None,
 ) -> None:
-    """Decoding, beside the time of reading all weights once."""
+    """Decoding speed, compared with reading all weights once."""
     from longmamba_mlx.bench import suites
 
     rows = suites.decode(_names(families), rounds=rounds, threads=threads, steps=tokens, log=_log)
@@ -107,7 +107,7 @@ def scan(
 
 @bench.command()
 def reopen(model: Models = BUILT_IN, rounds: Rounds = 3, threads: Threads = 1, json: JsonFile = None) -> None:
-    """A remembered document: until its state is ready, and from the shell to an answer."""
+    """Reopening a stored document: time until its state is ready, and from the shell to an answer."""
     from longmamba_mlx.bench import suites
 
     rows = suites.reopen(_names(model), rounds=rounds, threads=threads, log=_log)

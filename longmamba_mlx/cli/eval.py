@@ -1,4 +1,4 @@
-"""`eval`: what a model remembers of long documents, by filter, as the papers measure it."""
+"""`eval`: measure what a model remembers of long documents, by filter, as the papers do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Filters = Annotated[
     str,
     typer.Option(
         "--filter",
-        help="Filters to compare, with commas; `last` reads the last training length alone, `surest` asks every part.",
+        help="Filters to compare, separated by commas; `last` reads only the last training length, `surest` asks every part.",
         autocompletion=registry.completions,
         metavar="FILTER",
     ),
@@ -36,26 +36,29 @@ Depths = Annotated[
     str,
     typer.Option(
         "--depths",
-        help="Shares of the document to hide the fact at: 0,0.5,1, or 11 for as many steps.",
+        help="Depths of the fact, as shares of the document: 0,0.5,1, or 11 for eleven steps.",
         metavar="DEPTHS",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="For the documents; another seed is another test.", metavar="N")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed of the documents.", metavar="N")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file.", metavar="FILE")]
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Draw the rows into this PNG.", metavar="FILE")]
 Log = Annotated[
     Path | None,
     typer.Option(
-        "--log", help="Keep every measured question here (JSONL); the same command goes on from it.", metavar="FILE"
+        "--log",
+        help="Write every measured question to this JSONL file, from which the same command resumes.",
+        metavar="FILE",
     ),
 ]
 Filler = Annotated[
     list[Path] | None,
-    typer.Option("--filler", help="Texts that documents are made of; the sample document by default.", metavar="FILE"),
+    typer.Option("--filler", help="Texts to build documents from; the sample document by default.", metavar="FILE"),
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.", metavar="FILE")]
 Tasks = Annotated[
-    str, typer.Option("--tasks", help="Tasks, with commas; all whose files are there by default.", metavar="TASKS")
+    str,
+    typer.Option("--tasks", help="Tasks, separated by commas. Default: all whose files are present.", metavar="TASKS"),
 ]
 
 
@@ -70,12 +73,12 @@ def niah(
         int, typer.Option("--facts", min=0, help="Facts per document; 0: 4, or 1 with --depths.", metavar="N")
     ] = 0,
     split: Annotated[
-        str, typer.Option("--split", help="Names: test, or dev while choosing anything.", metavar="SPLIT")
+        str, typer.Option("--split", help="Split of the names: test, or dev for development.", metavar="SPLIT")
     ] = "test",
     filler: Filler = None,
     encoding: o.Encoding = "",
     absent: Annotated[
-        bool, typer.Option("--absent", help="Ask for names that are not there; a refusal is right.")
+        bool, typer.Option("--absent", help="Ask about names that do not occur; a refusal is right.")
     ] = False,
     attributes: Annotated[
         str,
@@ -124,7 +127,7 @@ def ppl(
     text: Annotated[
         list[Path],
         typer.Option(
-            "--text", help="Folder of texts, or a text; may be repeated. PG-19's test books fit.", metavar="FILE"
+            "--text", help="Text or folder of texts, such as PG-19's test books. May be repeated.", metavar="FILE"
         ),
     ],
     encoding: o.Encoding = "",
@@ -169,7 +172,7 @@ def longbench(
     model: o.Model = "demo",
     filter: Filters = "off,longmamba",
     samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="At most so many documents a task.", metavar="N")
+        int | None, typer.Option("--samples", min=1, help="Maximum number of documents per task.", metavar="N")
     ] = None,
     tasks: Tasks = "",
     data: Data = None,

@@ -1,6 +1,6 @@
-"""Bodies of `eval`: rows as they become known, all of them as JSON and as a figure at the end.
+"""Bodies of `eval`: print rows as they are measured; write all of them as JSON and as a figure at the end.
 
-Every measured question is kept at once: the same command goes on where it was interrupted, and a second filter, another
+Every measured question is stored at once: the same command resumes an interrupted run, and another filter, another
 length or more samples are only added.
 """
 
@@ -31,7 +31,7 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Texts:
-    """Files that documents are made of, and their encoding; "" where they tell it."""
+    """Files that documents are built from, and their encoding; "" detects it."""
 
     paths: list[Path] = field(default_factory=list)
     encoding: str = ""
@@ -58,7 +58,7 @@ class Measurement:
 
     @property
     def tokens(self) -> list[int]:
-        """The lengths asked for."""
+        """The requested lengths in tokens."""
         from longmamba_mlx.evaluation.niah import parse_lengths
 
         return parse_lengths(self.lengths, self.loaded.training_length)
@@ -77,7 +77,7 @@ class Measurement:
         text: str,
         likelihood: bool = False,
     ) -> None:
-        """Measure all documents, print each row when it is known, and write what was asked for.
+        """Measure all documents, print each row when it is complete, and write the requested files.
 
         `facts` decide documents, questions and scores; `text` is what a model is measured on that never was.
         """
@@ -244,7 +244,7 @@ def _words(text: str) -> list[str]:
 
 
 def _texts(given: Texts) -> tuple[list[str], list[str]]:
-    """Texts and their names; the sample document where there are no paths."""
+    """Texts and their names; the sample document without paths."""
     from longmamba_mlx.builtin import sample_document
     from longmamba_mlx.documents import read_document
 
@@ -254,7 +254,7 @@ def _texts(given: Texts) -> tuple[list[str], list[str]]:
 
 
 def _files(paths: list[Path]) -> list[Path]:
-    """The texts themselves and those in folders. Raises DocumentError where there is none."""
+    """The texts, including those in folders. Raises DocumentError if there are none."""
     found = [file for path in paths for file in (sorted(path.glob("*.txt")) if path.is_dir() else [path])]
     if not found:
         raise DocumentError("There are no .txt files.", hint="PG-19's test books, one .txt each: --text FOLDER")

@@ -81,7 +81,7 @@ class Bar:
 
 
 def _with_error(value: float, error: float, digits: int) -> str:
-    """Of one document there is no error to tell."""
+    """Format a value with its standard error; a single document has none."""
     return f"{value:.{digits}f}" if math.isnan(error) else f"{value:.{digits}f} ± {error:.{digits}f}"
 
 

@@ -11,9 +11,9 @@ from longmamba_mlx.ground.sizes import format_size
 
 
 def chosen(model: str | None, *, offline: bool) -> str | None:
-    """The model asked for, else the one that `use` made the default, else None for the built-in one.
+    """The model to use: the named one, else the default set by `use`, else None for the built-in one.
 
-    One from the Hub that is not here yet is fetched first. Raises what `fetch` does.
+    A Hub model that is not on this machine is fetched first. Raises what `fetch` does.
     """
     from longmamba_mlx.registry import resolve
     from longmamba_mlx.registry.local_models import installed_folder

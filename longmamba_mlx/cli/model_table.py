@@ -1,4 +1,4 @@
-"""Print the rows of `longmamba-mlx models`: a table where there is room, else two lines for each model."""
+"""Print the rows of `longmamba-mlx models`: a table if it fits, else two lines per model."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from longmamba_mlx.cli import options as o
 from longmamba_mlx.ground.hub_id import is_hub_id
 
 Dtype = Annotated[
-    str | None, typer.Option("--dtype", help="float32, float16 or bfloat16; as it is by default.", metavar="DTYPE")
+    str | None, typer.Option("--dtype", help="float32, float16 or bfloat16. Default: unchanged.", metavar="DTYPE")
 ]
 Revision = Annotated[
     str | None, typer.Option("--revision", help="Branch, tag or commit on the Hub.", metavar="REVISION")
@@ -20,13 +20,19 @@ Revision = Annotated[
 Vocabulary = Annotated[
     str | None,
     typer.Option(
-        "--tokenizer", help="tokenizer.json, folder, Hub id or bytes, where the source has none.", metavar="TOKENIZER"
+        "--tokenizer",
+        help="tokenizer.json, folder, Hub id or bytes, for a source without a tokenizer.",
+        metavar="TOKENIZER",
     ),
 ]
-Quantise = Annotated[bool, typer.Option("--quantize", "-q", help="Store the weights in few bits.")]
-Bits = Annotated[int | None, typer.Option("--q-bits", help="2, 3, 4, 5, 6 or 8; 4 by default.", metavar="N")]
-GroupSize = Annotated[int | None, typer.Option("--q-group-size", help="32, 64 or 128; 64 by default.", metavar="N")]
-Mode = Annotated[str, typer.Option("--q-mode", help="affine, mxfp4, mxfp8 or nvfp4.", metavar="MODE")]
+Quantise = Annotated[bool, typer.Option("--quantize", "-q", help="Quantise the weights.")]
+Bits = Annotated[
+    int | None, typer.Option("--q-bits", help="Bits per weight: 2, 3, 4, 5, 6 or 8. Default: 4.", metavar="N")
+]
+GroupSize = Annotated[
+    int | None, typer.Option("--q-group-size", help="Group size: 32, 64 or 128. Default: 64.", metavar="N")
+]
+Mode = Annotated[str, typer.Option("--q-mode", help="Format: affine, mxfp4, mxfp8 or nvfp4.", metavar="MODE")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")]
 
 
@@ -83,7 +89,7 @@ def use(
     yes: Yes = False,
     offline: o.Offline = False,
 ) -> None:
-    """Make a model the default of chat, ask and read; one that is not here is downloaded, and converted if need be."""
+    """Make a model the default of chat, ask and read; download and convert it first if necessary."""
     from longmamba_mlx.cli.fetch_model import fetch
     from longmamba_mlx.conversion.recipe import format_for
     from longmamba_mlx.models.quantisation import Quantisation

@@ -1,4 +1,4 @@
-"""What `ask` says where there is no answer: why, what a text search finds instead, and a model that could answer."""
+"""Output of `ask` without an answer: the reason, the results of a text search, and a model that could answer."""
 
 from __future__ import annotations
 

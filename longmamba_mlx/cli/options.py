@@ -16,7 +16,7 @@ Encoding = Annotated[
     str,
     typer.Option(
         "--encoding",
-        help="Encoding of texts, web pages and mails, whatever they say: windows-1252, ...",
+        help="Encoding of texts, web pages and mails, overriding what they declare: windows-1252, ...",
         metavar="NAME",
     ),
 ]
@@ -26,7 +26,10 @@ Model = Annotated[
 ModelOrDefault = Annotated[
     str | None,
     typer.Option(
-        "--model", "-m", help="Model folder, Hub id, demo or demo-mamba1; what `use` chose by default.", metavar="MODEL"
+        "--model",
+        "-m",
+        help="Model folder, Hub id, demo or demo-mamba1. Default: the one chosen by `use`.",
+        metavar="MODEL",
     ),
 ]
 Filter = Annotated[
@@ -38,13 +41,17 @@ Filter = Annotated[
         metavar="FILTER",
     ),
 ]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.", metavar="N")]
-Temperature = Annotated[float, typer.Option("--temp", min=0.0, help="0: always the likeliest token.", metavar="X")]
-Seed = Annotated[int, typer.Option("--seed", help="For answers above temperature 0.", metavar="N")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=1, help="Maximum length of an answer, in tokens.", metavar="N")
+]
+Temperature = Annotated[
+    float, typer.Option("--temp", min=0.0, help="Sampling temperature; 0 takes the likeliest token.", metavar="X")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed, for temperatures above 0.", metavar="N")]
 Chunk = Annotated[
     int | None,
     typer.Option(
-        "--chunk", min=1, help="Tokens read at a time: 2048 on a GPU, else 512.", metavar="N", show_default=False
+        "--chunk", min=1, help="Tokens per prefill chunk: 2048 on a GPU, else 512.", metavar="N", show_default=False
     ),
 ]
 Window = Annotated[
@@ -52,14 +59,14 @@ Window = Annotated[
     typer.Option(
         "--attention-window",
         min=1,
-        help="Attention layers of a hybrid model remember so many of the latest tokens, in constant memory.",
+        help="Let the attention layers of a hybrid see only the latest N tokens, in constant memory.",
         metavar="N",
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
-NoSave = Annotated[bool, typer.Option("--no-save", help="Do not remember the document.")]
+NoSave = Annotated[bool, typer.Option("--no-save", help="Do not store the document.")]
 Reread = Annotated[
-    int, typer.Option("--reread", min=0, help="Read so many related passages again before answering.", metavar="N")
+    int, typer.Option("--reread", min=0, help="Read the N most related passages again before answering.", metavar="N")
 ]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", help='Answer as of a place: "chapter 12", "page 40", "50%".', metavar="PLACE")
@@ -71,5 +78,5 @@ Surest = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Allow = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="Folder whose files may be read; may be repeated. Default: the current folder."),
+    typer.Option("--allow", help="Folder whose files may be read. May be repeated. Default: the current folder."),
 ]

@@ -89,7 +89,7 @@ class ReadingBar:
             self._bar.update(self._begin("Reading"), completed=event.done, total=event.total, rest=rest)
 
     def _begin(self, description: str) -> TaskID:
-        """The bar's only line, drawn when there is something to tell."""
+        """Start the bar on first use; return its task."""
         if self._task is None and self._bar is not None:
             self._bar.start()
             self._task = self._bar.add_task(description, total=None, rest="")

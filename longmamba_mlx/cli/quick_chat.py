@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def only_files(words: Sequence[str]) -> list[str] | None:
-    """The files of `chat --file F ...`; None where there is any other word, which Typer must parse."""
+    """The files of `chat --file F ...`; None with any other word, which Typer must parse."""
     if not words or words[0] != "chat":
         return None
     files, rest = [], list(words[1:])

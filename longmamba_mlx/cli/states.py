@@ -1,4 +1,4 @@
-"""`states`: what is remembered of documents read before, and what it takes on the disk."""
+"""`states`: list, delete, share and limit the stored documents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 states = typer.Typer(no_args_is_help=True, help="What is remembered of documents read before.")
 
-Key = Annotated[str, typer.Argument(help="A key that `states ls` shows, or its first letters.")]
+Key = Annotated[str, typer.Argument(help="A key from `states ls`, or its first digits.")]
 
 
 @states.command("ls")
 def list_states(json: o.Json = False) -> None:
-    """List what is remembered, the newest first, and what it takes in all."""
+    """List the stored documents, newest first, and their total size."""
     from longmamba_mlx.states.size_limit import limit_of
 
     store = _store()
@@ -45,7 +45,7 @@ def list_states(json: o.Json = False) -> None:
 
 @states.command("show")
 def show_state(key: Key, json: o.Json = False) -> None:
-    """Show one remembered document and all it depends on."""
+    """Show a stored document and everything it depends on."""
     from longmamba_mlx.documents import one_line
 
     entry = _as_dict(_store().show(key))
@@ -59,10 +59,10 @@ def show_state(key: Key, json: o.Json = False) -> None:
 
 @states.command("rm")
 def remove_state(
-    key: Annotated[str | None, typer.Argument(help="A key that `states ls` shows, or its first letters.")] = None,
+    key: Annotated[str | None, typer.Argument(help="A key from `states ls`, or its first digits.")] = None,
     bad: Annotated[bool, typer.Option("--bad", help="Delete the files that were set aside as broken.")] = False,
 ) -> None:
-    """Forget one remembered document."""
+    """Delete a stored document; the text itself stays."""
     from longmamba_mlx.errors import UsageError
 
     if (key is None) != bad:
@@ -75,7 +75,7 @@ def remove_state(
 
 @states.command("export")
 def export(key: Key, file: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
-    """Write one remembered document as a file to give away. It holds no text; whoever has the text can open it."""
+    """Write a stored document to a file to share. The file does not contain the text, which is needed to open it."""
     from longmamba_mlx.states.transfer import export_state
 
     print(f"Exported to {file}: {_line(export_state(_store(), key, file))}")
@@ -83,7 +83,7 @@ def export(key: Key, file: Annotated[Path, typer.Argument(help="The file to writ
 
 @states.command("import")
 def import_(file: Annotated[Path, typer.Argument(help="A file that `states export` wrote.")]) -> None:
-    """Remember a document that was read elsewhere, once its file has passed every check."""
+    """Store a document that was read elsewhere, after checking its file."""
     from longmamba_mlx.states.transfer import import_state
 
     print(f"Remembered: {_line(import_state(_store(), file))}")
@@ -91,7 +91,7 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that `states expor
 
 @states.command("limit")
 def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB, 8GB.")] = None) -> None:
-    """Show or set how much may be remembered. Beyond it the document not used for longest is forgotten, with a note."""
+    """Show or set the limit of the store. Beyond it the least recently used document is deleted, with a note."""
     from longmamba_mlx.states.size_limit import limit_of, over_limit, parse_size, set_limit, title_of
 
     store = _store()

@@ -51,7 +51,7 @@ def flush() -> None:
 
 
 def is_null(stream: IO[str]) -> bool:
-    """Whether a stream reads the null device: nobody has piped anything in."""
+    """Whether a stream reads the null device: nothing was piped in."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
     except OSError:  # a stream without a descriptor

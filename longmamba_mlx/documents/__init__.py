@@ -1,6 +1,6 @@
 """Read files and pipes as clean text with paragraphs, chapters and parts.
 
-What makes text safe to show is here at once; the readers are loaded when they are first used.
+The functions that sanitise text are imported here; readers are imported on first use.
 """
 
 from __future__ import annotations

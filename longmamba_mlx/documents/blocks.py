@@ -27,7 +27,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of lines: text[start:end]. `number` counts them from 1; `code`: it stands in a fence of a Markdown text."""
+    """A run of lines: text[start:end]. `number` counts them from 1; `code`: it is inside a Markdown code fence."""
 
     text: str
     start: int

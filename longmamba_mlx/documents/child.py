@@ -27,9 +27,9 @@ _LOOK = 0.05  # seconds between two checks of its limits and of `should_stop`
 
 
 def parse(kind: str, file: IO[bytes], should_stop: Stop | None = None, encoding: str = "") -> Parsed:
-    """Text and places of an open file, by the module of `formats/` named `kind`; `encoding` is what the user asks for.
+    """Parse an open file in a child process, with the module of `formats/` named `kind`; return its text and places.
 
-    Raises Refused, whatever happens to the child; StoppedError once `should_stop()`.
+    `encoding` is the user's choice. Raises Refused, however the child fails; StoppedError once `should_stop()`.
     """
     seconds = _SECONDS + os.fstat(file.fileno()).st_size * _SECONDS_PER_BYTE
     file.seek(0)
@@ -79,8 +79,8 @@ def _answer(process: subprocess.Popen[bytes]) -> bytes:
 
 
 class _Watch:
-    """Ends the child when nobody wants its answer any more, when its time is over or, where the system does not, when
-    it takes too much memory."""
+    """Kill the child when its answer is no longer wanted, when its time is up or, where the system does not, when it
+    uses too much memory."""
 
     def __init__(self, process: subprocess.Popen[bytes], seconds: float, should_stop: Stop | None) -> None:
         self.reason, self.stopped = "", False

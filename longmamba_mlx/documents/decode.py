@@ -97,7 +97,7 @@ def clean_blocks(file: _Readable) -> Iterator[str]:
 
 
 def located_blocks(file: _Readable) -> Iterator[tuple[str, int]]:
-    """The pieces of `clean_blocks`, each with the byte at which it begins: there `clean_between` gives it again."""
+    """Yield the pieces of `clean_blocks`, each with its byte offset, from which `clean_between` returns it again."""
     encoding, position = _encoding_of(file)
     for raw in _cut(_blocks(file, encoding)):
         yield clean(raw), position
@@ -105,7 +105,7 @@ def located_blocks(file: _Readable) -> Iterator[tuple[str, int]]:
 
 
 def clean_between(file: _Readable, start: int, end: int) -> str:
-    """The clean text of bytes start:end, which are where pieces of `located_blocks` begin. Raises ValueError."""
+    """Return the clean text of bytes start:end, both offsets of `located_blocks`. Raises ValueError."""
     encoding, _ = _encoding_of(file)
     file.seek(start)
     return clean(file.read(end - start).decode(encoding))

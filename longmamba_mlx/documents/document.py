@@ -24,8 +24,8 @@ _SLICE = 1 << 20  # characters hashed at a time
 class Part:
     """One file of a document: text[start:end] in characters.
 
-    `marks` are the pages and chapters that its format tells, by positions in the whole text; where it tells no
-    chapters they are looked for in the text. `notes` are lines for the user ("3 of 90 pages hold no text").
+    `marks` are the pages and chapters that its format states, by positions in the whole text; without chapters there,
+    they are detected in the text. `notes` are lines for the user ("3 of 90 pages hold no text").
     """
 
     title: str
@@ -82,13 +82,13 @@ class Document:
 
     @cached_property
     def paragraphs(self) -> Paragraphs:
-        """All paragraphs, in order; found when first asked for."""
+        """All paragraphs, in order; computed on first use."""
         pieces = (cut(self.text, start, end) for start, end in blocks(self.text, 0, len(self.text)))
         return Paragraphs((span for spans in pieces for span in spans), self.place_map.chapter_at)
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
-        """Where files (if there are several), pages and chapters begin, in order; found when first asked for."""
+        """The starts of files (if several), pages and chapters, in order; computed on first use."""
         from longmamba_mlx.documents.headings import find_chapters, numbered  # its patterns take a while to load
 
         found: list[Place] = []
@@ -102,15 +102,15 @@ class Document:
         return ordered(found)
 
     def place_at(self, offset: int) -> str:
-        """Where the character at `offset` stands: "page 12", "Chapter 3: The Whale", "" if nothing tells.
+        """Return the place of the character at `offset`: "page 12", "Chapter 3: The Whale", "" if unknown.
 
-        The chapter is told where there are no pages; the file's name comes first where there are several.
+        The chapter is named if there are no pages; the file's name comes first if there are several.
         """
         return self.place_map.at(offset)
 
     def find_place(self, text: str) -> int | None:
-        """The offset at which the place named by `text` ends: "chapter 12", "Book Two, chapter 3", "page 40",
-        "50%", or words of a heading or file name. None when there is no such place. Of several the first counts.
+        """Return the offset where the place named by `text` ends: "chapter 12", "Book Two, chapter 3", "page 40",
+        "50%", or words of a heading or file name. None when there is no such place; the first of several.
         """
         return self.place_map.end_of(text)
 
@@ -125,7 +125,7 @@ class Document:
 
     @cached_property
     def place_map(self) -> PlaceMap:
-        """All places, to be found by position or by name; found when first asked for."""
+        """All places, searchable by position and by name; computed on first use."""
         return PlaceMap(self.places, [(part.start, part.end) for part in self.parts], len(self.text))
 
 

@@ -39,7 +39,7 @@ _SHOWN = {
 def codec_of(name: str) -> str:
     """The codec for an encoding's name: "latin-1" and "ISO-8859-1" -> "cp1252", "gbk" -> "gb18030".
 
-    Raises LookupError for names that are no encoding of text.
+    Raises LookupError for names that are not text encodings.
     """
     label = name.strip().lower()
     try:

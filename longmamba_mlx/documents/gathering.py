@@ -19,7 +19,7 @@ _PACKAGES = frozenset(("node_modules", "__pycache__", "__MACOSX"))  # folders no
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """A file to read. `named`: it was asked for by its own name, so it must not be passed over."""
+    """A file to read. `named`: the user named it, so it must not be skipped."""
 
     path: Path
     title: str
@@ -43,7 +43,7 @@ def gather(paths: Iterable[str | Path]) -> list[Gathered]:
 
 
 def is_pattern(path: str | Path) -> bool:
-    """Whether this is no file but a pattern for some: "notes/*.md"."""
+    """Whether this is a pattern rather than a file: "notes/*.md"."""
     return bool(_MAGIC.search(str(path))) and "\x00" not in str(path) and not os.path.lexists(path)
 
 

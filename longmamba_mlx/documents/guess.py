@@ -1,7 +1,7 @@
 """Guess a text's legacy encoding: the one in which the text is most probable in one language.
 
 Each candidate decodes the text, and every character beyond ASCII then costs bits: few for the common letters of one
-language in their right places, many for capitals within words, symbols between letters, and characters nobody writes.
+language in their usual places, many for capitals within words, symbols between letters, and characters never used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _handicap(codec: str, *, few: bool) -> float:
 
 
 def escaped(data: bytes) -> str | None:
-    """The codec of a text in ASCII bytes that stand for others after escape sequences (ISO-2022-JP and -KR)."""
+    """The codec of a text that encodes others in ASCII bytes after escape sequences (ISO-2022-JP and -KR)."""
     for sequence, codec in _ESCAPED:
         if sequence in data:
             try:
@@ -64,7 +64,7 @@ def escaped(data: bytes) -> str | None:
 
 
 def _sample(data: bytes) -> bytes:
-    """The bytes beyond ASCII with what stands around them, as many as tell an encoding."""
+    """Sample the bytes beyond ASCII with their context, enough to recognise an encoding."""
     if len(data) <= _SAMPLE:
         return data
     pieces: list[bytes] = []
@@ -94,7 +94,7 @@ def _cost(codec: str, sample: bytes) -> float:
 
 
 def _place(text: str, index: int) -> float:
-    """Bits for where a character stands: capitals begin words, symbols stand between them."""
+    """Bits for a character's position: capitals start words, symbols separate them."""
     character = text[index]
     before, after = text[index - 1 : index], text[index + 1 : index + 2]
     if unicodedata.category(character)[0] in "LM":

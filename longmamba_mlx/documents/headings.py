@@ -1,4 +1,4 @@
-"""Chapters of a plain or Markdown text, told by its headings; a table of contents is not taken for them."""
+"""Detect the chapters of a plain or Markdown text by its headings, ignoring a table of contents."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_HEADINGS = 50_000  # a text with more of them (a log, a list) has no chapt
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
-    """`run` is the number of the run it begins, `following` that of the run which follows it at once, 0 for text."""
+    """`run` is the number of the run it starts, `following` that of the run right after it, 0 for text."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class _Heading:
 
 
 def find_chapters(text: Iterable[Run], end: int) -> tuple[Place, ...]:
-    """The chapters of a text that ends at character `end`, in order. A heading stands at the beginning of a run."""
+    """Find the chapters of a text that ends at character `end`, in order. A heading is at the start of a run."""
     found = _books_and_parts(list(islice(_headings(text), _MOST_HEADINGS + 1)))
     if len(found) > _MOST_HEADINGS:
         return ()
@@ -64,7 +64,7 @@ def find_chapters(text: Iterable[Run], end: int) -> tuple[Place, ...]:
 
 
 def numbered(chapters: list[Place]) -> tuple[Place, ...]:
-    """Chapters with the numbers that their labels tell; if none tells any, they are counted."""
+    """Number chapters by their labels; count them if no label has a number."""
     told = [replace(place, number=parse_heading(place.label)[1]) for place in chapters]
     if any(place.number for place in told):
         return tuple(told)
@@ -105,7 +105,7 @@ def _with_title(number: _Heading, run: Run) -> _Heading:
 
 
 def _lone_number(run: Run) -> _Heading | None:
-    """A paragraph that is only "7" or "XII."; whether it is a heading the next one tells."""
+    """The heading of a paragraph that is only "7" or "XII.", else None; the next paragraph confirms it."""
     label = run.text[run.start : run.end] if run.end - run.start <= _LONGEST_NUMBER else ""
     return _made(run, run.end, label, level_of(label)) if _LONE.fullmatch(label) else None
 
@@ -153,7 +153,7 @@ def _without_contents(found: list[_Heading], end: int) -> list[_Heading]:
 
 
 def _entries(found: list[_Heading], paths: list[tuple[object, ...]], end: int) -> set[int]:
-    """What stands between a heading and where it first comes again, when that is little text for so many."""
+    """Numbers of the headings that are entries of a table of contents: they recur, with little text between them."""
     first: dict[tuple[object, ...], int] = {}
     index = next((index for index, path in enumerate(paths) if first.setdefault(path, index) != index), 0)
     begin = first[paths[index]] if paths else 0

@@ -81,7 +81,7 @@ def _is_zip(head: _Head) -> bool:
 
 
 def _is_mail(head: _Head) -> bool:
-    """Whether a file begins with mail headers; without a mail's file name, technical ones are needed."""
+    """Whether a file starts with mail headers; without a mail's file name, technical ones are required."""
     named = head.suffix in (".eml", ".mht", ".mhtml", ".emlx", ".mbox")
     start = _ENVELOPE.match(head.text) or _EMLX.match(head.text)
     position = start.end() if start else 0

@@ -55,7 +55,7 @@ def parse_heading(label: str) -> tuple[str, int]:
 
 
 def level_of(label: str) -> int:
-    """How deep a heading of this kind usually lies: volumes 1, parts 2, books 3, chapters 4, scenes 5."""
+    """The usual depth of a heading of this kind: volumes 1, parts 2, books 3, chapters 4, scenes 5."""
     word, number = parse_heading(label)
     if word == "epilogue" and number:
         return _LEVELS["book"]  # War and Peace: "FIRST EPILOGUE", with chapters of its own

@@ -1,4 +1,4 @@
-"""Paragraphs told by character offsets; the text itself is not changed."""
+"""Paragraphs as character offsets; the text itself is not changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import overload
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """text[start:end], in characters. `number` counts from 1; `heading` is the chapter it stands in, or ""."""
+    """text[start:end], in characters. `number` counts from 1; `heading` is its chapter, or ""."""
 
     start: int
     end: int

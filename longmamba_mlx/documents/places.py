@@ -1,4 +1,4 @@
-"""Where in a document a character stands, and where a named place ends: files, pages, chapters."""
+"""Places in a document (files, pages, chapters): the place of a character, and the end of a named place."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _PARTING = re.compile(r"[\s,.:;–—-]*")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, page or chapter that begins at character `start`.
+    """A file, page or chapter that starts at character `start`.
 
-    `number` is the one it goes by (page 12, chapter XII), 0 where it has none; `level` counts chapters' depth:
-    a chapter lasts until the next one of the same level or above.
+    `number` is its own (page 12, chapter XII), 0 if it has none; `level` is a chapter's depth: a chapter lasts until
+    the next one of the same level or above.
     """
 
     start: int
@@ -49,7 +49,7 @@ class Place:
 
 
 def ordered(places: Iterable[Place]) -> tuple[Place, ...]:
-    """By position; of those that begin together the file comes first, then the page, then the chapters."""
+    """Sort places by position; at the same position file, page, then chapters."""
     return tuple(sorted(places, key=lambda place: (place.start, KINDS.index(place.kind), place.level)))
 
 
@@ -103,12 +103,12 @@ class PlaceMap:
         return found, rest
 
     def labels(self, count: int) -> list[str]:
-        """The first places, as examples of what there is."""
+        """The first places, as examples for a message."""
         found = (place for kind in KINDS for place in self._kinds[kind])
         return [place.label for place in islice(found, count)]
 
     def _last(self, kind: Kind, offset: int) -> Place | None:
-        """The last place of a kind that begins at or before `offset`, in the same file."""
+        """The last place of a kind that starts at or before `offset`, in the same file."""
         index = bisect_right(self._starts[kind], offset) - 1
         if index < 0 or self._kinds[kind][index].start < self._bounds(offset)[0]:
             return None

@@ -1,4 +1,4 @@
-"""Read files and pipes as documents; what cannot be read is refused with one line that says what it is."""
+"""Read files and pipes as documents; refuse what cannot be read, with one line that names its format."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class _Readable(Protocol):
 def read_document(path: str | Path, *, encoding: str = "") -> Document:
     """Read a file of any format in docs/documents.md, a folder or pattern of them, or "-", standard input.
 
-    Content and name decide what a file is. `encoding` is that of texts, web pages and mails, whatever they say; "": it
-    is told from them. Raises DocumentMissingError when there is no such file; DocumentError when it is a
+    Content and name decide the format. encoding: that of texts, web pages and mails, overriding what they declare; ""
+    detects it. Raises DocumentMissingError when there is no such file; DocumentError when it is a
     device, not readable, too large, empty, of another format, encrypted, scanned, damaged, or not text; UsageError for
     an unknown encoding.
     """
@@ -47,9 +47,9 @@ def read_document(path: str | Path, *, encoding: str = "") -> Document:
 def read_documents(paths: Sequence[str | Path], *, should_stop: Stop | None = None, encoding: str = "") -> Document:
     """Read files, folders, patterns ("notes/**/*.md") and "-" as one document, in the order given.
 
-    `parts` tells whose text is where. In a folder or pattern, what cannot be read is passed over and noted. `encoding`
-    and errors are those of `read_document`; raises StoppedError once `should_stop()`, but while it waits for standard
-    input.
+    `parts` holds the extent of each file. In a folder or pattern, unreadable files are skipped with a note. `encoding`
+    and errors are those of `read_document`; also raises StoppedError once `should_stop()`, except while it waits for
+    standard input.
     """
     how = _How(asked_for(encoding), should_stop)
     total = 0

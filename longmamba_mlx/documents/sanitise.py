@@ -62,9 +62,9 @@ def sanitise(text: str) -> str:
 def clean(text: str) -> str:
     """Sanitise a whole text: apply line ends, overstrikes and terminal sequences, normalise spaces.
 
-    Terminal sequences (colours) go whole, of characters printed over each other the last stays. All line ends become a
-    newline; so does a form feed, unless it stands beside one: a page may end within a paragraph. No-break and other
-    odd spaces become a space, NULs within a text too; soft hyphens and zero-width spaces go, as in HTML.
+    Terminal sequences (colours) are removed; of characters printed over each other the last stays. All line ends become
+    a newline, and so does a form feed, unless next to one: a page may end within a paragraph. No-break and other odd
+    spaces become a space, and so do NULs; soft hyphens and zero-width spaces are removed, as in HTML.
     """
     if _clean_text().fullmatch(text):
         return text
@@ -107,7 +107,7 @@ def _printed(text: str) -> str:
 
 
 def _in_escape(text: str, cut: int) -> bool:
-    """Whether a terminal sequence that begins before `cut` may go beyond it."""
+    """Whether a terminal sequence that starts before `cut` may extend beyond it."""
     start = max(text.rfind(mark, max(cut - _LONGEST_ESCAPE, 0), cut) for mark in _ESCAPE_STARTS)
     if start < 0:
         return False

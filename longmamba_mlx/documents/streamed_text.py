@@ -29,10 +29,10 @@ LARGE = 32 << 20  # bytes; smaller files are held
 
 @dataclass(frozen=True, slots=True)
 class LargeText:
-    """What a reading needs of a `Document`, without its text in memory. Its chapters are told by its `PassageIndex`.
+    """The part of a `Document` that a reading needs, without its text in memory; its `PassageIndex` has the chapters.
 
-    `length` is in characters; `digest` is the one that the same text has as a Document; `identity` tells the file as it
-    was when it was opened; blocks (2, n): the characters and bytes at which pieces of it begin, and its end.
+    `length` is in characters; `digest` equals that of the same text as a Document; `identity` identifies the file as
+    opened; blocks (2, n): character and byte offsets of its pieces, and its end.
     """
 
     title: str
@@ -48,7 +48,7 @@ class LargeText:
         return ""
 
     def pieces(self, end: int | None = None) -> Iterator[str]:
-        """The clean text up to character `end`. Raises DocumentError when the file is not what it was."""
+        """Yield the clean text up to character `end`. Raises DocumentError when the file has changed."""
         digest, position = hashlib.sha256(), 0
         try:
             with open(self.source, "rb") as file:
@@ -65,7 +65,7 @@ class LargeText:
             raise _changed(self.title)
 
     def between(self, start: int, end: int) -> str:
-        """The characters start:end, a few at most. Raises DocumentError when the file is not what it was."""
+        """Return the characters start:end, a small range. Raises DocumentError when the file has changed."""
         characters, positions = self.blocks
         first, last = bisect_right(characters, start) - 1, bisect_left(characters, end)
         try:
@@ -82,9 +82,9 @@ Text: TypeAlias = Document | LargeText
 
 
 def open_large(paths: Sequence[str], should_stop: Stop | None = None) -> LargeText | None:
-    """The file, when it is one large text file; None for everything else, which `documents` reads.
+    """Open a single large text file; return None for anything else, which `documents` reads.
 
-    Reads all of it once. Raises StoppedError once `should_stop()`.
+    Reads the file once. Raises StoppedError once `should_stop()`.
     """
     if len(paths) != 1 or paths[0] == "-":
         return None

@@ -1,7 +1,7 @@
 """All filter policies: a new one is a file in `policies/` and a row here.
 
-Names, help, completion and the docs' tables follow from these rows. Nothing here imports a policy before it is asked
-for: the command line shows its help without NumPy.
+Names, help, completion and the docs' tables follow from these rows. Policies are imported on first use, so that the
+command line shows its help without NumPy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from longmamba_mlx.filtering.policies.base import Option, Policy
 
 DEFAULT, DEFAULT_NAME = "paper", "longmamba"
-"""The policy that is used where none is named, and the name that always means it."""
+"""The default policy, and the name that always means it."""
 
 _FOLDER = "longmamba_mlx.filtering.policies"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A policy's name, one line about it, and where its class stands ("module:Class")."""
+    """A policy's name, a one-line summary, and the location of its class ("module:Class")."""
 
     name: str
     summary: str
@@ -43,7 +43,7 @@ POLICIES: tuple[Entry, ...] = (
 
 
 def names() -> tuple[str, ...]:
-    """Every name that a filter may have: the policies', and the default's other name after `off`."""
+    """All filter names: those of the policies, with the alias of the default after `off`."""
     off, *others = (entry.name for entry in POLICIES)
     return (off, DEFAULT_NAME, *others)
 
@@ -55,7 +55,7 @@ def help_text() -> str:
 
 
 def policy_class(name: str) -> type[Policy]:
-    """The policy of a name. Raises UsageError for an unknown one."""
+    """Return the policy class of a name. Raises UsageError for an unknown name."""
     wanted = DEFAULT if name == DEFAULT_NAME else name
     for entry in POLICIES:
         if entry.name == wanted:
@@ -70,7 +70,7 @@ def options(name: str) -> tuple[Option, ...]:
 
 
 def completions(typed: str) -> list[str]:
-    """What the beginning of a filter's name, or of a list of them with commas, may become."""
+    """Complete a partial filter name, or the last one of a comma-separated list."""
     before, comma, name = typed.rpartition(",")
     chosen, colon, option = name.rpartition(":")
     if not colon:

@@ -44,7 +44,7 @@ def generate(
     ids: list[int] = []
 
     def begin() -> Generator[int, None, None]:
-        """The rest of the answer, after what there is of it: a failed kernel costs reading that again."""
+        """Start the rest of the answer, after the part that is done; a failed kernel costs reading that part again."""
         read = advance(model, state, np.append(prompt, np.asarray(ids, np.uint32)), should_stop)
         if read is None:
             return

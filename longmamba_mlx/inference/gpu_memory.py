@@ -2,7 +2,7 @@
 
 On macOS 15 and later MLX keeps no buffer resident unless a wired limit is set, so that a large model may be paged out
 between two tokens; and its cache of freed buffers may grow to almost all memory. Both limits are MLX's own, for the
-whole process; here they are changed only while somebody reads or answers.
+whole process; here they are changed only during prefill and decode.
 """
 
 from __future__ import annotations

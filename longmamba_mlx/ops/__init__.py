@@ -1,7 +1,7 @@
 """The operations of a filtered Mamba layer, with their arguments checked; `backend` decides how they run.
 
 `selective_scan` (Mamba-1), `ssd_scan` (Mamba-2), `mamba3_scan`, `causal_conv1d`, `gated_rms_norm` and `dt_b_c_norms`
-mean the same on every backend; `reference` is their specification.
+give the same results on every backend; `reference` is their specification.
 """
 
 from __future__ import annotations
@@ -94,8 +94,10 @@ def causal_conv1d(
 def gated_rms_norm(
     y: mx.array, z: mx.array, weight: mx.array, *, groups: int, eps: float, norm_before_gate: bool = False
 ) -> mx.array:
-    """Mamba-2's gated RMS norm; see `norm.gated_rms_norm`. y, z (b, l, d_inner); weight (d_inner,). Raises ValueError
-    naming the argument."""
+    """Mamba-2's gated RMS norm, per group: norm(y silu(z)) weight, or norm(y) weight silu(z) with `norm_before_gate`.
+
+    y, z (b, l, d_inner); weight (d_inner,). Raises ValueError naming the argument.
+    """
     checks.check_norm(y, z, weight, groups, eps)
     return backend.current().gated_rms_norm(y, z, weight, groups=groups, eps=eps, norm_before_gate=norm_before_gate)
 
@@ -107,10 +109,12 @@ def dt_b_c_norms(
     eps: float,
     weights: tuple[mx.array, mx.array, mx.array] | None = None,
 ) -> tuple[mx.array, mx.array, mx.array]:
-    """The RMS norms of dt, B and C (Falcon-Mamba, Jamba); see `norm.dt_b_c_norms`. x (b, l, r + n + n), sizes
-    (r, n, n); float32 returned. Raises ValueError naming the argument."""
+    """The RMS norms of dt, B and C (Falcon-Mamba, Jamba).
+
+    x (b, l, r + n + n), sizes (r, n, n); returns dt, B and C in float32. Raises ValueError naming the argument.
+    """
     checks.check_dt_b_c_norms(x, sizes, weights, eps)
     return backend.current().dt_b_c_norms(x, sizes, eps=eps, weights=weights)
 
 
-part_norms = dt_b_c_norms  # its name up to now
+part_norms = dt_b_c_norms  # its name in 0.1

@@ -1,4 +1,4 @@
-"""Go on with plain MLX where a Metal kernel fails in the middle of work.
+"""Continue with plain MLX when a Metal kernel fails in the middle of work.
 
 MLX reports such an error when it evaluates: in `mx.eval` or `mx.async_eval`, or in a later `mx.eval` of what was
 dispatched before. So work that may fail evaluates what it computes (`values`).
@@ -42,6 +42,6 @@ def steps_with_fallback(begin: Callable[[], Generator[Step, None, Result]]) -> G
 
 
 def _retriable() -> Callable[[Exception], bool]:
-    """Tells of an error of work that begins now whether another try, without kernels, is worth it."""
+    """Return a predicate: whether work that starts now and fails should be retried without kernels."""
     on = backend.name() == "metal" and metal_check.on()
     return lambda error: on and metal_check.give_up(error)

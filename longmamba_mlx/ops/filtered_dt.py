@@ -1,4 +1,4 @@
-"""Step sizes with LongMamba's filter, in plain MLX: what all scans begin with."""
+"""Step sizes with LongMamba's filter, in plain MLX: the first step of every scan."""
 
 from __future__ import annotations
 

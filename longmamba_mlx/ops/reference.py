@@ -70,7 +70,7 @@ def _start(inputs: ScanInputs, shape: tuple[int, ...]) -> mx.array:
 
 
 def _result(inputs: ScanInputs, y: mx.array, D: mx.array | None, state: mx.array, keep: mx.array) -> Scan:
-    """The skip connection, the gate and x's dtype; kept counts where asked for."""
+    """Apply the skip connection, the gate and x's dtype; add kept counts on request."""
     if D is not None:
         y = y + D * inputs.x.astype(mx.float32)
     if inputs.z is not None:

@@ -58,7 +58,7 @@ class Row:
 
 
 def implementation() -> str:
-    """What the cases run through here: "metal" or "reference"."""
+    """The implementation that the cases test on this machine: "metal" or "reference"."""
     return "metal" if backend.name() == "metal" else "reference"
 
 

@@ -1,7 +1,7 @@
-"""Public checkpoints worth knowing, for `longmamba-mlx models` and the chat's `/model`.
+"""Known public checkpoints, for `longmamba-mlx models` and the chat's `/model`.
 
-What the publishers' own pages, or pages that quote them, say; None where nobody was found to say it. Sizes are
-computed: two bytes (four, for float32 files) a parameter. The real size is asked of the Hub before a download.
+Facts are from the publishers' own pages, or pages that quote them; None where no source was found. Sizes are
+computed: two bytes (four, for float32 files) a parameter. The exact size is fetched from the Hub before a download.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Recommendation:
 
 
 def usable_bytes(memory: int | None = None) -> int:
-    """What a model may take of a machine with so many bytes of memory (this one by default)."""
+    """The bytes a model may use on a machine with this much memory (by default this machine)."""
     return int(_USABLE * (total_bytes() if memory is None else memory))
 
 

@@ -29,7 +29,7 @@ class LocalModel:
 
 
 def installed_folder(repository: str, variant: str = "") -> Path:
-    """Where a Hub model lies, or will lie, once converted; `variant` names a quantisation ("q4-g64")."""
+    """The folder of a converted Hub model, existing or not; `variant` names a quantisation ("q4-g64")."""
     return model_folder() / "--".join([*repository.split("/"), *([variant] if variant else [])])
 
 
@@ -39,9 +39,9 @@ def installed() -> list[Path]:
 
 
 def find_local(repository: str) -> Path | None:
-    """The folder of a Hub model on this machine that can be used as it is; None where there is none.
+    """Find a usable folder of a Hub model on this machine; None without one.
 
-    One that was converted here is preferred; those of other programs must be in MLX format and whole.
+    A model converted here is preferred; those of other programs must be complete and in MLX format.
     """
     if installed_folder(repository).is_dir():
         return installed_folder(repository)

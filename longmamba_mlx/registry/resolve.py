@@ -1,4 +1,4 @@
-"""Where a model named on the command line or in `load` lies: built in, a folder, or on the Hub; and the default."""
+"""Resolve a model's name to a folder: built in, local, or from the Hub; and the default model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _KEY = "model"
 def resolve(name: str, *, offline: bool = False, report: Report | None = None) -> Path:
     """The model folder of `name`: a built-in model, a folder, or a Hub id.
 
-    A Hub model in MLX format is used where it lies on this machine or where the Hub's client puts it; any other is
-    converted on first use. `report` hears of a download's progress. Raises ModelError where there is none, with a hint.
+    A Hub model in MLX format is used in place, on this machine or in the Hub client's cache; any other is converted on
+    first use. `report` receives a download's progress. Raises ModelError with a hint when there is no such model.
     """
     if name in BUILT_IN:
         return built_in_model(name)
@@ -47,7 +47,7 @@ def resolve(name: str, *, offline: bool = False, report: Report | None = None) -
 
 
 def is_here(name: str) -> bool:
-    """Whether a model can be loaded without a download: built in, a folder, or of the Hub and usable as it lies."""
+    """Whether a model can be loaded without a download: built in, a folder, or a Hub model already on this machine."""
     if name in BUILT_IN or Path(name).expanduser().is_dir():
         return True
     from longmamba_mlx.registry.local_models import find_local

@@ -1,4 +1,4 @@
-"""A stretch of a passage around what was asked for, short enough to show."""
+"""A short excerpt of a passage around the words of the question."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def excerpt(text: str, question: str, width: int = 300) -> str:
 
 
 def first_place(text: str, question: str) -> int:
-    """Where the longest of the question's telling words first stands in a text, 0 where none does."""
+    """Position of the first occurrence of the question's longest distinctive word in a text; 0 without one."""
     wanted, plain = telling_words(words_in(question)), folded(text)
     places = [(len(word), plain.find(folded(word))) for word in wanted]
     found = [(size, place) for size, place in places if place >= 0]

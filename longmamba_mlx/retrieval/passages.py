@@ -45,7 +45,7 @@ _Found = TypeVar("_Found")
 def _despite_the_disk(
     search: Callable[Concatenate[PassageIndex, _Arguments], _Found],
 ) -> Callable[Concatenate[PassageIndex, _Arguments], _Found]:
-    """Search again, in an index that is built anew in memory, where the stored one can no longer be read."""
+    """Search again in an index rebuilt in memory, when the stored one can no longer be read."""
 
     @wraps(search)
     def searched(self: PassageIndex, /, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Found:
@@ -102,10 +102,10 @@ class PassageIndex:
     def nearest(
         self, question: str, limit: int = 3, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:
-        """The passages to show where there is no answer: of the places that the question names, then by its words.
+        """The passages to show without an answer: from places that the question names, then by its words.
 
-        "What does Jane say in chapter 3?" is searched in chapter 3; with no other telling word in the question, the
-        place's first passages are taken. Nothing after character `end` is searched.
+        "What does Jane say in chapter 3?" searches chapter 3; without any other distinctive word the first passages of
+        that place are taken. Only the text before character `end` is searched.
         """
         named, rest = self.places(should_stop).named_in(question)
         last = length_of(self._document) if end is None else end
@@ -124,7 +124,7 @@ class PassageIndex:
 
     @_despite_the_disk
     def comes_later(self, question: str, end: int, *, should_stop: Stop | None = None) -> bool:
-        """Whether the passage nearest to the question stands after character `end` and has the name asked for."""
+        """Whether the passage nearest to the question is after character `end` and contains the name asked for."""
         telling = telling_words(words_in(question))
         needed = self._rarest(names_in(question) or [telling], None, should_stop)
         with self._lock:
@@ -152,7 +152,7 @@ class PassageIndex:
         return folded_words(found[0].text) if found else set()
 
     def _first_mentions(self, names: list[list[str]], end: int | None, should_stop: Stop | None) -> list[Passage]:
-        """For each name the first passage with all of its words: who or what it is, is often said there."""
+        """The first passage with all words of each name, which often introduces the person or thing."""
         with self._lock:
             database, places = self._open(should_stop)
             last = _count(database, end)
@@ -217,7 +217,7 @@ class PassageIndex:
     def missing_names(
         self, question: str, *, end: int | None = None, should_stop: Stop | None = None
     ) -> tuple[str, ...]:
-        """The names in a question of which some word stands nowhere before character `end`, as their words.
+        """The names in a question that have a word which does not occur before character `end`, as their words.
 
         Raises StoppedError while the index is built.
         """
@@ -337,7 +337,7 @@ def _plain(text: str) -> str:
 
 
 def _verbatim(answer: str, words: list[str]) -> re.Pattern[str] | None:
-    """What a passage must contain to be a quote; None for an answer of common words only ("Yes.", "It is not.")."""
+    """The words that a passage must contain to be a quote; None for an answer of common words only ("Yes.")."""
     plain = _plain(answer).strip(_AROUND)
     if not plain or all(word in COMMON for word in words):
         return None

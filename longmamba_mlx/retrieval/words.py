@@ -37,9 +37,9 @@ def folded_words(text: str) -> set[str]:
 
 
 def names_in(question: str) -> list[list[str]]:
-    """The names that a question asks for, each as its words in small letters: capitalised words and codes in a row.
+    """The names in a question, each as its words in lower case: runs of capitalised words and codes.
 
-    Common words are no names, nor is the first word before a name: "Describe Mr Darcy." asks for [mr, darcy].
+    Common words are not names, nor is a first word before a name: "Describe Mr Darcy." names [mr, darcy].
     """
     names: list[list[str]] = []
     end = -1  # of the name that the next word may go on; -1: none

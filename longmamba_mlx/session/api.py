@@ -35,10 +35,11 @@ def load(
 ) -> Model:
     """Load a model: "demo", "demo-mamba1", a model folder, or a Hub id (downloaded and converted on first use).
 
-    filter: a name of `filtering.registry`, with options as in "paper:last=64". With
-    `attention_window` the attention layers of a hybrid see only that many of the latest tokens and the first four, and
-    reading takes constant memory; None: all tokens. `report` receives a download's progress. Raises ModelError,
-    CalibrationError or UsageError with a hint.
+    filter: a filter's name, with options as in "paper:last=64". attention_window: let the attention layers of a hybrid
+    see only that many of the latest tokens, and the first four, so that prefill takes constant memory; None: all
+    tokens. offline: never use the network. report: receives the progress of a download.
+
+    Raises ModelError, CalibrationError or UsageError, each with a hint.
     """
     if attention_window is not None and attention_window < 1:
         raise UsageError("The attention window must be at least 1 token.", hint="Leave it out: all tokens.")
@@ -58,11 +59,12 @@ def calibrate(
     on_progress: Callable[[int, int], None] | None = None,
     save: bool = True,
 ) -> Calibration:
-    """Measure `model` on windows of its training length from `text`, and store the result beside it, or in this
-    program's own folder where the model lies in another program's.
+    """Measure `model` on windows of its training length from `text`, and store the result.
+
+    It is stored beside the model, or in this program's own folder for a model of another program.
 
     `on_progress(done, total)` counts windows times layers. Raises CalibrationError for a text shorter than one window
-    (paper section 4: calibration needs a few windows, no training), DiskError where it cannot be stored.
+    (paper section 4: calibration needs a few windows, no training), DiskError when it cannot be stored.
     """
     if text is None:
         text = read_document(builtin.sample_document()).text

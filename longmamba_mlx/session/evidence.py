@@ -45,7 +45,7 @@ class Evidence:
         return self._search(lambda index: index.nearest(question, end=self.end, should_stop=self.should_stop), ())
 
     def comes_later(self, question: str) -> bool:
-        """Whether what is asked for is found after the first `end` characters."""
+        """Whether a text search finds the question's passage after the first `end` characters."""
         end = self.end
         if end is None:
             return False

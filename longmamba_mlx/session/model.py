@@ -28,11 +28,10 @@ class Model(TextModel):
         chunk: int | None = None,
         encoding: str = "",
     ) -> ReadDocument:
-        """Read a file, several files (one after the other) or a Document, whole.
+        """Prefill the model with a file, several files (in order) or a Document.
 
-        on_progress(Progress) is called after every `chunk` tokens (None: 512, on a GPU 2,048); `encoding` is that of
-        texts, "" where they tell it.
-        Raises DocumentError and its kinds, UsageError for an unknown encoding.
+        on_progress(Progress) is called after every `chunk` tokens (None: 2,048 on a GPU, else 512). encoding: that of
+        text files; "" detects it. Raises DocumentError or a subclass of it, UsageError for an unknown encoding.
         """
         document = as_document(source, encoding)
         counted = self.count(document)
@@ -43,7 +42,7 @@ class Model(TextModel):
         return ReadDocument(self, document, reading, key, time.monotonic() - started, counted.text_map)
 
     def open(self, path: str | Path, document: str | Path | Document | None = None) -> ReadDocument:
-        """Open a document that was saved with `ReadDocument.save`; `document`, its text, brings back its passages.
+        """Open a state that was saved with `ReadDocument.save`; pass the text as `document` to have passages again.
 
         Raises StateError for a file that is broken or was made with another model, DocumentError for another document.
         """
@@ -61,14 +60,14 @@ class Model(TextModel):
         return ReadDocument.restored(self, document, stored, plan)
 
     def logits(self, token_ids: ArrayLike, *, chunk: int | None = None) -> NDArray[np.float32]:
-        """Next-token logits (L, vocab) float32 for token_ids (L,), filtered as configured with S = L."""
+        """Return the next-token logits (L, vocab) float32 for token_ids (L,), filtered as configured with S = L."""
         ids = np.asarray(token_ids, np.uint32)
         reading = prefill(self.loaded.model, ids, self.plan(len(ids), ids), chunk=chunk, logits="all")
         return np.asarray(reading.logits, np.float32)
 
 
 def as_document(source: str | Path | Document | Sequence[str | Path], encoding: str = "") -> Document:
-    """A Document from whatever `Model.read` takes."""
+    """Return the Document for any argument that `Model.read` accepts."""
     if isinstance(source, Document):
         return source
     if isinstance(source, str | Path):

@@ -1,4 +1,4 @@
-"""Why there is no answer, in one line, and the real model to get instead of a demonstration."""
+"""One line on why there is no answer, and a real model to suggest instead of a demonstration model."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class _Opener:
         self.like = self.model.loaded.model.initial_state()
 
     def open(self, document: Text) -> Generator[Event, None, _Opened]:
-        """Find and restore the stored state; else resume a prefill, or begin one, and save its state."""
+        """Find and restore the stored state; else resume or start a prefill, and save its state."""
         found = self._find(document)
         book = None if found is None else self._restore(document, *found)
         if book is not None:
@@ -164,7 +164,7 @@ class _Opener:
         return CheckpointWriter(self.store, task.key, task.counted.ids, info, self.notes.append, self.like.nbytes)
 
     def _resume(self, task: PrefillTask, writer: CheckpointWriter) -> Reading | None:
-        """The reading to resume from; None to begin."""
+        """The reading to resume from; None to start at the first token."""
         total = len(task.counted.ids)
         self.notes.extend(() if task.plan is None else task.plan.notices)
         self.notes.extend(self._growth(total))

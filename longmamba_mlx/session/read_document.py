@@ -47,7 +47,7 @@ class Conversation:
 
 @dataclass
 class ReadDocument:
-    """A document as the model holds it after reading it once. Every question starts from this state."""
+    """A document after prefill. Every question starts from its state."""
 
     model: TextModel
     source: Text | None
@@ -93,7 +93,7 @@ class ReadDocument:
 
     @property
     def document(self) -> Document | None:
-        """The document with its text; None for a state opened without it, and for a text that is not held in memory."""
+        """The document with its text; None for a state opened without it, or for a text not held in memory."""
         return self.source if isinstance(self.source, Document) else None
 
     @property
@@ -103,36 +103,37 @@ class ReadDocument:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were read."""
+        """Number of tokens read."""
         return self.state.tokens
 
     @property
     def title(self) -> str:
+        """The title of the document; "document" for a state opened without it."""
         return self.source.title if self.source is not None else "document"
 
     @property
     def filter(self) -> str:
-        """The filter it was read with; "off" also where the document is too short to be filtered."""
+        """The filter it was read with; "off" if the document was too short to be filtered."""
         return "off" if self.key.filter == "off" else self.model.filter
 
     @property
     def kept(self) -> NDArray[np.uint8] | None:
-        """(tokens,): the share of filterable units that kept each token, 255 = all; None where nothing was filtered."""
+        """(tokens,): the share of filterable units that kept each token, 255 = all; None if nothing was filtered."""
         return self.reading.kept
 
     @property
     def known_questions(self) -> tuple[str, ...]:
-        """The only questions that its model can answer, each with {name} in it; () for any question."""
+        """The only questions a demonstration model can answer, each with {name} in it; () for any question."""
         return self.model.form.known
 
     def regions(self, count: int) -> tuple[Region, ...]:
-        """The document cut into `count` stretches of equal length in tokens; () where `kept` is None."""
+        """Split the document into `count` regions of equal length in tokens; () if `kept` is None."""
         if self.kept is None or self.text_map is None:
             return ()
         return regions(self.kept, self.text_map, count, self.place_at)
 
     def place_at(self, offset: int) -> str:
-        """The place of the character at `offset`: "chapter 12", "page 40", or ""."""
+        """Return the place of the character at `offset`: "chapter 12", "page 40", or ""."""
         return "" if self.source is None else self.source.place_at(offset)
 
     def index(self) -> PassageIndex | None:
@@ -155,7 +156,7 @@ class ReadDocument:
     def find_passages(
         self, query: str, count: int = 3, *, as_of: str | None = None, should_stop: Stop | None = None
     ) -> tuple[Passage, ...]:
-        """What a text search finds nearest to `query`, up to the end of the place `as_of`; the model is not asked.
+        """Search the text, without the model, for the passages nearest to `query`, up to the end of the place `as_of`.
 
         Raises UsageError for an empty query, an unknown place, or a document whose text is not open.
         """
@@ -188,11 +189,11 @@ class ReadDocument:
         keep: continue the conversation instead of starting from the document. reread: read that many of the most
         related passages again before answering. as_of ("chapter 12", "page 40", "50%"): answer from the document up to
         the end of that place; the stretch from the nearest stored state is read first (ReadProgress). surest: ask the
-        parts of the document, each read from a fresh state, and answer from the surest (ReadProgress, Notices; see
-        `surest`); a question with `keep` goes on from that part.
+        parts of the document, each read from a fresh state, and answer from the most certain one (ReadProgress,
+        Notices; see `surest`); a later question with `keep` continues from that part.
 
-        A question that the model was not made for is not asked: `Answer.reason` is "demo". Where there is no answer,
-        the passages are what a text search finds nearest to the question.
+        A demonstration model is not asked questions it was not trained for: `Answer.reason` is then "demo". Without an
+        answer, the passages are those that a text search finds nearest to the question.
 
         Raises UsageError for an empty question, an unknown place or options that exclude each other, StoppedError while
         such a stretch or the parts are read.
@@ -309,11 +310,11 @@ class ReadDocument:
         return self.model.tokenizer.encode(text, as_text=True)
 
     def thresholds(self) -> list[NDArray[np.float32] | None]:
-        """Per layer the thresholds (units,) it was read with, None for a layer that was not filtered; [] for none."""
+        """Return the thresholds (units,) of each layer, None for a layer that was not filtered; [] without a filter."""
         return all_thresholds(self.reading.plan)
 
     def info(self) -> Info:
-        """What a list of stored states shows."""
+        """Return the row of this document in a list of stored states."""
         return self.model.describe(self.source, self.reading.plan, self.seconds)
 
     def save(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""The text of what a session is asked to open: a Document as it is, files, or one large text left on the disk."""
+"""Open what a session was given: a Document, files, or one large text left on disk."""
 
 from __future__ import annotations
 

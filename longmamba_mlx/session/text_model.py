@@ -69,7 +69,7 @@ class TextModel:
 
     @property
     def attention_window(self) -> int | None:
-        """How many of the latest tokens a hybrid's attention sees; None: all, or there is no attention."""
+        """Number of latest tokens that a hybrid's attention sees; None: all, or no attention."""
         hybrid = self.loaded.config.hybrid
         return None if hybrid is None or hybrid.attention is None else hybrid.attention.window
 
@@ -200,7 +200,7 @@ class TextModel:
         )
 
     def identity(self) -> dict[str, str]:
-        """The fields of a state's key that identify the model, and what it reads before a document."""
+        """The fields of a state's key that identify the model and the prompt before a document."""
         dtype = str(float_type(self.loaded.model.embeddings)).removeprefix("mlx.core.")
         opening = self.form.opening
         return {
@@ -212,7 +212,7 @@ class TextModel:
         }
 
     def describe(self, document: Text | None, plan: FilterPlan | None, seconds: float) -> Info:
-        """What a list of stored states shows of a document read in `seconds`, at this moment."""
+        """Return the row of a document, read in `seconds`, in a list of stored states."""
         return {
             "title": "document" if document is None else document.title,
             "source": "" if document is None else document.source,

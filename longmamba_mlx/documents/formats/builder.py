@@ -21,7 +21,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a reader found: clean text, its places in order, and lines for the user."""
+    """A reader's result: clean text, its places in order, and notes for the user."""
 
     text: str
     marks: tuple[Place, ...] = ()
@@ -64,7 +64,7 @@ class TextBuilder:
             self.write("\n\n")
 
     def mark(self, kind: Kind, label: str, number: int = 0, level: int = 1, *, at: int | None = None) -> None:
-        """Mark where a place begins: here, or at position `at`."""
+        """Mark the start of a place, here or at position `at`."""
         label = one_line(clean(label))
         if label:
             self._marks.append(Place(self.position if at is None else at, kind, label, number, level))

@@ -41,7 +41,7 @@ def by_rows(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _columns(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Runs of pieces that stand below each other."""
+    """Runs of pieces below each other."""
     runs: list[list[Piece]] = []
     for piece in pieces:
         last = runs[-1][-1] if runs else None

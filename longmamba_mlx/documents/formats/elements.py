@@ -91,7 +91,7 @@ class PageReader(Tags):
             self._heading = level
 
     def _skips(self, tag: str, attributes: dict[str, str | None]) -> bool:
-        """Begin to skip at a start tag, or not."""
+        """Start skipping at a start tag whose element is not read; return whether it is skipped."""
         if tag in VOID:
             return False
         hidden = is_hidden(tag, attributes)
@@ -308,5 +308,5 @@ _ENDS: dict[str, Callable[[PageReader], None]] = {
 
 
 def _collapse(text: str) -> str:
-    """White space as a browser shows it; line breaks asked for (NUL here) stay, one or two."""
+    """Collapse white space as a browser does; explicit line breaks (NUL here) stay, one or two."""
     return "\n".join(" ".join(line.split()) for line in text.split("\x00"))

@@ -30,8 +30,10 @@ class Bodies:
 
 
 def without_furniture(pages: list[Page]) -> Bodies:
-    """Each page's whole lines, without the later copies of what stands on many pages at the same height, and without
-    numbers that count the pages. The first copy is `alone`. A line of other words is kept whatever number it holds.
+    """Remove running heads and page numbers from each page's whole lines.
+
+    Text that recurs on many pages at the same height is kept once, marked `alone`. A line with other words is kept,
+    whatever number it contains.
     """
     merged = [whole_lines(page.lines) for page in pages]
     sizes = [line.size for lines in merged for line in lines]

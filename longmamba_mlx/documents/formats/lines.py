@@ -22,8 +22,8 @@ CELL = " | "
 class Line:
     """A line, or a piece of one: its box in points from the page's lower left, and its font size.
 
-    `hyphen`: it ends with one, which is not in `text`. `cells`: text, left and right edge of its parts, where wide gaps
-    part it. `row`: it is one of a table. `alone`: it is no part of the text around it (a running head, a comment).
+    `hyphen`: it ends with a hyphen that is not in `text`. `cells`: text, left and right edge of its parts, if wide gaps
+    divide it. `row`: it is a table row. `alone`: it does not belong to the text around it (a running head, a comment).
     """
 
     text: str
@@ -107,7 +107,7 @@ def _joined(group: list[Line]) -> Line:
 
 
 def _is_row(lines: list[Line], index: int) -> bool:
-    """Whether a line's parts stand below those of the line before or after it."""
+    """Whether a line's parts are aligned with those of the line before or after it."""
     line = lines[index]
     near = (lines[other] for other in (index - 1, index + 1) if 0 <= other < len(lines))
     return len(line.cells) > 1 and any(
@@ -116,7 +116,7 @@ def _is_row(lines: list[Line], index: int) -> bool:
 
 
 def _aligned(line: Line, other: Line) -> int:
-    """How many parts of a line begin, end or have their middle where one of the other does."""
+    """Count the parts of a line whose left edge, right edge or middle matches one of the other line."""
     within = _ALIGNED * line.size
     return sum(
         any(min(abs(left - a), abs(right - b), abs(left + right - a - b) / 2) < within for _, a, b in other.cells)

@@ -150,6 +150,6 @@ def _payload(part: Message) -> bytes:
 
 
 def _unwrapped(text: str, *, keep_space: bool) -> str:
-    """Lines that end with a space go on in the next one (RFC 3676)."""
+    """Join lines that end with a space to the next one (RFC 3676, format=flowed)."""
     text = re.sub(r"(?m)^-- $", "--", text)
     return re.sub(r"(?m)(?<=\S) \n(?=[^\s>])", " " if keep_space else "", text)

@@ -26,7 +26,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
 
 
 def to_text(data: bytes, out: TextBuilder, encoding: str = "", declared: str = "") -> str:
-    """Decode an HTML file: by the encoding asked for, its byte order mark, its declaration, or a guess.
+    """Decode an HTML file by the user's encoding, its byte order mark, its declaration, or a guess.
 
     Notes a guess. Raises Refused.
     """

@@ -188,7 +188,7 @@ class _Reader:
             self._told += 1
 
     def _words(self, element: Element) -> Iterator[str]:
-        """The text of a paragraph and of what stands within it."""
+        """The text of a paragraph and of the elements inside it."""
         yield _WHITE.sub(" ", element.text or "")
         for child in element:
             yield from self._part(local(child.tag), child)

@@ -50,7 +50,7 @@ class Outline:
             self._lists[key].counts = [0] * LEVELS
 
     def next_label(self, number: str, level: str) -> str:
-        """What stands before the next paragraph of this list and level: "- ", "4.2 ", or "" for none."""
+        """Return the label of the next paragraph of this list and level: "- ", "4.2 ", or "" for none."""
         numbered = self._lists.get(number)
         depth = int(level) if level.isdecimal() and len(level) == 1 else 0
         if numbered is None or depth >= LEVELS or numbered.formats[depth] == "none":

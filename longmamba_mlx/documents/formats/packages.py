@@ -33,7 +33,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
 
 
 def _is_word(archive: Archive) -> bool:
-    """Some programs name the main file otherwise; the list of types tells."""
+    """Whether a package is a Word file, by its list of types: some programs give the main file another name."""
     types = "[Content_Types].xml"
     return "word/document.xml" in archive.names or (
         types in archive.names and b"wordprocessingml.document.main" in archive.read(types)

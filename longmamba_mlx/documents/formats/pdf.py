@@ -87,7 +87,7 @@ def _page(document: pypdfium2.PdfDocument, index: int) -> Page:
 
 
 def _chapters(document: pypdfium2.PdfDocument, text: str, starts: list[int]) -> list[Place]:
-    """The outline's entries, where their titles stand on their pages, else where these begin; [] for next to none."""
+    """The outline's entries, at their titles if the page has them, else at the page's start; [] for next to none."""
     found = []
     for number, bookmark in enumerate(document.get_toc(max_depth=6)):
         if number >= _MOST_OUTLINE:

@@ -23,7 +23,7 @@ _SILENT = (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP, pdfium.FPDF_ANNOT_WI
 
 
 def with_annotations(lines: list[Line], page: pypdfium2.PdfPage, form: object | None) -> list[Line]:
-    """Insert annotations into a page's lines, each after the line that it stands beside or below."""
+    """Insert annotations into a page's lines, each after the line beside or above it."""
     for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST)):
         annotation = pdfium.FPDFPage_GetAnnot(page, number)
         if not annotation:
@@ -86,7 +86,7 @@ def _wide(get: Callable[[object, int], int]) -> str:
 
 
 def _place(lines: list[Line], line: Line) -> int:
-    """Where a line goes: after the nearest one on its left, else after the last one above it, else first."""
+    """The position of a line: after the nearest one on its left, else after the last one above it, else first."""
     beside = [
         (line.left - other.right, index)
         for index, other in enumerate(lines)

@@ -71,7 +71,7 @@ class _Characters:
         yield from self._piece(cut, end, size, left, right)
 
     def _gaps(self, start: int, end: int, size: float) -> Iterator[int]:
-        """Where a character stands far behind the one before it."""
+        """Yield the indices of characters with a wide gap before them."""
         last = start
         for index in range(start + 1, end):
             if self._codes[index] in _SPACES:

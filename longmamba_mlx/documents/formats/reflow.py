@@ -29,7 +29,7 @@ _COLUMN = 30.0  # points: lines that begin nearer to each other are of one colum
 
 
 def reflow(pages: list[Page], out: TextBuilder) -> list[int]:
-    """Write the pages' paragraphs to `out`, with a mark where each page begins; returns these positions."""
+    """Write the pages' paragraphs to `out`, with a mark at each page's start; return these positions."""
     found = without_furniture(pages)
     if found.left_out:
         out.note(f"{found.left_out} running heads, feet and page numbers were left out; each text is read once.")
@@ -49,7 +49,7 @@ class _Writer:
         self._waiting: list[str] = []
 
     def page(self, number: int, lines: list[Line]) -> int:
-        """Write a page; return the position at which it begins."""
+        """Write a page; return its start position."""
         start: int | None = None
         for line in lines:
             if line.alone:
@@ -82,7 +82,7 @@ class _Writer:
         self._waiting.clear()
 
     def _part(self, line: Line, *, new_page: bool) -> None:
-        """Write what stands between the last line and this one; a hyphen that only broke a word goes."""
+        """Write the separator between the last line and this one; remove a hyphen that only broke a word."""
         before = self._last
         if before is None:
             self._end_paragraph()
@@ -125,7 +125,7 @@ def _vocabulary(pages: list[list[Line]]) -> frozenset[str]:
 
 
 class _Margins:
-    """Where lines end, told for each column of the whole document: of one page too little may be known."""
+    """Right margins of each column, measured over the whole document: one page may show too little."""
 
     def __init__(self, bodies: list[list[Line]]) -> None:
         self._edges: dict[int, list[tuple[float, float]]] = {}
@@ -168,7 +168,7 @@ def _leading(bodies: list[list[Line]]) -> float:
 
 
 def _between(before: Line, line: Line, leading: float, margins: _Margins, *, new_page: bool) -> str:
-    """What stands between a line and the next: a space, a line end, or the end of a paragraph."""
+    """The separator between a line and the next: a space, a line end, or the end of a paragraph."""
     if before.row or line.row:
         return "\n" if before.row and line.row and not new_page else "\n\n"
     if before.hyphen and abs(before.size - line.size) < 0.5:

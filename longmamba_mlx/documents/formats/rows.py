@@ -24,7 +24,7 @@ class Row:
         self._cells[-1].append((text, level))
 
     def drop_empty_end(self) -> None:
-        """Take back a last cell that was begun and never filled."""
+        """Remove a last cell that was started and never filled."""
         if self._cells and not self._cells[-1]:
             self._cells.pop()
 
@@ -41,5 +41,5 @@ class Row:
 
 
 def is_short(text: str) -> bool:
-    """Short enough to stand right below the line before it."""
+    """Whether a text is short enough to follow the line before it without a blank one."""
     return len(text) <= _LONGEST_ITEM

@@ -50,7 +50,7 @@ class Tags(HTMLParser):
         return match.end() if match else self._to_end_of_tag(i)
 
     def is_closed(self, tag: str) -> bool:
-        """Whether "<script/>" has no content, as in XHTML: no end tag comes before the next script begins."""
+        """Whether "<script/>" has no content, as in XHTML: no end tag before the next script starts."""
         following = _SCRIPT.search(self.rawdata, self._at + len(tag))
         return following is None or not following[1]
 

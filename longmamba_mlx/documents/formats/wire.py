@@ -32,12 +32,12 @@ def write(parsed: Parsed) -> Iterator[bytes]:
 
 
 def refuse(refused: Refused) -> bytes:
-    """Why there is no text, as bytes that make `read` raise it."""
+    """Encode a refusal, which `read` raises on the other side."""
     return _REFUSED + f"{refused.code} {refused.detail}\n".encode("ascii", "replace")
 
 
 def read(data: bytes) -> Parsed:
-    """What `write` wrote. Raises Refused, and WireError for anything else."""
+    """Decode what `write` wrote. Raises Refused, and WireError for anything else."""
     try:
         if data.startswith(_REFUSED):
             code, _, detail = data[len(_REFUSED) : 200].decode("ascii").strip().partition(" ")

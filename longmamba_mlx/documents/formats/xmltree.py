@@ -18,7 +18,7 @@ class Readable(Protocol):
 
 
 def parse(stream: Readable) -> Element:
-    """A small XML file as a tree. Raises Refused when it is no XML or declares entities."""
+    """Parse a small XML file into a tree. Raises Refused when it is not XML or declares entities."""
     root = None
     for start, element in events(stream):
         root = element if start and root is None else root
@@ -28,7 +28,7 @@ def parse(stream: Readable) -> Element:
 
 
 def events(stream: Readable) -> Iterator[tuple[bool, Element]]:
-    """(True, element) where an element begins, (False, element) where it ends and is complete."""
+    """Yield (True, element) at an element's start and (False, element) at its end, when it is complete."""
     depth = 0
     try:
         for event, element in ElementTree.iterparse(stream, events=("start", "end")):

@@ -42,8 +42,12 @@ class Policy:
 
     name: ClassVar[str]
     options: ClassVar[tuple[Option, ...]] = (
-        Option("first", "protect_first", int, "so many tokens at the document's start are never filtered or dropped"),
-        Option("last", "protect_last", int, "so many tokens at the document's end are never filtered or dropped"),
+        Option(
+            "first", "protect_first", int, "number of tokens at the document's start that are never filtered or dropped"
+        ),
+        Option(
+            "last", "protect_last", int, "number of tokens at the document's end that are never filtered or dropped"
+        ),
     )
     recorded: ClassVar[Mapping[str, object]] = {}
     """Constants that `canonical` records beside the policy's own fields."""

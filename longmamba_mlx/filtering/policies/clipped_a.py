@@ -25,8 +25,8 @@ class ClippedA(Policy):
     name = "clipped-a"
     options: ClassVar[tuple[Option, ...]] = (
         *Policy.options,
-        Option("low", "low", float, "percentile of a layer's decay rates that lower ones are raised to (default: 10)"),
-        Option("high", "high", float, "percentile of a layer's decay rates that higher ones are cut to (default: 90)"),
+        Option("low", "low", float, "percentile to which lower decay rates of a layer are raised (default: 10)"),
+        Option("high", "high", float, "percentile to which higher decay rates of a layer are cut (default: 90)"),
     )
 
     low: float = 10.0

@@ -43,7 +43,12 @@ class DeciMamba(Policy):
     options: ClassVar[tuple[Option, ...]] = (
         *Policy.options,
         Option("layers", "layers", _layers, "the layers that drop tokens, as in 12+20 (default: the published ones)"),
-        Option("base", "base", int, "so many tokens stay in the first of these layers (default: two training windows)"),
+        Option(
+            "base",
+            "base",
+            int,
+            "number of tokens that stay in the first of these layers (default: two training windows)",
+        ),
         Option("beta", "beta", float, "in the s-th of these layers base * beta^s tokens stay"),
     )
     recorded = FIRST_RECORD

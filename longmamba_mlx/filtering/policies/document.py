@@ -26,7 +26,7 @@ class Document(Budget):
     name = "document"
     options: ClassVar[tuple[Option, ...]] = (
         *Budget.options,
-        Option("combine", "combine", str, f"how the calibration windows become one: {', '.join(COMBINATIONS)}"),
+        Option("combine", "combine", str, f"how calibration windows are combined: {', '.join(COMBINATIONS)}"),
     )
     recorded: ClassVar[Mapping[str, object]] = {**FIRST_RECORD, "clamp": 0.0}
 

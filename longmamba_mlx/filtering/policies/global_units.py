@@ -24,7 +24,7 @@ CLAMP = Option(
     "clamp",
     "clamp",
     float,
-    "share of largest step sizes reduced to the value at that share; paper: a calibrated one",
+    "share of the largest step sizes that are clamped; with paper, one that was calibrated",
 )
 FACTOR = Option("b", "threshold_factor", float, "multiplies the threshold on dt")
 
@@ -68,8 +68,8 @@ class Budget(GlobalUnits):
     options: ClassVar[tuple[Option, ...]] = (
         *GlobalUnits.options,
         Option("r", "budget_factor", float, "multiplies the budget"),
-        Option("window", "budget_window", int, "makes the budget for so many tokens"),
-        Option("reduction", "reduction", str, f"how a Mamba-1 unit's modes become one: {', '.join(REDUCTIONS)}"),
+        Option("window", "budget_window", int, "length in tokens that the budget is made for"),
+        Option("reduction", "reduction", str, f"how the modes of a Mamba-1 unit are combined: {', '.join(REDUCTIONS)}"),
     )
 
     reduction: str = "slowest"

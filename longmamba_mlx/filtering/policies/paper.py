@@ -28,7 +28,7 @@ class Paper(GlobalUnits):
         *GlobalUnits.options,
         CLAMP,
         FACTOR,
-        Option("combine", "combine", str, "how the calibration windows become one: avg, max"),
+        Option("combine", "combine", str, "how calibration windows are combined: avg, max"),
     )
     recorded: ClassVar[Mapping[str, object]] = {**FIRST_RECORD, "reduction": "step_mean"}
 

@@ -32,7 +32,7 @@ class ScaledA(Policy):
             "factors",
             "factors",
             _factors,
-            "what A is multiplied with in all layers or in each, as in 0.5+1 (default: as for dt)",
+            "factor of A, one or one per layer, as in 0.5+1 (default: as for dt)",
         ),
     )
 

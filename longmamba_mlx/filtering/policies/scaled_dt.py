@@ -21,7 +21,7 @@ class ScaledDt(Policy):
     name = "scaled-dt"
     options: ClassVar[tuple[Option, ...]] = (
         *Policy.options,
-        Option("factor", "factor", float, "what dt is multiplied with (default: training length / document length)"),
+        Option("factor", "factor", float, "factor of dt (default: training length / document length)"),
     )
 
     factor: float = 0.0

@@ -1,4 +1,4 @@
-"""What one rank tells the next: the state of a layer as bytes, and after the last layer what was kept."""
+"""Messages between ranks: a layer's state as bytes, and after the last layer the kept counts."""
 
 from __future__ import annotations
 

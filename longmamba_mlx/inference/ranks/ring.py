@@ -1,4 +1,4 @@
-"""The ring that ranks stand in: every rank sends to the next one, the last one to the first."""
+"""The ring of ranks: each sends to the next, the last to the first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One document read by several ranks, as a wave: while one rank runs a layer over its span, the next one runs the layer
-below over the span after it.
+"""Read one document on several ranks, as a wave: while one rank runs a layer over its span, the next runs the layer
+below over the following span.
 
 The document is cut into sweeps, a sweep into one span for each rank. For layer l of a span a rank needs two things: its
 own output of layer l - 1, and the state of layer l at the end of the span before, which the rank before it sends as

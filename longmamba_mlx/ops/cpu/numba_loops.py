@@ -69,7 +69,7 @@ def exp2(x: Any, coefficients: Any) -> Any:
 
 @inline
 def exp_below_0(x: Any) -> Any:
-    """exp(x) for x <= 0; exactly 0 where that is no normal number."""
+    """exp(x) for x <= 0; exactly 0 where the result would be subnormal."""
     whole = np.float32(x * _LOG2_E + EXP2_COEFFICIENTS[6])
     n = whole - EXP2_COEFFICIENTS[6]
     power = _power(whole, (x - n * _LN2_HIGH - n * _LN2_LOW) * _LOG2_E, EXP2_COEFFICIENTS)

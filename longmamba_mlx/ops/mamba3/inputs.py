@@ -95,7 +95,7 @@ class Mamba3Inputs:
         return self.mimo is None
 
     def result(self, y: mx.array, state: Mamba3State, keep: mx.array) -> Mamba3Scan:
-        """What a scan returns: keep (b, l, h) bool is counted where that is asked for."""
+        """Build a scan's result; keep (b, l, h) bool is counted on request."""
         return (y, state, keep.astype(mx.int32).sum(axis=-1)) if self.return_kept else (y, state)
 
 

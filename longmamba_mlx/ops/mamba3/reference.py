@@ -6,9 +6,9 @@ Per head, with dt_t = softplus(dt_t + dt_bias) where kept, else exactly 0, and m
     h_t     = a h_(t-1) + (1 - m_t) dt_t a v' k'^T + m_t dt_t v_t k_t^T        with a = exp(A_t dt_t)
     y_t     = h_t q_t + D v_t
 
-k', v' belong to the last *kept* token (upstream: the last token). So a filtered token turns nothing, neither decays the
-state nor writes to it, and is nobody's predecessor: what comes after it goes on as if it had not been there. It still
-reads the state and keeps its skip. (arXiv 2603.15569, sec. 3; the filter: docs/mamba3.md.)
+k', v' belong to the last *kept* token (upstream: the last token). So a filtered token does not turn the
+angle, neither decays the state nor writes to it, and is never a predecessor: later tokens continue as if it were
+absent. It still reads the state and keeps its skip connection. (arXiv 2603.15569, sec. 3; the filter: docs/mamba3.md.)
 """
 
 from __future__ import annotations
