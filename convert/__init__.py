@@ -28,18 +28,17 @@ def convert(
     """Write the model of `hf_path` as an MLX model folder at `mlx_path`, and return that folder.
 
     hf_path: a folder with config.json and safetensors files or pytorch_model.bin (read without torch; nothing
-    in it is run), or a Hub id ("owner/name", at `revision`), of which only the files needed are downloaded
-    and checked (`offline`: taken from the local cache). dtype: "float32", "float16" or "bfloat16" for the
-    large matrices, None to keep theirs; what decides about step sizes and decays (A_log, D, dt_bias, dt_proj)
-    and the norms are always float32. tokenizer: a tokenizer.json, a folder or a Hub id, for checkpoints that
-    bring none.
+    in it is run), or a Hub id ("owner/name", at `revision`), of which only the required files are downloaded and
+    verified (`offline`: taken from the local cache). dtype: "float32", "float16" or "bfloat16" for the large
+    matrices, None to keep theirs; parameters of step sizes and decays (A_log, D, dt_bias, dt_proj) and the norms
+    are always float32. tokenizer: a tokenizer.json, a folder or a Hub id, for checkpoints without one.
 
-    quantize: to `q_bits` bits (default 4) in groups of `q_group_size` (default 64), q_mode as in mlx-lm; what
-    decides step sizes, embeddings and head get 8 bits, and the effect is measured and stored. `report` hears
-    of sizes and progress.
+    quantize: to `q_bits` bits (default 4) in groups of `q_group_size` (default 64), q_mode as in mlx-lm; the
+    projections of step sizes, embeddings and head get 8 bits, and the effect is measured and stored. report:
+    receives sizes and progress.
 
-    `mlx_path` appears whole or not at all, and must not exist yet or be empty. Raises ModelError (ConfigError
-    for config.json, DiskError for the writing), each with a hint.
+    `mlx_path` must not exist yet, or be empty; it appears complete or not at all. Raises ModelError (ConfigError
+    for config.json, DiskError for writing), each with a hint.
     """
     # Imported here so that importing the package loads neither MLX nor the Hub's client.
     from longmamba_mlx.conversion.checkpoint import Request, convert_checkpoint

@@ -21,10 +21,10 @@ _VOCABULARY_SLICE = 8192  # rows of the head's table that are worked on at once
 
 
 class LayerByLayer:
-    """Calls a `LanguageModel` takes, for a caller that finishes with one layer before it goes on to the next.
+    """The calls of a `LanguageModel`, for a caller that finishes one layer before the next.
 
-    `build` makes the model with lazy tensors. It is called again for each layer, so that the tensors of the layer
-    before are let go.
+    `build` makes the model with lazy tensors. It is called again for each layer, so that the tensors of the previous
+    layer are released.
     """
 
     def __init__(self, build: Callable[[], LanguageModel]) -> None:
@@ -62,7 +62,7 @@ class LayerByLayer:
         return self.at(index).decay_rates(index)
 
     def token_rates(self, index: int, hidden: mx.array) -> Any:
-        """|A| of layer `index` for each token where tokens decide it, else None."""
+        """|A| of layer `index` for each token if it depends on the token, else None."""
         return self.at(index).token_rates(index, hidden)
 
     def logits(self, hidden: mx.array) -> Iterator[mx.array]:

@@ -1,4 +1,4 @@
-"""Get a model from the Hub: used as it is where it is in MLX format, else converted."""
+"""Get a model from the Hub: use it in place if it is in MLX format, else convert it."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _is_precise(path: str, module: nn.Module) -> bool:
 
 
 def _precise(width: int, default: LayerFormat) -> LayerFormat | None:
-    """8 bit, in groups of the size asked for or the next smaller one that divides the width."""
+    """8 bits, in groups of the requested size or the next smaller one that divides the width."""
     sizes = [size for size in reversed(GROUP_SIZES) if size <= max(default.group_size, GROUP_SIZES[0])]
     fitting = [size for size in sizes if width % size == 0]
     return LayerFormat(PRECISE_BITS, fitting[0]) if fitting else None

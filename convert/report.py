@@ -13,7 +13,7 @@ class Report(Protocol):
         ...
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Take note that `done` of `total` bytes of the work called `what` are done; total 0: not known yet.
+        """Report that `done` of `total` bytes of the work called `what` are done; total 0: not known yet.
 
         Called several times a second, also while nothing moves; what it raises ends the work.
         """

@@ -30,7 +30,7 @@ class Source:
 
     @property
     def origin(self) -> dict[str, object] | None:
-        """What a converted folder remembers of where it came from; paths of this machine are not told."""
+        """The origin recorded in a converted folder, without paths of this machine."""
         return None if self.repository is None else {"repository": self.repository, "revision": self.revision}
 
 

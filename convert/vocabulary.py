@@ -1,4 +1,4 @@
-"""The tokenizer of a converted model: the checkpoint's own, one that was asked for, or the one it was trained with."""
+"""The tokenizer of a converted model: the checkpoint's own, the user's choice, or the one it was trained with."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def write_tokenizer(
 ) -> None:
     """Put tokenizer.json, and a chat template where there is one, into the folder `draft`.
 
-    choice: a tokenizer.json, a folder, a Hub id, "bytes", or None for the checkpoint's own and, where it
-    brings none, the one its kind is known to use. A checkpoint whose tokenizer nobody knows is converted
-    without one, with a notice. Raises ModelError, with a hint that says what to provide.
+    choice: a tokenizer.json, a folder, a Hub id, "bytes", or None for the checkpoint's own or, without one, the
+    one that its kind is known to use. A checkpoint with an unknown tokenizer is converted without one, with a
+    notice. Raises ModelError, with a hint that says what to provide.
     """
     if choice is not None:
         _write_chosen(draft, choice, offline=offline, report=report)

@@ -158,7 +158,7 @@ class ChatScreen(Screen[None]):
                 await asked
 
     def command(self, line: str) -> None:
-        """Run a line that begins with /."""
+        """Run a line that starts with /."""
         self.run(self.commands.run(line))
 
     def run(self, work: Awaitable[None]) -> None:
@@ -249,12 +249,12 @@ class ChatScreen(Screen[None]):
 
     @on(MemoryMap.Pointed)
     def name_stretch(self, message: MemoryMap.Pointed) -> None:
-        """Describe what the map's cursor is on."""
+        """Describe the stretch under the map's cursor."""
         self.status.flash(message.text)
 
     @on(TextPane.FindWanted)
     def type_find(self) -> None:
-        """Begin /find in the prompt."""
+        """Type /find into the prompt."""
         self.prompt.put("/find ")
         self.prompt.focus()
 

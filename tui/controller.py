@@ -148,7 +148,7 @@ class ChatController:
         self._view.status.flash("Keeping what was read… Ctrl+Q again leaves at once" if self.stopped_reading else "")
 
     def _leaving_is_over(self) -> bool:
-        """Whether nothing is left to wait for; False when nobody asked to leave."""
+        """Whether the user asked to leave and nothing is left to wait for."""
         return self._leave_by is not None and (not self._engine.alive or self._clock() >= self._leave_by)
 
     def _start_next(self) -> None:

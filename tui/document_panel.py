@@ -16,7 +16,7 @@ _MOST_MATCHES = 10_000
 
 
 class DocumentPanel:
-    """Knows which text is shown, where, and what a search found in it."""
+    """The text pane's state: which text is shown, where, and the matches of a search."""
 
     def __init__(self, view: ChatView) -> None:
         self._view = view

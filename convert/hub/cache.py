@@ -11,7 +11,7 @@ _BRANCH = re.compile(r"\w[\w.-]*")
 
 
 def cache_folder() -> Path:
-    """Where the client keeps what it downloads."""
+    """The folder of the client's downloads."""
     from huggingface_hub import constants  # not needed by the chat's start
 
     return Path(constants.HF_HUB_CACHE)
@@ -25,7 +25,7 @@ def is_offline(wanted: bool) -> bool:
 
 
 def repository_folder(repository: str) -> Path:
-    """Where a repository lies in the cache, or would."""
+    """The folder of a repository in the cache, existing or not."""
     return cache_folder() / f"models--{repository.replace('/', '--')}"
 
 

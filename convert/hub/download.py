@@ -162,7 +162,7 @@ def _pattern(name: str) -> str:
 
 
 def _damaged(plan: Plan, folder: Path, report: Report) -> list[RemoteFile]:
-    """The files that are not what the Hub says they are."""
+    """The files whose digest differs from the Hub's."""
     return interruptible(
         lambda: [file for file in plan.files if not _is_whole(folder / file.name, file)],
         lambda: report.progress(plan.repository, plan.size, plan.size),

@@ -33,7 +33,7 @@ _HINT = "download it again, or use a revision with safetensors files"
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A tensor and where its storage begins in the file."""
+    """A tensor and the offset of its storage in the file."""
 
     view: TensorView
     start: int

@@ -1,8 +1,8 @@
-"""A stack machine for pickles that can build plain values and nothing else.
+"""A stack machine for pickles that can build only plain values.
 
 A pickle is a program, and Python's own machine runs any function it names. This one knows the instructions
-that tables of plain values need. Names, calls and references to the outside are handed to `Meanings`, which
-answers with values of its own or refuses; there is no other way to fall back to.
+that tables of plain values need. Names, calls and external references are passed to `Meanings`, which
+returns values of its own or refuses; there is no fallback.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _MAX_TEXT = 4096
 
 
 class PickleError(ModelError):
-    """A pickle that is broken or holds what it should not. Callers say whose file it is."""
+    """A pickle that is broken or not allowed. Callers add the file's name."""
 
 
 class Meanings(Protocol):
-    """What the parts of a pickle stand for that plain values do not cover. All raise PickleError to refuse."""
+    """Values for the parts of a pickle beyond plain values. All methods raise PickleError to refuse."""
 
     def name(self, module: str, name: str) -> object:
         """A global: a value that stands for it, never the thing itself."""

@@ -64,7 +64,7 @@ _KNOWN = {name.text: name for name in (_DICT, _TENSOR, _PARAMETER)} | {
 def read_tensor_table(data: bytes) -> dict[str, TensorView]:
     """Name -> tensor, as a pickle (data.pkl of a torch.save file) describes them.
 
-    Nothing is imported, called or allocated beyond the description itself. What the storages really hold is
+    Nothing is imported, called or allocated beyond the description itself. The contents of the storages are
     not known here. Raises PickleError for everything but a table of tensors.
     """
     if len(data) > MAX_BYTES:

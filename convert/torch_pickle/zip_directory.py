@@ -101,7 +101,7 @@ def _find(file: IO[bytes]) -> _Directory:
 
 
 def _find64(file: IO[bytes], end_at: int) -> _Directory | None:
-    """The directory as the 64-bit records tell it, if there are such."""
+    """The directory from the 64-bit records, if there are any."""
     locator_at = end_at - _LOCATOR.size
     if locator_at < 0:
         return None
@@ -160,7 +160,7 @@ def _widened(extra: bytes, size: int, packed: int, at: int) -> tuple[int, int, i
 
 
 def _local(file: IO[bytes], name: str, offset: int, size: int, limit: int) -> Entry:
-    """Where the data begins, from the header in front of it, which must tell the same."""
+    """The offset of the data, from the local header, which must match the directory."""
     if offset + _LOCAL.size > limit:
         raise BrokenZipError(f"its entry {name[:60]} lies outside the file")
     fields = _LOCAL.unpack(_read(file, offset, _LOCAL.size))

@@ -1,5 +1,5 @@
-"""Benchmarks: this package beside its peers, on the machine at hand.
+"""Benchmarks of this package and its peers, on this machine.
 
-Every measurement runs in a process of its own (`worker`), pinned to its cores; peers take turns round by round, so that
-a busy moment hits all of them; what is reported are medians and the ratios within a round.
+Every measurement runs in its own process (`worker`), pinned to its cores. Peers take turns round by round, so that a
+busy moment affects all of them; reports give medians and the ratios within a round.
 """

@@ -1,6 +1,6 @@
-"""The engines that are compared: this package and its peers, each behind the same two calls.
+"""The engines to compare: this package and its peers, each behind the same two calls.
 
-A peer is optional. `missing` says why it cannot run here, and the benchmark then goes on without it.
+Peers are optional. `missing` says why one cannot run here; the benchmark then continues without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHUNK = 512
 
 
 class Engine(Protocol):
-    """A loaded model. `prefill` forgets what came before; `step` goes on from it."""
+    """A loaded model. `prefill` starts a new text; `step` decodes the next token."""
 
     def prefill(self, ids: Ids) -> Logits:
         """Read ids (S,) from an empty state -> logits (vocab,) after the last one."""

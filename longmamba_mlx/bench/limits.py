@@ -1,4 +1,4 @@
-"""What the machine itself allows: matrix products alone, and reading the weights once.
+"""The limits of the machine: matrix products alone, and reading the weights once.
 
 Run as a process like the engines, in the same rounds: a limit measured at another time is another machine's.
 """

@@ -1,6 +1,6 @@
 """Random checkpoints with the shapes of the public 130m models, in the layout that every engine loads.
 
-Speed does not depend on what the weights say, so nothing is downloaded. The initialisation is the one Mamba models
+Speed does not depend on the values of weights, so nothing is downloaded. The initialisation is the one Mamba models
 start from, so that no state overflows and all engines can be checked against each other.
 """
 

@@ -1,4 +1,4 @@
-"""Engines taking turns, round by round, and what is said about the rounds: medians, spread, ratios."""
+"""Run engines in turn, round by round; report medians, spread and ratios."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Measured:
 
 
 def interleaved(comparison: Comparison, log: Log) -> Iterator[Measured]:
-    """Run all engines in turn, `rounds` times. Absent engines, and lengths left out, are told to `log`."""
+    """Run all engines in turn, `rounds` times. Missing engines and skipped lengths are reported to `log`."""
     engines = []
     for engine in comparison.engines:
         reason = missing(engine)

@@ -1,4 +1,4 @@
-"""Start measuring processes and hear their answers."""
+"""Start measuring processes and read their answers."""
 
 from __future__ import annotations
 

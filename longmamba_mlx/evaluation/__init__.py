@@ -1,1 +1,1 @@
-"""Measuring what a model remembers of long documents."""
+"""Measure what a model remembers of long documents."""

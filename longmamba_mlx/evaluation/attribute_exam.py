@@ -25,7 +25,7 @@ _TOKENS_A_DISTRACTION = 256  # one sentence of similar look in so many tokens
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What a document says of a name."""
+    """A fact about a name in a document."""
 
     name: str
     attribute: Attribute

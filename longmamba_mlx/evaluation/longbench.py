@@ -1,7 +1,7 @@
 """LongBench and LongBench-E (arXiv 2308.14508): the published JSONL, prompts, answer lengths and scores.
 
-A document is the prompt up to and with its context; what follows is the question. Nothing is cut out of long prompts: a
-recurrent model has no longest one. In LongBench-E results are told apart by the published lengths (in words).
+The document is the prompt up to and including its context; the rest is the question. Long prompts are not truncated: a
+recurrent model has no maximum length. LongBench-E reports results by the published lengths (in words).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Item:
 def longbench_documents(
     folder: Path, names: Sequence[str], *, extended: bool, samples: int | None = None
 ) -> Iterator[PlannedDocument[Exam]]:
-    """All documents of the tasks asked for (LongBench-E's where `extended`), or the first `samples` of each.
+    """All documents of the requested tasks (of LongBench-E if `extended`), or the first `samples` of each.
 
-    Raises UsageError for an unknown task, DocumentError where a file is missing or has another form.
+    Raises UsageError for an unknown task, DocumentError for a missing or invalid file.
     """
     known = ENGLISH_E if extended else NAMES
     unknown = [name for name in names if name not in known]
@@ -128,7 +128,7 @@ def _item(values: Mapping[str, Any]) -> Item:
 def data_folder(given: Path | None, target: Path, *, offline: bool) -> Path:
     """The folder with the published files: the one given, else `target`, into which the Hub's data.zip is unpacked.
 
-    Raises DocumentError with the files to get where there is none and the Hub cannot be reached or asked.
+    Raises DocumentError, naming the files to get, when there is none and the Hub cannot be reached.
     """
     if given is not None:
         return given

@@ -32,9 +32,11 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked after the document: `text` in the model's own form for questions, or, where it is not `formed`, as
-    it stands, with the beginning of the answer that is given (`begun`). `answers` are all right ones; the likelihood is
-    that of the first. `part` names the kind of question where a document has several."""
+    """A question after the document.
+
+    `text` is put in the model's own prompt format, or used verbatim if not `formed`, with the given start of the answer
+    (`begun`). `answers` are all correct ones; the likelihood is that of the first. `part` names the kind of question if
+    a document has several."""
 
     text: str
     answers: tuple[str, ...]
@@ -52,8 +54,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """A document, its questions, and how an answer is scored (0 to 1). `absent`: right is an answer that says that the
-    document does not tell."""
+    """A document, its questions, and how an answer is scored (0 to 1). `absent`: the correct answer says
+    that the document does not contain it."""
 
     document: str
     questions: tuple[Question, ...]
@@ -155,10 +157,10 @@ def measure(
 ) -> Iterator[Sample]:
     """Measure every planned document with every reader, one document at a time.
 
-    Samples that the log holds already are taken from it, and so are those of a reader that does the same under
-    another name (`longmamba` and the policy it stands for).
+    Samples already in the log are reused, also those of an equivalent reader with another name (`longmamba` and the
+    policy it stands for).
 
-    `facts`: the options that decide documents, questions and scores. `take` measures one document with one reader.
+    `facts`: the options that determine documents, questions and scores. `take` measures one document with one reader.
     `on_document` is called before each reading.
     """
     runs = {reader.name: reader.run(facts) for reader in readers}
@@ -210,7 +212,7 @@ def run_exam(reader: Reader, planned: PlannedDocument[Exam], exam: Exam) -> list
 
 
 def continuation(book: ReadDocument, prompt: str, max_tokens: int) -> str:
-    """What the model writes after the document and `prompt`, greedily, up to an end-of-text token."""
+    """Generate greedily after the document and `prompt`, up to an end-of-text token."""
     model = book.model
     ids = generate(
         model.loaded.model,

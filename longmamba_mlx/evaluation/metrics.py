@@ -1,7 +1,7 @@
 """Scores of answers, each from 0 to 1, as the published benchmarks define them.
 
 RULER: `match_all`, `match_any`. LongBench: token F1, ROUGE-L, class, paragraph number, count and code similarity;
-the Chinese tasks cut words with `jieba`, which is asked for when it is missing.
+the Chinese tasks segment words with `jieba`; an error asks for it when it is missing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _MARKS = frozenset(string.punctuation)
 
 
 def match_all(answer: str, references: Sequence[str]) -> float:
-    """The share of references that stand in the answer, whatever their case."""
+    """The share of references that occur in the answer, ignoring case."""
     return sum(reference.lower() in answer.lower() for reference in references) / len(references)
 
 
 def match_any(answer: str, references: Sequence[str]) -> float:
-    """Whether any reference stands in the answer, whatever its case."""
+    """Whether any reference occurs in the answer, ignoring case."""
     return float(any(reference.lower() in answer.lower() for reference in references))
 
 
@@ -54,8 +54,8 @@ def _bag_f1(answer: list[str], reference: list[str]) -> float:
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """ROUGE-L (F1) of two summaries, as LongBench computes it: full stops end sentences, and every different word that
-    lies on a longest common subsequence of a pair of sentences counts once. 0 where either has no sentence."""
+    """ROUGE-L (F1) of two summaries, as LongBench computes it: full stops end sentences, and every distinct word on
+    a longest common subsequence of a pair of sentences counts once. 0 if either has no sentence."""
     answers, references = _sentences(answer), _sentences(reference)
     if not answers or not references:
         return 0.0
@@ -117,7 +117,7 @@ def number_score(answer: str, reference: str) -> float:
 
 
 def code_score(answer: str, reference: str) -> float:
-    """Similarity (0 to 1, in hundredths) of the answer's first line that is no comment or markup with the reference."""
+    """Similarity (0 to 1, in hundredths) of the reference and the answer's first line that is not comment or markup."""
     lines = answer.lstrip("\n").split("\n")
     line = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
     if not line or not reference:

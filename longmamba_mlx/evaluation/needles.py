@@ -19,7 +19,7 @@ _LEAST = 20  # sentences in a text that can hide anything
 
 @dataclass(frozen=True, slots=True)
 class Needle:
-    """A fact and where it lies: `depth` is the share of the filler before it."""
+    """A fact and its position: `depth` is the share of the filler before it."""
 
     name: str
     code: str
@@ -36,7 +36,7 @@ class Needle:
 
 @dataclass(frozen=True, slots=True)
 class Haystack:
-    """A text with its needles in order, as many names that are not in it, and which needle lies at the wanted depth."""
+    """A text with its needles in order, as many absent names, and the index of the needle at the requested depth."""
 
     text: str
     needles: tuple[Needle, ...]
@@ -48,7 +48,7 @@ class Filler:
     """A long text cut into sentences, from which stretches of any length are taken (round and round)."""
 
     def __init__(self, texts: Sequence[str], count: Callable[[str], int]) -> None:
-        """`count` tells a text's length in tokens. Raises DocumentError for texts too short to hide anything in."""
+        """`count` returns a text's length in tokens. Raises DocumentError for texts too short to hide anything in."""
         found = (match.group() for text in texts for match in _SENTENCE.finditer(text))
         self.sentences = [sentence for sentence in found if _FACT not in sentence]  # a text may hold facts of its own
         if len(self.sentences) < _LEAST:

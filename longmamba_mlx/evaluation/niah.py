@@ -75,8 +75,8 @@ def passkey_documents(
 ) -> Iterator[PlannedDocument[Exam]]:
     """The pass key hidden in repeated noise, as Landmark Attention (arXiv 2305.16300) and DeciMamba ask for it.
 
-    `count` tells a text's length in tokens; without depths the key lies anywhere. Right is a continuation whose first
-    number is the key.
+    `count` returns a text's length in tokens; without depths the key is at a random place. A continuation is correct if
+    its first number is the key.
     """
     for length in lengths:
         for depth in depths or (None,):

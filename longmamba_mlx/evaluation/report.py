@@ -1,4 +1,4 @@
-"""Samples to rows: means, standard errors, and what a filter gains over the first one."""
+"""Aggregate samples to rows: means, standard errors, and each filter's gain over the first one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Row:
     """One cell with one filter. `length` in tokens of document (their mean where documents have their own); `depth`
     None: anywhere; `accuracy` the mean score, None where only the likelihood is measured, whose standard error
     `stderr` then is; `stderr` over documents, not questions; `nll` of the right answer (or the scored text), nats per
-    token; `nll_whole` over a whole window; `refused` the share of answers that say the document does not tell; `part`
-    the kind of question, "" for all of the cell's."""
+    token; `nll_whole` over a whole window; `refused` the share of answers that say the document does not contain it;
+    `part` the kind of question, "" for all of the cell's."""
 
     task: str
     group: str
@@ -35,10 +35,10 @@ class Row:
 
 
 def rows(samples: Iterable[Sample], *, likelihood: bool = False) -> list[Row]:
-    """One row per cell and filter, in the order they first come; then one per part of a cell that has several.
+    """One row per cell and filter, in order of first occurrence; then one per part of a cell with several.
 
-    The gain is over the first filter of a cell. `likelihood`: what is compared is the negative log-likelihood (lower is
-    better, gains are drops), and there is no accuracy.
+    The gain is over the first filter of a cell. `likelihood`: compare the negative log-likelihood (lower is better,
+    gains are drops), without an accuracy.
     """
     grouped: dict[tuple[Cell, str], dict[str, list[Sample]]] = {}
     for sample in samples:

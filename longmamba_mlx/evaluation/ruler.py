@@ -35,7 +35,7 @@ def materials_from(texts: Sequence[str], folder: Path | None, tasks: Sequence[st
 
 
 def tasks_for(names: Sequence[str], folder: Path | None) -> tuple[str, ...]:
-    """The tasks asked for, in order; none asked: all whose files are there. Raises UsageError for an unknown one."""
+    """The requested tasks, in order; by default all whose files exist. Raises UsageError for an unknown one."""
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise UsageError(f"unknown RULER task {unknown[0]!r}", hint=f"Of: {', '.join(TASKS)}.")
@@ -53,7 +53,7 @@ def ruler_documents(
     samples: int,
     seed: int = 0,
 ) -> Iterator[PlannedDocument[Exam]]:
-    """`samples` documents with one question each for every task and length. `count` tells a text's length in tokens."""
+    """`samples` documents with one question each per task and length. `count` returns a text's length in tokens."""
     fitted = lru_cache(maxsize=None)(lambda name, length: _fitting_size(materials, count, name, length, seed))
     for length in lengths:
         for name in tasks:

@@ -24,7 +24,7 @@ ESSAY_STEP = 500  # words
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One document with the question that follows it, the right answers, and how the answer begins."""
+    """One document with its question, the correct answers, and the start of the answer."""
 
     document: str
     question: str

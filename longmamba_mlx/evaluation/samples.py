@@ -1,4 +1,4 @@
-"""One line per measured question, kept in a file that a second run goes on from."""
+"""One line per measured question, in a file from which a later run resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question with one filter. `nll` in nats per token of the right answer; `tokens` of document; `found` False
-    where the answer says that the document does not tell; `part` the kind of question where a cell has several."""
+    if the answer says that the document does not contain it; `part` the kind of question if a cell has several."""
 
     cell: Cell
     filter: str
@@ -68,7 +68,7 @@ class SampleLog:
         return [found[number] for number in sorted(found)] if len(found) >= questions else None
 
     def add(self, run: str, samples: Iterable[Sample]) -> None:
-        """Keep the samples of a document, on disk before anything else happens. Raises DiskError."""
+        """Write the samples of a document to disk at once. Raises DiskError."""
         lines = []
         for sample in samples:
             self._keep(run, sample)

@@ -1,4 +1,4 @@
-"""English words for synthetic tests: keys such as "brave-harbour", and lists whose commonest words are asked for."""
+"""English words for synthetic tests: keys such as "brave-harbour", and lists to find the most common words in."""
 
 from __future__ import annotations
 

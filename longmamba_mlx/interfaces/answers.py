@@ -15,7 +15,7 @@ _LONG = 1500  # characters that are told of a passage
 
 
 def explanation(answer: Answer, as_of: str | None = None) -> str:
-    """Why there is no answer, and what a text search finds instead; "" where there is one."""
+    """The reason for no answer, and the results of a text search; "" if there is an answer."""
     if not answer.reason:
         return ""
     reason = why(answer, as_of)
@@ -30,7 +30,7 @@ def explanation(answer: Answer, as_of: str | None = None) -> str:
 
 
 def content(answer: Answer, as_of: str | None = None) -> str:
-    """The model's words, and after them why they are no answer."""
+    """The model's output, followed by the reason if it is not an answer."""
     return "\n\n".join(filter(None, (answer.text, explanation(answer, as_of))))
 
 
@@ -47,14 +47,14 @@ def with_passages(answer: Answer, as_of: str | None = None) -> str:
 
 
 def passage_lines(passages: Sequence[Passage], question: str, width: int = 300) -> list[str]:
-    """One line for each passage: where it stands, and about `width` characters around what was asked for."""
+    """One line per passage: its place, and about `width` characters around the words of the question."""
     return [
         f"- {where(passage)}: {one_line(excerpt(passage.text, question, width), 2 * width)}" for passage in passages
     ]
 
 
 def answer_table(answer: Answer, done: ReadDone, as_of: str | None = None) -> dict[str, Any]:
-    """An answer as JSON. `passages_from` says what the passages are: evidence of the answer, or a text search."""
+    """An answer as JSON. `passages_from` says whether passages are evidence of the answer or results of a search."""
     demo = answer.reason == "demo"
     return {
         "document": one_line(done.title, 120),
@@ -76,7 +76,7 @@ def answer_table(answer: Answer, done: ReadDone, as_of: str | None = None) -> di
 
 
 def passage_table(passage: Passage, question: str) -> dict[str, Any]:
-    """A passage as JSON, a long one cut around what was asked for; start and end are characters of the document."""
+    """A passage as JSON, shortened around the words of the question; start and end are characters of the document."""
     return {
         "where": where(passage),
         "paragraph": passage.number,

@@ -38,11 +38,11 @@ class Remembered:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the reading was stopped: opening its file again goes on with it."""
+        """Whether the reading was stopped; opening its file again resumes it."""
         return self.done < self.key.tokens
 
     def as_dict(self) -> dict[str, object]:
-        """What a list of documents tells of it."""
+        """Return its entry in a list of documents."""
         return {
             "name": self.name,
             "key": self.digest,

@@ -31,8 +31,8 @@ class Message:
 def conversation(messages: Sequence[Message], *, named: bool) -> tuple[str, tuple[Turn, ...], str]:
     """The document, the turns before the question, and the question. With `named` there is no document in them.
 
-    The document is a long system message; else the first user message, of which a question at its end is asked; else
-    a short system message. Otherwise system messages are not read: a model's prompt form has no place for them.
+    The document is a long system message, else the first user message, whose last part is the question, else a short
+    system message. Other system messages are ignored: the model's prompt format has no place for them.
     Raises UsageError, NoDocumentError.
     """
     system = "\n\n".join(m.text for m in takewhile(lambda m: m.role == "system", messages)).strip()
@@ -74,7 +74,7 @@ def _cut_document(talk: list[Message]) -> tuple[str, list[Message]]:
 
 
 def cut_question(text: str, *, alone: bool) -> tuple[str, str]:
-    """A document with a question at its end, as two. Its last line is one if it ends with a question
+    """Split a document from the question at its end. Its last line is one if it ends with a question
     mark; its last paragraph where nothing else can be. Raises UsageError.
 
     alone: nothing else is asked.

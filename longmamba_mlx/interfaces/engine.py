@@ -71,9 +71,9 @@ class Engine:
         return self._running is not None
 
     async def run(self, work: Callable[[Stop], Iterator[Item]]) -> AsyncGenerator[Item, None]:
-        """Yield what `work(should_stop)` yields on the model's thread. Raises what it raises, BusyError, ClosedError.
+        """Yield from `work(should_stop)` on the model's thread. Raises what it raises, BusyError, ClosedError.
 
-        Leaving early, also by cancellation, asks the work to stop. Use it with `contextlib.aclosing`.
+        Leaving early, also by cancellation, stops the work. Use it with `contextlib.aclosing`.
         """
         job = _Job(work, asyncio.get_running_loop(), asyncio.Queue())
         self._submit(job)

@@ -24,7 +24,7 @@ class Folders:
 
     @classmethod
     def of(cls, names: Sequence[str | Path]) -> Folders:
-        """The folders given with --allow, or without one the current folder. Raises UsageError for anything else."""
+        """The folders given with --allow, by default the current folder. Raises UsageError for anything else."""
         folders = []
         for name in names or (".",):
             folder = _resolved(str(name))

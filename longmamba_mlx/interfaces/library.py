@@ -257,7 +257,7 @@ def _conversation(book: ReadDocument, turns: Sequence[Turn]) -> Conversation | N
 
 
 def _stamp(path: Path) -> tuple[object, ...] | None:
-    """What distinguishes a file from a changed one; None for a folder or where there is no file."""
+    """A stamp that changes when the file changes; None for a folder or a missing file."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -138,7 +138,7 @@ def _library(name: str) -> Library:
 
 
 def _remembered(model: str | None) -> tuple[Remembered, ...]:
-    """What a model remembers, by its name as it was read with; None: any model. Loads no model."""
+    """The stored documents of the model of this name; None: of any model. Loads no model."""
     from longmamba_mlx.interfaces.catalogue import catalogue
     from longmamba_mlx.paths import state_folder
     from longmamba_mlx.states.store import StateStore
@@ -152,7 +152,7 @@ def _remembered(model: str | None) -> tuple[Remembered, ...]:
 def _parts(prompt: Any, *, named: bool) -> tuple[str, tuple[Turn, ...], str]:
     """The document, the turns before the question, and the question.
 
-    The document is the fragments of this prompt, or of the first one of a conversation that goes on.
+    The document is the fragments of this prompt, or of the first one of a continued conversation.
     """
     from longmamba_mlx.interfaces.conversation import Message, conversation
 

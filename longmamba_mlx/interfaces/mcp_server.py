@@ -70,8 +70,10 @@ class Server(MCPServer[None]):
         path: Annotated[str, Field(description="A file or folder: text, Markdown, HTML, PDF, EPUB, DOCX.")],
         ctx: Context[None, Any],
     ) -> CallToolResult:
-        """Read a file whole and remember it, so that questions about it are answered at once. Reading can take minutes
-        for a book; one that is stopped goes on where it was when it is read again."""
+        """Read a whole file and store its state, so that questions about it are answered at once.
+
+        A book can take minutes. A reading that was stopped resumes when the file is read again.
+        """
         seen = await self._work(lambda stop: self.library.open_file(path, stop), ctx)
         done = _last(seen, ReadDone)
         how = "Reopened" if done.reopened else "Read"
@@ -90,8 +92,10 @@ class Server(MCPServer[None]):
             bool, Field(description="Ask every part of the document and answer from the surest; says which it was.")
         ] = False,
     ) -> CallToolResult:
-        """Ask the model that has read the document. Without an answer the result says why, and shows what a text search
-        finds instead."""
+        """Ask the model that has read the document.
+
+        Without an answer, the result gives the reason, and the passages that a text search finds.
+        """
 
         def work(stop: Stop) -> Iterator[Event | Asked]:
             book = yield from self.library.open(document, stop)
@@ -182,7 +186,7 @@ class Server(MCPServer[None]):
             return await asyncio.to_thread(self.library.documents)
 
     async def _work(self, work: Callable[[Stop], Iterator[object]], ctx: Context[None, Any]) -> list[object]:
-        """Do work on the model's thread, its progress told to the client; the other events."""
+        """Run work on the model's thread and report its progress to the client; return the other events."""
         seen: list[object] = []
         tell = _teller(ctx)
         with _as_tool_error():
@@ -199,7 +203,7 @@ class Server(MCPServer[None]):
 
 @contextmanager
 def _as_tool_error() -> Iterator[None]:
-    """The project's own errors as what the SDK tells the client's model: one line and a hint."""
+    """Convert the project's errors to tool errors of the SDK: one line and a hint."""
     try:
         yield
     except LongMambaError as error:
@@ -207,7 +211,7 @@ def _as_tool_error() -> Iterator[None]:
 
 
 def _teller(ctx: Context[None, Any]) -> Callable[[ReadProgress], Awaitable[None]]:
-    """Tells the client of progress, not more often than it can use."""
+    """Reports progress to the client, at a limited rate."""
     told = 0.0
 
     async def tell(event: ReadProgress) -> None:

@@ -32,7 +32,7 @@ class Layer(nn.Module):
     def run(
         self, hidden: mx.array, state: LayerState, threshold: mx.array | None, return_kept: bool
     ) -> tuple[mx.array, LayerState, mx.array | None]:
-        """One pass over hidden (b, l, width). Kept counts may be None where there is no scan."""
+        """One pass over hidden (b, l, width). Kept counts may be None for a layer without a scan."""
         raise NotImplementedError
 
     def scan_input(self, hidden: mx.array, mixer: ScanMixer) -> mx.array:
@@ -146,8 +146,7 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def mended(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> tuple[ModelConfig, Mapping[str, mx.array]]:
-        """The configuration and tensors that mean what the original checkpoint did, where another program's
-        conversion changed its tensors and left its config.json."""
+        """Repair the configuration and tensors of a folder whose converter changed the tensors but not config.json."""
         return config, weights
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:

@@ -96,12 +96,12 @@ class ScanMixer(Mixer):
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but the configuration decides what the mixer computes."""
+        """Whether the configuration alone determines what the mixer computes."""
         return True
 
     def ops(self) -> Backend:
-        """The ops as they run now, without checks: parameters are checked when a model is loaded, thresholds when a
-        reading begins."""
+        """The current backend's ops, without checks: parameters are checked when a model is loaded, thresholds when a
+        reading starts."""
         return backend.current(self.config.d_state)
 
     def rates(self) -> NDArray[np.float32]:

@@ -64,7 +64,7 @@ class Quantisation:
     def apply(self, model: nn.Module, weights: Mapping[str, mx.array] | None = None) -> None:
         """Turn the model's layers into quantised ones: those whose scales are in `weights`, or all.
 
-        Raises ModelError where a layer's width is no multiple of its group size.
+        Raises ModelError if a layer's width is not a multiple of its group size.
         """
 
         def wanted(path: str, module: nn.Module) -> bool | dict[str, int | str]:
@@ -99,10 +99,10 @@ def few_bit_steps(model: nn.Module) -> int | None:
 
 
 def unpack_layers(model: nn.Module) -> None:
-    """Turn quantised linears and embeddings into plain ones with the numbers their packed weights stand for.
+    """Replace quantised linears and embeddings by plain ones with the unpacked weights.
 
-    For a CPU without a fast product of packed weights; a model that would then take more than half of the
-    machine's memory is left packed.
+    For a CPU without a fast product of packed weights; a model that would then need more than half of the machine's
+    memory stays packed.
     """
     plain = []
     for path, module in to_be_unpacked(model).items():
@@ -160,7 +160,7 @@ def checked_format(bits: int, group_size: int, mode: str) -> LayerFormat:
 
 
 def parse_quantisation(raw: Mapping[str, object]) -> Quantisation | None:
-    """What a config.json says of its weights; None for weights that are not quantised.
+    """Parse the quantisation of a config.json; None for weights that are not quantised.
 
     Raises ModelError, also for the formats of other programs (GPTQ, AWQ, FP8, bitsandbytes, ...).
     """

@@ -57,8 +57,8 @@ class KeyValues:
         return batch * heads * width * (self.keys.dtype.size + self.values.dtype.size)
 
     def append(self, keys: mx.array, values: mx.array) -> KeyValues:
-        """These and then keys, values (b, n_kv_heads, l, head_dim), less what the window forgets. This one stays as it
-        is."""
+        """Return a new cache with keys, values (b, n_kv_heads, l, head_dim) appended, without those that leave the
+        window."""
         tokens, end = self.tokens + keys.shape[2], self.held + keys.shape[2]
         keys, values = _written(self.keys, keys, self.held, end), _written(self.values, values, self.held, end)
         held = held_after(tokens, self.window, self.first)
@@ -123,9 +123,9 @@ class LayerState:
 
     `conv` (b, d_conv - 1, conv_dim) holds the last raw inputs of the convolution; `ssm` is the scan's state
     in float32: (b, d_inner, d_state) for Mamba-1, (b, n_heads, headdim, d_state) for Mamba-2 and Mamba-3; `attention`
-    is what an attention layer remembers. Mamba-3 has no convolution, but an `angle` (b, n_heads, angles) in 2^-32 turns
-    and the rotated key `last_k` (b, n_heads, rank, d_state) and value `last_v` (b, n_heads, headdim) of the last kept
-    token.
+    is the KV cache of an attention layer. Mamba-3 has no convolution, but an `angle` (b, n_heads, angles) in 2^-32
+    turns and the rotated key `last_k` (b, n_heads, rank, d_state) and value `last_v` (b, n_heads, headdim) of the last
+    kept token.
     """
 
     conv: mx.array | None = None
@@ -252,7 +252,7 @@ class ModelState:
         mx.eval(*self.buffers(), *others)
 
     def begin(self, *others: mx.array) -> None:
-        """Let a GPU begin with all arrays, and with `others`, and do not wait for it."""
+        """Dispatch all arrays, and `others`, to the GPU without waiting."""
         mx.async_eval(*self.buffers(), *others)  # type: ignore[no-untyped-call]
 
 

@@ -17,10 +17,10 @@ AGAIN = "download or convert the model again"
 
 
 def file_in(folder: Path, name: str) -> Path | None:
-    """The file `name` of a model folder; None where there is none.
+    """Return the file `name` of a model folder; None if it does not exist.
 
-    A link must stay within the folder, or lead to the Hub client's cache, which is made of links. Raises
-    ModelError for any other: a folder from somewhere else must not pass off this machine's files as its own.
+    A link must stay within the folder, or lead to the Hub client's cache, which consists of links. Raises ModelError
+    for any other: a downloaded folder must not present this machine's files as its own.
     """
     path = folder / name
     if not path.is_file():
@@ -44,8 +44,8 @@ def _is_own(real: Path, folder: Path) -> bool:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a folder's weights, in a fixed order.
 
-    Those that `model.safetensors.index.json` names where there is one, else `model*.safetensors`, else every
-    safetensors file but the calibration. Raises ModelError when there is none, or the index is unusable.
+    Those named in `model.safetensors.index.json` if it exists, else `model*.safetensors`, else every safetensors file
+    but the calibration. Raises ModelError when there is none, or the index is invalid.
     """
     if file_in(folder, INDEX) is not None:
         return indexed_files(folder, INDEX)
@@ -84,7 +84,7 @@ def indexed_files(folder: Path, index: str) -> list[Path]:
 
 
 def _shard_name(name: object, index: str, suffix: str) -> str:
-    """A plain file name and nothing else: an index must not lead out of its folder."""
+    """Check that an entry is a plain file name: an index must not lead out of its folder."""
     plain = (
         isinstance(name, str)
         and name.endswith(suffix)

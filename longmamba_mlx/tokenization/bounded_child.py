@@ -1,4 +1,4 @@
-"""Run what a model folder brings (templates, patterns) in a child process with limited time and memory."""
+"""Run untrusted parts of a model folder (templates, patterns) in a child process with limited time and memory."""
 
 from __future__ import annotations
 

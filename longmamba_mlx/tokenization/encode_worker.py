@@ -14,7 +14,7 @@ _MEMORY = 1 << 30
 
 
 def answer(task: dict[str, Any]) -> dict[str, object]:
-    """The ids and the (begin, end) characters of the tokens of {tokenizer, text, special}."""
+    """Encode {tokenizer, text, special}: the ids, and the (start, end) characters of each token."""
     from tokenizers import Tokenizer
 
     from longmamba_mlx.tokenization.risks import switch_off_changes

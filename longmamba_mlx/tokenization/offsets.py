@@ -16,7 +16,7 @@ ALL_KEPT = 255  # a token's kept share is a byte: 255 where all filterable units
 
 @dataclass(frozen=True, eq=False)
 class TextMap:
-    """Token numbers and the character offsets they begin at, (k,) int64 each, both ascending; interpolated in between.
+    """Token numbers and their start offsets in characters, (k,) int64 each, both ascending; interpolated in between.
 
     The first entry is the beginning of the document (its first token comes after the prompt's opening), the last its
     end. Exact at the entries, within a few characters elsewhere.
@@ -26,7 +26,7 @@ class TextMap:
     characters: NDArray[np.int64]
 
     def character(self, token: int) -> int:
-        """The character offset at which a token begins."""
+        """The start offset of a token, in characters."""
         after = int(np.searchsorted(self.tokens, token, "right"))
         if not 0 < after < len(self.tokens):
             return int(self.characters[min(after, len(self.tokens) - 1)])
@@ -44,7 +44,7 @@ class TextMap:
 
     @classmethod
     def from_array(cls, array: NDArray[np.int64]) -> TextMap:
-        """The inverse of `array`. Raises ValueError for numbers that are no such map."""
+        """The inverse of `array`. Raises ValueError for an invalid map."""
         array = np.asarray(array, np.int64)
         if array.ndim != 2 or array.shape[0] != 2 or not array.shape[1]:
             raise ValueError("its text map has an invalid shape")

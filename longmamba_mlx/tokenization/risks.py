@@ -1,9 +1,9 @@
-"""What a tokenizer.json may ask for that would change a text, run for ever or take all memory.
+"""Find settings of a tokenizer.json that would change a text, run forever or use all memory.
 
-A stranger wrote the file. Its "truncation", "padding" and "dropout" are never obeyed: the first would read the
-beginning of a book as if it were the book. Its patterns are regular expressions with backtracking, and its
-replacements can make a thousand characters of each one: where they could run away, the tokenizer encodes in a child
-process with limits (`encode_worker`).
+The file is untrusted. Its "truncation", "padding" and "dropout" are ignored: truncation would read the start of a book
+as if it were the book. Its patterns are regular expressions with backtracking, and its replacements can turn each
+character into a thousand: where they could explode, the tokenizer encodes in a child process with limits
+(`encode_worker`).
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _break_before(text: str, place: int) -> int:
 
 
 def _part(encoding: Encoding, start: int, stop: int, first: int, end: int) -> EncodedPart:
-    """Tokens start:stop of a window that begins at character `first`."""
+    """Tokens start:stop of a window that starts at character `first`."""
     numbers = range(start, stop, PLACES_APART)
     begins = [first + int((encoding.token_to_chars(number) or (0, 0))[0]) for number in numbers]
     places = np.array([[number - start for number in numbers], begins], np.int64)

@@ -17,7 +17,7 @@ _TITLE_WIDTH = 80
 
 
 class ConversationRecorder:
-    """One conversation at a time. A file that cannot be used is reported once; the conversation goes on unsaved."""
+    """One conversation at a time. A file that cannot be used is reported once; the conversation continues unsaved."""
 
     def __init__(self, store: ConversationStore | None, on_error: Callable[[str, str | None], Awaitable[None]]) -> None:
         self.store = store
@@ -34,7 +34,7 @@ class ConversationRecorder:
         return self._title
 
     async def keep(self, exchange: Exchange, document: str, paths: Sequence[str], model: str) -> None:
-        """Put a finished exchange into the file; the first one begins the conversation there."""
+        """Write a finished exchange to the file; the first one creates the conversation there."""
         if self.store is None:
             return
         store = self.store
@@ -57,11 +57,11 @@ class ConversationRecorder:
             await self._try(lambda: store.set_document(number, document, more))
 
     def begin(self) -> None:
-        """Begin another conversation."""
+        """Start another conversation."""
         self._conversation, self._title, self._paths, self._kept = None, "", (), []
 
     async def resume(self, conversation: Conversation) -> list[Exchange]:
-        """Go on with an earlier conversation; returns its exchanges."""
+        """Resume an earlier conversation; return its exchanges."""
         store = self.store
         exchanges = await self._try(lambda: store.load(conversation.id)) if store else None
         self._conversation, self._title, self._kept = conversation.id, conversation.title, list(exchanges or [])

@@ -158,7 +158,7 @@ _MATCHES = (
 
 
 def _advice(error: sqlite3.Error, folder: Path) -> str:
-    """What the user can do about a database that cannot be used."""
+    """A hint for a database that cannot be used."""
     kind = getattr(error, "sqlite_errorname", None) or ""
     if kind.startswith("SQLITE_FULL"):
         return f"Free some space on the disk that holds {folder}"

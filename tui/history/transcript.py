@@ -30,7 +30,7 @@ def to_json(title: str, exchanges: Sequence[Exchange]) -> str:
 def to_markdown(title: str, exchanges: Sequence[Exchange]) -> str:
     """The whole conversation, sanitised: questions as headings, passages as quotes.
 
-    Where not all questions were asked of the same files, they stand under headings that name them.
+    If not all questions were about the same files, headings name them.
     """
     parts = [f"# {one_line(title) or 'longmamba-mlx'}"]
     several = len({exchange.files for exchange in exchanges}) > 1

@@ -36,7 +36,7 @@ def rate(tokens_per_second: float) -> str:
 
 
 def rate_of(tokens: int, seconds: float) -> str:
-    """How fast an answer came; "" where it is too short to tell."""
+    """The speed of an answer; "" if it is too short to measure."""
     return rate(tokens / seconds) if tokens >= _ENOUGH_TOKENS and seconds > 0 else ""
 
 

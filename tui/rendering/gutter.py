@@ -1,4 +1,4 @@
-"""The gutter of the text: page numbers and chapter marks beside the rows they begin in."""
+"""The gutter of the text: page numbers and chapter marks beside their first rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def width(pane: int) -> int:
 
 
 def label(book: Book, start: int, end: int) -> str:
-    """What stands beside text[start:end]: "p. 12", "§ 3", "" where nothing begins."""
+    """The label beside text[start:end]: "p. 12", "§ 3", "" if no place starts there."""
     marks = {"page": "p.", "chapter": "§", "file": "▤"}
     label = ""
     for place in book.places_in(start, end):

@@ -34,7 +34,7 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 
 
 class _Code(markdown.CodeBlock):
-    """Code as it stands, indented; without colours, which would have to fit each theme."""
+    """Code, indented and unchanged; without colours, which would have to fit each theme."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Padding(Text(str(self.text).rstrip(), "markdown.code_block", overflow="fold"), (0, 0, 0, 2))
@@ -59,7 +59,7 @@ _EMPTY = _Block("", hyperlinks=False)
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A whole block, or an item of a large list. `joined`: no empty row before it; `literal`: shown as it stands."""
+    """A whole block, or an item of a large list. `joined`: no empty row before it; `literal`: shown unchanged."""
 
     source: str
     joined: bool

@@ -1,7 +1,7 @@
 """A long text wrapped to a width, lazily: rows are found from the front, as far as they are needed.
 
-A row is text[start:end] in characters. What is on the screen and what lies before it is cut into rows; the rest
-is estimated, until `extend` has come to the end.
+A row is text[start:end] in characters. The text up to the end of the screen is cut into rows; the rest is estimated,
+until `extend` has reached the end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Rows:
 
     @property
     def height(self) -> int:
-        """Rows in all: exact when `complete`, else estimated from those that are known."""
+        """The total number of rows: exact when `complete`, else estimated from the known ones."""
         if self.complete or len(self._starts) < 2:
             return max(len(self._starts), 1)
         return max(round(len(self._starts) * len(self.text) / self._starts[-1]), len(self._starts))
@@ -67,7 +67,7 @@ class Rows:
         return start, end
 
     def starts_line(self, row: int) -> bool:
-        """Whether a source line begins with this row."""
+        """Whether a source line starts with this row."""
         start, _ = self.span(row)
         return start == 0 or self.text[start - 1] == "\n"
 
@@ -88,7 +88,7 @@ class Rows:
             self.complete = True
 
     def _cut(self, start: int, end: int) -> int:
-        """Where the row that begins at `start` ends, within the source line that ends at `end`."""
+        """The end of the row that starts at `start`, within the source line that ends at `end`."""
         limit = self._fitting(start, end)
         if limit >= end:
             return end

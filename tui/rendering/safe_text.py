@@ -23,7 +23,7 @@ def literal(text: str, style: str = "") -> Content:
 
 
 def one_for_one(text: str) -> str:
-    """Safe text in which every character has kept its place: offsets into the document go on counting."""
+    """Safe text of the same length: offsets into the document stay valid."""
     text = text.replace("\t", " ")
     clean = sanitise(text)
     # A document was sanitised when it was read; whatever else comes here must not shift the places either.

@@ -23,7 +23,7 @@ class ModelChoice:
 
 
 def model_choices() -> list[ModelChoice]:
-    """The recommended model, what is here, then what fits into this machine's memory as it is."""
+    """The recommended model, local models, then those that fit this machine's memory unquantised."""
     here = {model.name: model for model in local_models()}
     best = recommended(quantise=False).checkpoint
     fitting = [checkpoint for checkpoint in CHECKPOINTS if checkpoint.fit() == "yes"]
@@ -62,7 +62,7 @@ def _facts(checkpoint: Checkpoint) -> str:
 
 
 def download_size(name: str) -> int | None:
-    """Bytes to download before a model can be used, 0 when nobody knows; None when nothing has to be."""
+    """Bytes to download before a model can be used, 0 if unknown; None if nothing has to be downloaded."""
     if resolve.is_here(name) or not is_hub_id(name):
         return None
     return next((known.download_bytes for known in CHECKPOINTS if known.repository == name), 0)

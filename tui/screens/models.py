@@ -1,4 +1,4 @@
-"""Choose a model: what fits this machine, what is there already, what has to be downloaded."""
+"""Choose a model: local ones, and those that fit this machine and have to be downloaded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ModelsScreen(ModalScreen["str | None"]):
 
     @on(Input.Submitted)
     def enter(self, event: Input.Submitted) -> None:
-        """What is typed, else what is highlighted."""
+        """Choose the typed model, else the highlighted one."""
         row = self.query_one(OptionList).highlighted
         if event.value.strip():
             self.dismiss(event.value.strip())

@@ -14,7 +14,7 @@ _TMUX = ("tmux", "load-buffer", "-w", "-")  # -w: also into the clipboard of tmu
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What is known about a copy: `certain` when a program has taken the text; `where`: what the user is told."""
+    """The result of a copy: `certain` when a program has accepted the text; `where` is shown to the user."""
 
     certain: bool
     where: str
@@ -27,7 +27,7 @@ class Copied:
 def clipboard_command() -> list[str] | None:
     """The program that fills the clipboard of this desktop, else of tmux; None without one (ssh, console).
 
-    Inside tmux OSC 52 would be lost: by default (`set-clipboard external`) tmux takes it from no program.
+    Inside tmux OSC 52 would be lost: by default (`set-clipboard external`) tmux accepts it from no program.
     """
     candidates: list[tuple[str, ...]] = []
     if sys.platform == "darwin":

@@ -12,9 +12,9 @@ _LOOK_SECONDS = 1.0
 
 
 def watch_terminal(end: Callable[[], None]) -> threading.Event:
-    """Call `end` on a thread of its own once the terminal is gone; set the event to end the watch.
+    """Call `end` on a separate thread once the terminal is gone; set the event to stop watching.
 
-    Not by a signal: its handler may find the main thread waiting for the terminal, and some shells send none.
+    This does not rely on a signal: the main thread may be waiting for the terminal, and some shells send none.
     """
     over = threading.Event()
 

@@ -88,7 +88,7 @@ class AnswerText(LaidOut):
         return [strip.crop(*crop.column_span) for strip in filtered(self, strips)]
 
     def render_line(self, y: int) -> Strip:
-        """For the mouse: which character lies where."""
+        """Record for the mouse which character is in which cell."""
         return self._draw(y, self.rich_style)
 
     def _draw(self, y: int, base: Style) -> Strip:

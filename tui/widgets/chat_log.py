@@ -43,7 +43,7 @@ class Earlier(Static):
     """Placeholder for the exchanges that are not widgets now."""
 
     def show(self, count: int) -> None:
-        """How many there are; nothing is said of none."""
+        """Show the number; nothing for zero."""
         self.display = count > 0
         self.update(Content(f"↑ {formatting.count(count)} earlier · Page Up or a click brings them back"))
 
@@ -94,7 +94,7 @@ class ChatLog(VerticalScroll, FlatBackground, can_focus=False):
         await self._items.mount(widget, after=self.query_one(Earlier))
 
     def suggest(self, questions: Sequence[str]) -> None:
-        """Offer questions to begin with, until the first one is asked."""
+        """Suggest first questions, until one is asked."""
         self.query(Suggestions).remove()
         self._items.mount(Suggestions(questions))
 

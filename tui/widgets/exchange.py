@@ -78,7 +78,7 @@ class ExchangeView(FlatVertical):
             self.exchange.stage = Stage.DONE
 
     def close(self, mark: str = "") -> None:
-        """Nothing more comes. `mark`: why there is no whole answer."""
+        """End the exchange. `mark`: the reason for an incomplete answer."""
         if mark and self._current.reply.answer is None:
             self._current.close(mark)
         self.exchange.stage = Stage.DONE

@@ -30,7 +30,7 @@ _DARKEST = 0.25  # how bright the least kept stretch is: the strip has to be see
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One cell of the strip: text[start:end], the mean of its stretches' `kept`, the place it begins in."""
+    """One cell of the strip: text[start:end], the mean `kept` of its stretches, and its first place."""
 
     start: int
     end: int
@@ -101,7 +101,7 @@ class MemoryMap(Widget, can_focus=True):
 
     @property
     def _legend(self) -> str:
-        """What the lowest and the highest cell stand for."""
+        """The legend: the values of the lowest and the highest cell."""
         if self.size.width < _LEGEND_FROM:
             return ""
         low, high = self._scale

@@ -23,10 +23,9 @@ _QUOTED_STYLE = "bold $text-success"
 
 
 class PassageView(Static, can_focus=True):
-    """Place and excerpt, "✓ quote" where the answer stands in it word for word; Enter or a click goes there.
+    """A passage: place and excerpt, "✓ quote" if it contains the answer verbatim; Enter or a click goes to it.
 
-    `short`: only the place, until the reader unfolds it. A passage without the name that was asked for weighs less: it
-    is dim, and one row.
+    `short`: only the place, until the reader unfolds it. A passage without the name asked for is one dim row.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -115,7 +114,7 @@ def _lacks_names(passage: Passage, question: str) -> bool:
 
 
 def find_words(passage: Passage, answer: str) -> tuple[int, int] | None:
-    """Where the words of an answer stand in a passage, in characters of the document; line ends count as blanks."""
+    """Find the words of an answer in a passage, in characters of the document; line ends count as spaces."""
     match = formatting.pattern(answer).search(passage.text) if answer else None
     return None if match is None else (passage.start + match.start(), passage.start + match.end())
 

@@ -1,4 +1,4 @@
-"""The prompt: Enter submits, Ctrl+J begins a new line, up and down recall earlier questions."""
+"""The prompt: Enter submits, Ctrl+J starts a new line, up and down recall earlier questions."""
 
 from __future__ import annotations
 

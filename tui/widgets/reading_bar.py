@@ -29,7 +29,7 @@ class ReadingBar(Vertical):
         yield Static("", id="numbers", markup=False)
 
     def begin(self, title: str) -> None:
-        """A document is being opened; `title` is what the user called it."""
+        """Show that a document is being opened, under the user's name for it."""
         self.title, self.fraction = title, 0.0
         self.add_class("-shown")
         self._show("Opening", [safe_text.one_line(title)], None)

@@ -21,7 +21,7 @@ _WIDTH = 38  # cells of the first column of a list
 
 
 class StartMenu(OptionList):
-    """Enter or a click chooses; whatever else is typed goes into the prompt."""
+    """The start menu: Enter or a click chooses; anything else typed goes into the prompt."""
 
     @dataclass
     class Resumed(Message):

@@ -62,7 +62,7 @@ class StatusLine(Horizontal):
         self._show()
 
     def forget_memory(self) -> None:
-        """Another reading begins."""
+        """Forget the memory figures: another reading starts."""
         self._memory.clear()
 
     def busy(self, busy: bool) -> None:

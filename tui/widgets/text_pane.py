@@ -62,7 +62,7 @@ class TextPane(ScrollView, can_focus=True):
         """Go back to the prompt."""
 
     class FindWanted(Message):
-        """Begin a search."""
+        """Request a search."""
 
     @dataclass
     class Step(Message):
@@ -146,7 +146,7 @@ class TextPane(ScrollView, can_focus=True):
         self._tell()
 
     def _cut_on(self) -> None:
-        """Find more rows while nothing else is to be done; the height is corrected once, at the end."""
+        """Cut more rows while idle; the height is corrected once, at the end."""
         self._rows.extend(row=self._rows.known + _SLICE_ROWS)
         if self._rows.complete:
             self._fit_height()
@@ -201,7 +201,7 @@ class TextPane(ScrollView, can_focus=True):
         return Style.null()
 
     def _highlighted(self, text: str, start: int, base: Style, row: int) -> list[Segment]:
-        """The text cut where a highlight begins or ends; the later of two highlights lies over the earlier."""
+        """Split the text at the ends of highlights; a later highlight covers an earlier one."""
         spans = self._spans(start, text)
         layers = [(span, self._style(name)) for span, name in spans]
         if (selected := self._selected(row, len(text))) is not None:

@@ -195,7 +195,7 @@ def merge(events: list[EngineEvent]) -> list[EngineEvent]:
 
 
 def _fault(error: Exception) -> Failed:
-    """An unexpected error, with the place it was raised: the chat goes on and shows no traceback."""
+    """Report an unexpected error with the line that raised it; the chat continues without a traceback."""
     place = ""
     trace = error.__traceback__
     while trace is not None:

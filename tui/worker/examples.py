@@ -1,4 +1,4 @@
-"""Questions to begin with, made from the names and chapters of a text."""
+"""Suggested first questions, made from the names and chapters of a text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def example_questions(text: str, chapters: Sequence[str], known: Sequence[str] =
 
 
 def _known(text: str, known: Sequence[str]) -> list[str]:
-    """The known questions whose words stand in the text before a name."""
+    """The known questions whose words occur in the text before a name."""
     found = []
     for shape in known:
         before, _, _ = shape.partition("{name}")

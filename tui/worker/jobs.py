@@ -12,7 +12,7 @@ from longmamba_mlx.tui.history.records import How
 class Open:
     """Read these files as one document, or reopen its saved state.
 
-    `asks`: a reading of more than a minute needs the user's consent; nobody knows beforehand how much a folder holds.
+    `asks`: a reading of more than a minute needs the user's consent, since the size of a folder is unknown beforehand.
     """
 
     paths: tuple[str, ...]

@@ -13,7 +13,7 @@ _BEGINNING = 200  # characters
 
 
 def table_of_contents(book: Book) -> str:
-    """Markdown: how long a document is, and its chapters, pages or files with where they begin."""
+    """Markdown: the length of a document, and its chapters, pages or files with their starts."""
     words = len(book.text.split())
     lines = [f"{book.tokens:,} tokens, about {words:,} words."]
     for kind, noun in (("chapter", "chapters"), ("file", "files"), ("page", "pages")):

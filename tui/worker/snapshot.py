@@ -1,4 +1,4 @@
-"""An open document as the screen knows it: its text, its places, the map of what the filter kept."""
+"""A snapshot of an open document for the screen: text, places, and the map of kept shares."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class Book:
         return self.document.place_at(offset) if self.document is not None else ""
 
     def places_in(self, start: int, end: int) -> Iterator[Place]:
-        """The places that begin in text[start:end]."""
+        """The places that start in text[start:end]."""
         first = bisect_right(self.places, start - 1, key=lambda place: place.start)
         return takewhile(lambda place: place.start < end, self.places[first:])
 
     def next_place(self, offset: int, step: int) -> int | None:
-        """Where the next (step 1) or the previous (-1) place begins; None when there is none."""
+        """The start of the next (step 1) or previous (-1) place; None without one."""
         if step > 0:
             index = bisect_right(self.places, offset, key=lambda place: place.start)
         else:

@@ -16,7 +16,7 @@ _SEEDS = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client wants. `document` is the text to ask, "" where the model's name says which one."""
+    """A client's request. `document` is the text to ask about, "" if the model's name selects it."""
 
     document: str
     question: Question

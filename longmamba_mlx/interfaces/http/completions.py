@@ -165,7 +165,7 @@ class _Reply:
         }
 
     def more(self) -> dict[str, Any]:
-        """What OpenAI's object has no place for: evidence, or why there is no answer."""
+        """Fields beyond OpenAI's object: evidence, or the reason for no answer."""
         if self._answer is None or self._done is None:
             return {}
         return {"longmamba": answer_table(self._answer, self._done, self.wanted.question.as_of)}

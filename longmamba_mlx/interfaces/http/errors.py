@@ -44,7 +44,7 @@ class ApiError(Exception):
 
 
 def api_error(error: Exception) -> ApiError:
-    """Any error as an ApiError. What is not raised on purpose tells nothing of itself."""
+    """Convert any error to an ApiError. Unexpected errors reveal no details."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, StoppedError):  # its hint speaks of commands

@@ -35,7 +35,7 @@ async def read_json(request: Request, most: int) -> Table:
 
 
 def text(table: Table, name: str, default: str | None = None) -> str:
-    """A text; `default` where it is missing or null. Raises ApiError, also where there is no default."""
+    """A string field; `default` if it is missing or null. Raises ApiError, also without a default."""
     value = table.get(name)
     if value is None and default is not None:
         return default

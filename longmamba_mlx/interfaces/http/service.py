@@ -1,4 +1,4 @@
-"""What the endpoints share: the documents of a model, the thread that owns it, and the server's limits."""
+"""Shared state of the endpoints: a model's documents, the thread that owns it, and the server's limits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Service:
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the response any more."""
+    """The client has disconnected."""
 
 
 async def _disconnected(request: Request) -> None:

@@ -28,8 +28,8 @@ def parse(reader: Reader) -> ModelConfig:
 
 
 def _with_inner_width(reader: Reader) -> Reader:
-    """`mamba_d_ssm` said: null means `mamba_expand` times the width, a file without it means 1024 or what the heads
-    make."""
+    """Resolve `mamba_d_ssm`: null means `mamba_expand` times the width; a missing key means 1024, or the heads' total
+    width."""
     if "mamba_d_ssm" in reader.raw:
         return reader
     automatic = reader.raw.get("mamba_d_head", "auto") in ("auto", None)

@@ -1,4 +1,4 @@
-"""Nemotron-H Omni: a Nemotron-H that also sees and hears; only its language model is read here."""
+"""Nemotron-H Omni, a multimodal Nemotron-H, of which only the language model is read."""
 
 from __future__ import annotations
 

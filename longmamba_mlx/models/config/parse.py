@@ -1,6 +1,6 @@
 """A model's config.json, read from untrusted JSON into one frozen, bounded `ModelConfig`.
 
-Three dialects are understood: transformers 4 and 5 (5 writes infinity as `{"__float__": "Infinity"}` and calls layers
+Three dialects are supported: transformers 4 and 5 (5 writes infinity as `{"__float__": "Infinity"}` and calls layers
 `linear_attention` and `full_attention`) and the original mamba_ssm files. Every number is checked against a bound
 before anything is allocated from it. Each family has a module of its own beside this one.
 """

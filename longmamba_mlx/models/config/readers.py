@@ -1,4 +1,4 @@
-"""Parts of a hybrid's config.json that several families spell alike."""
+"""Parts of a hybrid's config.json that several families share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def factor(reader: Reader, key: str, default: float = 1.0) -> float:
 
 
 def factors(reader: Reader, key: str, count: int) -> tuple[float, ...]:
-    """A list of `count` factors, all 1 where there is none."""
+    """Read a list of `count` factors; all 1 if it is missing."""
     value = reader.raw.get(key)
     if value is None:
         return (1.0,) * count
@@ -52,7 +52,7 @@ def factors(reader: Reader, key: str, count: int) -> tuple[float, ...]:
 
 
 def layer_kinds(reader: Reader, keys: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The layers' kinds from the first of `keys` that is there, None without any of them."""
+    """The layers' kinds from the first of `keys` that exists, None without any of them."""
     key = next((key for key in keys if reader.has(key)), None)
     if key is None:
         return None
@@ -107,7 +107,7 @@ def rope_config(reader: Reader, head_dim: int, turned: float = 1.0) -> RopeConfi
 
 
 class Common(TypedDict):
-    """Fields of ModelConfig that are spelled alike in the `mamba_*` dialect."""
+    """Fields of ModelConfig that are common to the `mamba_*` dialect."""
 
     vocab_size: int
     d_model: int
@@ -129,7 +129,7 @@ class Common(TypedDict):
 
 
 def common(reader: Reader, *, length: int, norm_eps: float = 1e-5) -> Common:
-    """What Falcon-H1, Granite hybrids and Bamba spell alike; `length` and `norm_eps` where the file says nothing."""
+    """The fields common to Falcon-H1, Granite hybrids and Bamba; `length` and `norm_eps` are defaults."""
     refuse_activation(reader)
     d_model = reader.integer("hidden_size", MAX_WIDTH)
     heads = reader.integer("mamba_n_heads", MAX_WIDTH)

@@ -1,4 +1,4 @@
-"""Zamba (arXiv 2405.16712): Mamba-1 layers of several heads, some of which first hear a shared transformer block."""
+"""Zamba (arXiv 2405.16712): Mamba-1 layers with several heads, some preceded by a shared transformer block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zamba2: Mamba-2 layers, some of which first hear a transformer block that they share."""
+"""Zamba2: Mamba-2 layers, some preceded by a shared transformer block."""
 
 from __future__ import annotations
 
