@@ -83,7 +83,7 @@ class Machine:
         try:
             return self.take(count).decode("utf-8")
         except UnicodeDecodeError:
-            raise PickleError("its pickle holds a text that is no UTF-8") from None
+            raise PickleError("its pickle holds a string that is not UTF-8") from None
 
     def line(self) -> str:
         end = self.data.find(b"\n", self.position, self.position + _MAX_TEXT)
@@ -113,7 +113,7 @@ class Machine:
         """Put items into the list on top."""
         target = self.stack[-1] if self.stack else None
         if type(target) is not list:
-            raise PickleError("its pickle puts items into something that is no list")
+            raise PickleError("its pickle puts items into something that is not a list")
         target.extend(items)
 
     def fill(self, items: list[object]) -> None:
@@ -121,10 +121,10 @@ class Machine:
         # Exactly a dict: putting items into anything else is how other readers were broken.
         table = self.stack[-1] if self.stack else None
         if type(table) is not dict or len(items) % 2:
-            raise PickleError("its pickle puts items into something that is no table")
+            raise PickleError("its pickle puts items into something that is not a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):  # hashing deeply shared tuples would take for ever
-                raise PickleError("a table in its pickle has something else than a text for a key")
+                raise PickleError("a dictionary in its pickle has a key that is not a string")
             if key in table:
                 raise PickleError(f"its pickle holds {ascii(key)[:60]} twice")
             table[key] = value

@@ -99,7 +99,7 @@ class _TorchMeanings:
             return _tensor(arguments)
         if function is _PARAMETER and len(arguments) == 3 and isinstance(arguments[0], TensorView):
             return arguments[0]
-        raise PickleError("its pickle builds something that is no tensor")
+        raise PickleError("its pickle builds something that is not a tensor")
 
     def state(self, value: object, state: object) -> None:
         """A module's table carries version numbers of its layers: dropped."""
@@ -109,7 +109,7 @@ class _TorchMeanings:
     def reference(self, identity: object) -> object:
         """The only kind there is: ("storage", type, key, device, count)."""
         if not isinstance(identity, tuple) or len(identity) != 5 or not _is_text(identity[0], "storage"):
-            raise PickleError("its pickle refers to something that is no storage")
+            raise PickleError("its pickle refers to something that is not a storage")
         _, name, key, _, count = identity
         if not isinstance(name, _Name) or not name.dtype:
             raise PickleError("a storage in its pickle has no type")

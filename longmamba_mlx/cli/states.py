@@ -17,7 +17,7 @@ from longmamba_mlx.ground.sizes import format_size
 if TYPE_CHECKING:
     from longmamba_mlx.states.store import StateEntry, StateStore
 
-states = typer.Typer(no_args_is_help=True, help="What is remembered of documents read before.")
+states = typer.Typer(no_args_is_help=True, help="List, delete, share and limit the stored documents.")
 
 Key = Annotated[str, typer.Argument(help="A key from `states ls`, or its first digits.")]
 
@@ -100,7 +100,7 @@ def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB,
     print(format_size(limit_of(store)))
     for entry, _ in over_limit(store):
         what = f"{title_of(entry)} ({format_size(entry.nbytes)})"
-        print(f"Note: over the limit; forgotten when the next document is remembered: {what}", file=sys.stderr)
+        print(f"Note: over the limit; to be deleted when the next document is stored: {what}", file=sys.stderr)
 
 
 def _store() -> StateStore:

@@ -273,7 +273,7 @@ def _damage(text: str) -> float:
 def _guessed(data: bytes) -> Decoded:
     codec = guess(data)
     if codec is None:
-        raise UndecodableError("its encoding cannot be told")
+        raise UndecodableError("its encoding cannot be recognised")
     found = _with_marks(data, codec)
     note = f"read as {shown(codec)}"
     return Decoded(found.text, f"{note}; {found.note}" if found.note else note)

@@ -187,7 +187,7 @@ def _open(path: Path, name: str) -> int:
         # O_NONBLOCK and O_NOCTTY: a pipe must not hang and a terminal must not be taken before it is refused.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
-        what = "is a link to a file that is not there" if path.is_symlink() else "does not exist"
+        what = "is a link to a missing file" if path.is_symlink() else "does not exist"
         raise DocumentMissingError(f"{name!r} {what}.", hint="Check the name and the folder.") from None
     except PermissionError:
         raise DocumentError(f"{name!r} may not be read.", hint="Give yourself the right to read it.") from None

@@ -15,7 +15,7 @@ _REFUSALS = {
     "protected": ("is an EPUB with copy protection (DRM): its text is encrypted.", "Give a book without protection."),
     "locked": ("is encrypted.", "Save a copy without a password first."),
     "scanned": ("is a scanned PDF: pictures of {}, without text.", _OCR),
-    "unmapped": ("is a PDF whose fonts do not tell which letters they show.", _OCR),
+    "unmapped": ("is a PDF whose fonts do not map to letters.", _OCR),
     "empty": ("holds no text.", "Give a document that has some text."),
     "damaged": ("is damaged or is not what it seems to be.", _AGAIN),
     "bomb": ("unpacks to far more than an honest document would.", _SMALLER),

@@ -50,7 +50,7 @@ def conversation(messages: Sequence[Message], *, named: bool) -> tuple[str, tupl
         if not document.strip():
             raise NoDocumentError(
                 "There is no document.",
-                hint="Begin with its text, or name a remembered one: the model MODEL@DOCUMENT.",
+                hint="Start with its text, or name a remembered one: the model MODEL@DOCUMENT.",
             )
     turns, pending = [], []
     for message in talk:

@@ -147,4 +147,4 @@ def _run(job: _Job) -> _End:
 
 
 def _closed() -> ClosedError:
-    return ClosedError("The server is shutting down.", hint="Start it again: what was read goes on from there.")
+    return ClosedError("The server is shutting down.", hint="Start it again: the reading resumes there.")

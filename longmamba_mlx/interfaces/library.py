@@ -103,7 +103,7 @@ class Library:
         return document
 
     def open(self, name: str, should_stop: Stop) -> Generator[Event, None, ReadDocument]:
-        """Open the remembered document of this name, or the file at this path, which is read if need be.
+        """Open the remembered document of this name, or the file at this path, which is read if necessary.
 
         Yields the events of reading. Raises UnknownDocumentError, OutsideError, DocumentError, StoppedError.
         """
@@ -130,7 +130,7 @@ class Library:
         text = self._text_of(document, should_stop)
         if text is not None:
             return (yield from self._open_text(text, _stamp(Path(document.source)), should_stop))
-        yield Notice("Its text is not at hand: there are no passages, and no answers as of a place.")
+        yield Notice("Its text is not available: there are no passages, and no answers as of a place.")
         book = self.model().open(StateStore(state_folder()).path(document.key))
         done = ReadDone(document.name, book.tokens, 0.0, book.state.nbytes, True, document.digest, book.filter,
                         digest=document.key.document)  # fmt: skip

@@ -78,7 +78,7 @@ class RememberingModel(llm.Model):  # type: ignore[misc]
         max_tokens: int = Field(256, ge=1, description="Longest answer, in tokens.")
         temperature: float = Field(0.0, ge=0.0, description="0: always the likeliest token.")
         seed: int = Field(0, ge=0, description="For answers above temperature 0.")
-        reread: int = Field(0, ge=0, description="Read so many related passages again before answering.")
+        reread: int = Field(0, ge=0, description="Number of related passages to read again before answering.")
         surest: bool = Field(False, description="Answer from the surest of the document's parts.")
         as_of: str | None = Field(None, description='Answer as of a place: "chapter 12", "page 40", "50%".')
 

@@ -39,7 +39,7 @@ _BETWEEN = 0.2  # seconds from one progress notification to the next
 _LAST = 10.0  # seconds that a reading gets at the end to write its checkpoint
 
 Document = Annotated[
-    str, Field(description="A remembered document's name or key, or the path of a file, which is read if need be.")
+    str, Field(description="A remembered document's name or key, or the path of a file, which is read if necessary.")
 ]
 AsOf = Annotated[
     str | None, Field(description='Know nothing after the end of this place: "chapter 12", "page 40", "50%".')
@@ -137,7 +137,7 @@ class Server(MCPServer[None]):
     async def forget_document(
         self, document: Annotated[str, Field(description="A remembered document's name or key.")]
     ) -> CallToolResult:
-        """Delete what is remembered of a document. Its file stays."""
+        """Delete the saved state of a document. Its file stays."""
         await self._documents()
         with _as_tool_error():
             gone = await asyncio.to_thread(self.library.forget, document)

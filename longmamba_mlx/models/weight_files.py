@@ -95,5 +95,5 @@ def _shard_name(name: object, index: str, suffix: str) -> str:
     )
     if not plain:
         shown = ascii(name)[:60] if isinstance(name, str) else type(name).__name__
-        raise ModelError(f"{index} names a file that is no plain {suffix[1:]} name: {shown}", hint=AGAIN)
+        raise ModelError(f"{index} names a file that is not a plain {suffix[1:]} name: {shown}", hint=AGAIN)
     return str(name)

@@ -171,7 +171,7 @@ class _Opener:
         self._require_memory(total)
         start = find_start(task, writer, self.store, self.like, self.notes.append) if self.save else None
         if start is not None:
-            self.notes.append(f"Going on from token {start.state.tokens:,} of {total:,}.")
+            self.notes.append(f"Resuming at token {start.state.tokens:,} of {total:,}.")
         return start
 
     def _growth(self, tokens: int) -> Iterator[str]:
@@ -231,7 +231,7 @@ class _Opener:
             return work.result
         except StoppedError:
             writer.write()
-            hint = f"The same command goes on from token {writer.saved:,}." if writer.saved else _AGAIN
+            hint = f"The same command resumes at token {writer.saved:,}." if writer.saved else _AGAIN
             raise StoppedError("The reading was stopped.", hint=hint) from None
         finally:
             if not complete:  # stopped, interrupted, or the caller has closed this generator

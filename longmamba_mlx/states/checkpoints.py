@@ -116,7 +116,7 @@ class CheckpointWriter:
             self.write_places()
         except DiskError as error:
             self._broken = True
-            self.warn(f"No checkpoint can be written, reading goes on without: {error}")
+            self.warn(f"No checkpoint can be written; reading continues without: {error}")
         self._saved_at = self.clock()
         self._cost = self._saved_at - started
 

@@ -166,13 +166,13 @@ def test_a_signal_while_reading_leaves_a_checkpoint(run: Run, file: str, name: s
     )
     assert child.returncode == 75 and child.stdout == ""
     assert [line for line in child.stderr.splitlines() if "Note" not in line] == [
-        "The reading was stopped. The same command goes on from token 640."
+        "The reading was stopped. The same command resumes at token 640."
     ]
     listed = run("states", "ls")
     assert "% read)" in listed.out
     assert json.loads(run("states", "ls", "--json").out)[0]["unfinished"] is True
     again = run("read", "--file", file, "--chunk", "128")
-    assert again.code == 0 and "Going on from token 640" in again.err and "Read story.txt" in again.out
+    assert again.code == 0 and "Resuming at token 640" in again.err and "Read story.txt" in again.out
     assert "read)" not in run("states", "ls").out
 
 

@@ -79,11 +79,11 @@ def test_a_stopped_reading_goes_on_to_the_same_bits(demo: Model, story: str, mod
     model, document = demo.with_filter(mode), Document("story", story)
     whole = model.read(document, chunk=256)
     hint = stop_after(model, document, chunks, chunk=256)[-1]
-    assert f"goes on from token {(chunks + 1) * 256:,}" in hint
+    assert f"resumes at token {(chunks + 1) * 256:,}" in hint
     events, book = run(open_document(model, document, chunk=256))
     notices = [event.text for event in events if isinstance(event, Notice)]
     progress = [event for event in events if isinstance(event, ReadProgress)]
-    assert any("Going on from token" in text for text in notices)
+    assert any("Resuming at token" in text for text in notices)
     assert progress[0].done > chunks * 256 and progress[-1].done == whole.tokens
     assert isinstance(events[-1], ReadDone) and events[-1].before == (chunks + 1) * 256
     assert same(book, whole)
@@ -112,7 +112,7 @@ def test_a_listener_that_leaves_costs_nothing(demo: Model, story: str) -> None:
             break
     opened.close()
     events, _ = run(open_document(demo, Document("story", story), chunk=128))
-    assert any(isinstance(event, Notice) and "Going on from token 1,024" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "Resuming at token 1,024" in event.text for event in events)
 
 
 def test_nothing_is_left_behind_without_saving(demo: Model, story: str, often: None) -> None:
@@ -219,7 +219,7 @@ def test_a_document_that_grew_is_gone_on_with(file: Path, story: str, often: Non
     file.write_text(more, encoding="utf-8")
     events = list(session.open([str(file)]))
     done = [event.done for event in events if isinstance(event, ReadProgress)]
-    assert any(isinstance(event, Notice) and "Going on from token" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "Resuming at token" in event.text for event in events)
     assert done[0] > 1500
     fresh = session.books[0].model.read(Document("more", more), chunk=128)
     pairs = zip(session.books[0].state.arrays().values(), fresh.state.arrays().values(), strict=True)
@@ -227,7 +227,7 @@ def test_a_document_that_grew_is_gone_on_with(file: Path, story: str, often: Non
 
 
 def test_a_filtered_document_that_grew_says_why_it_is_read_again(file: Path, story: str, often: None) -> None:
-    for mode, expected in (("curve", "read again"), ("paper", "Going on")):
+    for mode, expected in (("curve", "read again"), ("paper", "Resuming")):
         file.write_text(story, encoding="utf-8")
         session = Session(filter=mode, chunk=128)
         list(session.open([str(file)]))
@@ -444,7 +444,7 @@ def test_files_that_were_added_are_read_on_to(filter: str, tmp_path: Path, file:
     book = session.document
     assert book is not None and book.document is not None and len(book.document.parts) == 3
     if filter == "off":
-        assert done.before > 1500 and any("Going on from token" in text for text in notices)
+        assert done.before > 1500 and any("Resuming at token" in text for text in notices)
     else:
         assert done.before == 0 and any("are read again (about" in text for text in notices)
     assert same(book, book.model.read(book.document, chunk=128))
@@ -464,7 +464,7 @@ def test_a_hybrid_goes_on_with_its_keys_and_values(
     for chunks in (2, 7):
         stop_after(model, document, chunks, chunk=64)
     events, book = run(open_document(model, document, chunk=64))
-    assert any(isinstance(event, Notice) and "Going on from token" in event.text for event in events)
+    assert any(isinstance(event, Notice) and "Resuming at token" in event.text for event in events)
     assert same(book, whole)
     answers = [list(one.answering("Who?", as_of="60%", max_tokens=3)) for one in (book, whole)]
     assert len(answers[0]) < len(answers[1]) and book._as_of is not None and whole._as_of is not None

@@ -216,7 +216,7 @@ async def test_forget_asks_first() -> None:
         for answer, done in (("escape", []), ("y", ["forget"])):
             await type_line(pilot, "/forget")
             await wait_until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-            assert "Delete what is remembered of moby.txt?" in said(pilot)
+            assert "Delete the saved state of moby.txt?" in said(pilot)
             await pilot.press(answer)
             await wait_until(pilot, lambda: app.screen is app.chat and not app.chat.controller.busy)
             assert session.done == done

@@ -164,7 +164,7 @@ def test_the_advice_fits_what_went_wrong(
     monkeypatch.setattr(sqlite3, "connect", fail)
     with pytest.raises(DiskError, match="it failed") as caught:
         store.conversations()
-    assert advice in str(caught.value.hint) and "the chat goes on without" in str(caught.value.hint)
+    assert advice in str(caught.value.hint) and "the chat continues without" in str(caught.value.hint)
 
 
 def test_records_that_cannot_be_understood_are_left_out(store: ConversationStore, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_the_story_quit_and_go_on(store: ConversationStore, book: str) -> 
         app.chat.prompt.put("")
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: len(app.chat.log_view.exchanges) == 2)
-        assert "Going on with “Who hunts?”" in said(pilot) and "It is Ahab." in said(pilot)
+        assert "Resuming “Who hunts?”" in said(pilot) and "It is Ahab." in said(pilot)
         assert session.opened == [(book,)]  # it is open already
         await pilot.click(PassageView)
         await wait_until(pilot, lambda: "Line 5 of chapter 3" in widget_text(app.chat.query_one(TextPane)))
@@ -153,7 +153,7 @@ async def test_going_on_while_the_document_is_read_does_not_read_it_twice(store:
     async with app.run_test(size=(100, 40)) as pilot:
         await wait_until(pilot, lambda: app.chat.controller.busy and "Ctrl+R resumes" in said(pilot))
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "Going on with “Whales”" in said(pilot))
+        await wait_until(pilot, lambda: "Resuming “Whales”" in said(pilot))
         await type_line(pilot, "And?")
         session.free()
         await wait_until(pilot, lambda: session.asked == ["And?"] and not app.chat.controller.busy)
@@ -247,7 +247,7 @@ async def test_sessions_take_words_and_go_on_with_the_chosen_one(store: Conversa
         await type_line(pilot, "/sessions tea")
         await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen) and "Tea" in screen_text(pilot))
         await pilot.press("enter")
-        await wait_until(pilot, lambda: "✗ Its document is not there any more" in said(pilot))
+        await wait_until(pilot, lambda: "✗ Its document no longer exists" in said(pilot))
         assert len(session.opened) == 1
 
 

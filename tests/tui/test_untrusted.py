@@ -192,7 +192,7 @@ async def test_the_new_places_let_no_control_character_through_and_show_markup_l
         await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen))
         await pilot.press("enter")
         await wait_until(pilot, lambda: app.screen is app.chat)
-        await wait_until(pilot, lambda: "Going on with" in said(pilot))
+        await wait_until(pilot, lambda: "Resuming" in said(pilot))
         look()
     assert all("[2J" in widgets for widgets in seen)  # the harmless rest is there
     assert sum("[IMPORTANT]" in widgets for widgets in seen) >= 5

@@ -70,13 +70,13 @@ class ConversationCommands:
         """Show an earlier conversation, and open its document. Raises UsageError during an answer."""
         self._refuse_during_answer()
         await self._view.log_view.show_conversation(await self._recorder.resume(conversation))
-        await self._view.log_view.note(f"Going on with “{conversation.title}”")
+        await self._view.log_view.note(f"Resuming “{conversation.title}”")
         queue, paths = self._controller.queue, conversation.paths
         if paths and paths != (queue.last_paths if queue.reading else queue.paths):
             if not all(Path(path).exists() for path in paths):
                 piped = any(Path(path).name == "stdin" for path in paths)
                 where = "It came through a pipe." if piped else f"It was {', '.join(paths)}"
-                await self._view.log_view.error("Its document is not there any more", f"{where} /open FILE reads it.")
+                await self._view.log_view.error("Its document no longer exists", f"{where} /open FILE reads it.")
             else:
                 self._controller.submit(Open(paths))
 

@@ -61,7 +61,7 @@ class DocumentCommands:
         book = self._panel.book
         if book is None:
             raise UsageError("No document is open")
-        question = f"Delete what is remembered of {book.title}? To ask about it later it has to be read again."
+        question = f"Delete the saved state of {book.title}? To ask about it later it has to be read again."
         if await self._view.confirm(question, "Delete"):
             self._controller.submit(Forget())
 
@@ -81,7 +81,7 @@ class DocumentCommands:
         size = download_size(name)
         if size is None:
             return True
-        about = f"about {format_size(size)}" if size else "its size is shown when the download begins"
+        about = f"about {format_size(size)}" if size else "its size is shown when the download starts"
         return await self._view.confirm(f"Download {name} and convert it? ({about})", "Download", "Not now")
 
     async def filter(self, argument: str) -> None:

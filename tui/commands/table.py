@@ -72,7 +72,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("conversation", "export", "FILE", "Save the conversation: .md or .json"),
     Command("conversation", "sessions", "[WORDS]", "Earlier conversations: resume, rename, delete", "F4"),
     Command("conversation", "rename", "TITLE", "Give this conversation a title"),
-    Command("conversation", "new", "", "Begin a new conversation; documents stay open"),
+    Command("conversation", "new", "", "Start a new conversation; documents stay open"),
     Command("conversation", "clear", "", "Clear the screen; the conversation is kept"),
     Command("program", "themes", "[NAME]", "Change the colours"),
     Command("program", "help", "", "Keys and commands", "F1"),
@@ -92,7 +92,7 @@ def parse(line: str) -> tuple[Command, str]:
             return command, argument.strip()
     raise UsageError(
         f"Unknown command /{name}",
-        hint="/help lists them. A question that begins with / takes a space before it.",
+        hint="/help lists them. Put a space before a question that starts with /.",
     )
 
 

@@ -146,7 +146,7 @@ class ConversationStore:
                 with database:
                     yield database
         except sqlite3.Error as error:
-            hint = f"{_advice(error, self._path.parent)}; the chat goes on without."
+            hint = f"{_advice(error, self._path.parent)}; the chat continues without."
             raise DiskError(f"The sessions in {self._path} cannot be used: {error}.", hint=hint) from None
 
 
@@ -164,7 +164,7 @@ def _advice(error: sqlite3.Error, folder: Path) -> str:
         return f"Free some space on the disk that holds {folder}"
     if kind.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
         return f"Make the folder {folder} writable, or set LONGMAMBA_HOME to another one"
-    return "Move the file away to begin with an empty list"
+    return "Move the file away to start with an empty list"
 
 
 def _migrate(database: sqlite3.Connection) -> None:

@@ -41,7 +41,7 @@ class ConversationsScreen(ModalScreen["Conversation | None"]):
     def compose(self) -> ComposeResult:
         with Vertical(id="conversations") as box:
             box.border_title = "Conversations"
-            box.border_subtitle = "Enter go on · ^N rename · ^D delete · Esc close"
+            box.border_subtitle = "Enter resume · ^N rename · ^D delete · Esc close"
             yield Input(self._search, placeholder="Search in titles, questions and answers", compact=True)
             yield OptionList(markup=False)
             yield Static("", id="nothing", markup=False)

@@ -21,7 +21,7 @@ KEYS = (
     ("Up, Down", "What was asked before, the draft is kept; or a command of the list"),
     ("Page Up, Down", "Scroll; new text is followed from the bottom only"),
     ("Esc", "Stop; when nothing runs, take back a queued question"),
-    ("Ctrl+C", "Copy what is selected, else stop; twice: leave"),
+    ("Ctrl+C", "Copy the selection, else stop; twice: leave"),
     ("Tab", "Complete a command; or go to a passage: Enter shows it in the text, Space all of it here"),
     ("F2", "The text: Page Up and Down, [ and ] for chapters, / to find, n and N for matches, Esc goes back"),
     ("F3", "The memory map: left and right walk along it, Enter goes there"),

@@ -40,5 +40,5 @@ class FetchReport:
     def progress(self, what: str, done: int, total: int) -> None:
         """Report progress. Raises StoppedError after a stop; downloaded parts stay in the Hub's cache."""
         if self._stopped():
-            raise StoppedError("The download was stopped.", hint="The same command goes on with it.")
+            raise StoppedError("The download was stopped.", hint="The same command resumes it.")
         self._put(Fetching(what, done, total))

@@ -173,8 +173,8 @@ def _events(session: SessionLike, job: Job) -> Iterator[EngineEvent]:
         case Forget():
             key = session.forget()
             title = session.books[session.current].title
-            forgotten = f"Forgotten: what was remembered of {title} is deleted; it stays open here"
-            yield Notice(forgotten if key else f"Nothing was remembered of {title}")
+            forgotten = f"Deleted the saved state of {title} is deleted; it stays open here"
+            yield Notice(forgotten if key else f"There was no saved state of {title}")
         case _:
             session.reset_conversation()
             yield Notice("The next follow-up starts from the document alone")

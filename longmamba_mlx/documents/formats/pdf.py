@@ -47,7 +47,7 @@ def read(file: IO[bytes], encoding: str = "") -> Parsed:
         out.note(f"{scans} of {len(pages)} pages are pictures without text: they were not read.")
     garbled = sum(page.unmapped > _GARBLED * max(page.characters, 1) for page in pages)
     if garbled:
-        out.note(f"Fonts on {garbled} of {len(pages)} pages do not tell all their letters: words are wrong or missing.")
+        out.note(f"Fonts on {garbled} of {len(pages)} pages do not map to letters: words are wrong or missing.")
     parsed = out.finish()
     chapters = _chapters(document, parsed.text, starts)
     return replace(parsed, marks=ordered([*parsed.marks, *chapters]))

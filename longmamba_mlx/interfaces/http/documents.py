@@ -77,7 +77,7 @@ async def read_document(request: Request) -> Response:
 
 
 async def forget_document(request: Request) -> Response:
-    """Delete what is remembered of a document; its file stays."""
+    """Delete the saved state of a document; its file stays."""
     service: Service = request.app.state.service
     gone = await asyncio.to_thread(service.library.forget, request.path_params["name"])
     return JSONResponse({"object": "document.deleted", "id": gone.digest, "name": gone.name, "deleted": True})

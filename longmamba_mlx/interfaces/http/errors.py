@@ -48,7 +48,7 @@ def api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, StoppedError):  # its hint speaks of commands
-        return ApiError(503, "The work was stopped; the same request goes on with it.", "stopped")
+        return ApiError(503, "The work was stopped; the same request resumes it.", "stopped")
     if isinstance(error, LongMambaError):
         status, code = next((status, code) for kind, status, code in _KINDS if isinstance(error, kind))
         return ApiError(status, one_line(f"{error} {error.hint or ''}", 600), code)

@@ -87,14 +87,14 @@ class ModelConfig:
     def parts(self) -> HybridConfig:
         """`hybrid`, for code that only hybrid models run. Raises ValueError for pure Mamba."""
         if self.hybrid is None:
-            raise ValueError(f"{self.model_type} is no hybrid model")
+            raise ValueError(f"{self.model_type} is not a hybrid model")
         return self.hybrid
 
     @property
     def turning(self) -> Mamba3Config:
         """`mamba3`, for code that only Mamba-3 runs. Raises ValueError for other models."""
         if self.mamba3 is None:
-            raise ValueError(f"{self.model_type} is no Mamba-3 model")
+            raise ValueError(f"{self.model_type} is not a Mamba-3 model")
         return self.mamba3
 
 

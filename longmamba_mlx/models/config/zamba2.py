@@ -93,7 +93,7 @@ def _attention(reader: Reader, d_model: int) -> AttentionConfig:
     turns = reader.flag("use_mem_rope", False)
     attention = readers.attention(reader, 2 * d_model, scale=(head_dim / 2) ** -0.5, rope=turns)
     if reader.flag("use_shared_attention_adapter", False) and attention.n_kv_heads != heads:
-        raise reader.fail("num_key_value_heads", f"is {attention.n_kv_heads}, but attention adapters want {heads}")
+        raise reader.fail("num_key_value_heads", f"is {attention.n_kv_heads}, but attention adapters need {heads}")
     rope = attention.rope
     if rope is None or reader.has("rope_parameters") or not reader.flag("use_long_context", False) or head_dim <= 2:
         return attention
