@@ -24,7 +24,7 @@ Filters = Annotated[
     str,
     typer.Option(
         "--filter",
-        help="Filters to compare, separated by commas; `last` reads only the last training length, `surest` asks every part.",
+        help="Filters to compare, separated by commas; `last` reads only the last window, `surest` asks every part.",
         autocompletion=registry.completions,
         metavar="FILTER",
     ),
