@@ -40,12 +40,14 @@ def cell(text: str) -> str:
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command with its full name, groups expanded: "ask", "states ls"."""
+    """Every command that the help shows, with its full name, groups expanded: "ask", "states ls"."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield " ".join(path), command
         return
     for name, sub in inner.items():
+        if sub.hidden:
+            continue
         yield from commands(sub, (*path, name))
 
 

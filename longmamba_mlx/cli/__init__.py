@@ -14,7 +14,7 @@ from longmamba_mlx.errors import INTERRUPTED, LongMambaError, StoppedError
 from longmamba_mlx.tui.terminal.tty import why_no_chat
 
 COMMANDS = ("ask", "bench", "calibrate", "chat", "convert", "demo", "doctor", "eval", "mcp",
-            "models", "read", "selftest", "serve", "states", "use")  # fmt: skip
+            "models", "rank", "read", "selftest", "serve", "states", "use")  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:

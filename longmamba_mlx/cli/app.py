@@ -118,6 +118,15 @@ def ask(
 def read(
     file: o.File = None,
     encoding: o.Encoding = "",
+    each: Annotated[bool, typer.Option("--each", help="Remember every file as a document of its own.")] = False,
+    ranks: Annotated[
+        int,
+        typer.Option("--ranks", min=1, max=64, help="Processes that read together.", metavar="N"),
+    ] = 1,
+    hostfile: Annotated[
+        Path | None,
+        typer.Option("--hostfile", help="Macs that read together, as for mlx.launch.", metavar="F"),
+    ] = None,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
     chunk: o.Chunk = None,
@@ -126,13 +135,21 @@ def read(
     json: o.Json = False,
 ) -> None:
     """Read documents and store them, so that chat and ask open them at once."""
-    from longmamba_mlx.cli.ask import read_only
-    from longmamba_mlx.session.session import Session
+    from longmamba_mlx.cli.read import Crew, read_and_remember
+    from longmamba_mlx.session.ranks.options import RankOptions
 
     model = chosen(model, offline=offline)
-    session = Session(model or DEFAULT, filter=filter, chunk=chunk, offline=offline, hold_text=False,
-                      attention_window=attention_window, encoding=encoding)  # fmt: skip
-    read_only(session, file or [], model=model, json=json)
+    options = RankOptions((), model or DEFAULT, filter, chunk, attention_window, offline, encoding, each)
+    read_and_remember(options, file or [], Crew(ranks, hostfile), model=model, json=json)
+
+
+@app.command(hidden=True)
+def rank(options: Annotated[str, typer.Argument()]) -> None:
+    """One of the processes that `read --ranks` starts."""
+    from longmamba_mlx import __version__
+    from longmamba_mlx.session.ranks.process import run_rank
+
+    raise typer.Exit(run_rank(options, __version__))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from longmamba_mlx.cli.no_answer import explain
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
 from longmamba_mlx.cli.streams import is_null
 from longmamba_mlx.documents import one_line, read_document, sanitise
-from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.events import Answer, Answered, Piece, ReadDone
 from longmamba_mlx.registry.resolve import DEFAULT
 from longmamba_mlx.session.session import Session
@@ -37,9 +37,9 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
     Raises StoppedError on Ctrl-C while reading, KeyboardInterrupt on a later one, after printing the partial answer.
     """
     with stopping(session) as interrupts:
-        done = follow(session.open(_sources(files)))
+        done = follow(session.open(sources(files)))
         print(summary(done), file=sys.stderr)
-        _say_which(model)
+        say_which(model)
         found = True
         for question in questions:
             if interrupts.hit:
@@ -59,20 +59,6 @@ def ask_about(session: Session, files: list[str], questions: list[str], way: Way
         if interrupts.hit:
             raise KeyboardInterrupt
     return found
-
-
-def read_only(session: Session, files: list[str], *, model: str | None, json: bool) -> None:
-    """Read and remember; print what was stored. Leaves with the exit code of DiskError when it was not."""
-    with stopping(session):
-        done = follow(session.open(_sources(files)))
-    _say_which(model)
-    if json:
-        print(json_module.dumps(asdict(done), ensure_ascii=False))
-    else:
-        print(summary(done))
-        print(f"Remembered as {done.stored[:12]}." if done.stored else "Not remembered.")
-    if done.stored is None:
-        sys.exit(DiskError.exit_code)
 
 
 def wanted_questions(question: str | None, file: Path | None, documents: list[str]) -> list[str]:
@@ -129,7 +115,7 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
     }
 
 
-def _say_which(model: str | None) -> None:
+def say_which(model: str | None) -> None:
     """Print a notice when the built-in model is used by default, so that it is not taken for a real one."""
     if model is None:
         notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
@@ -150,7 +136,8 @@ def _answer(session: Session, question: str, way: Way) -> Answer:
     raise RuntimeError("an answer ends with Answered or an error")
 
 
-def _sources(files: list[str]) -> list[str]:
+def sources(files: list[str]) -> list[str]:
+    """What to read: the files, or standard input where something is piped in. Raises UsageError."""
     if files:
         return files
     if sys.stdin.isatty() or is_null(sys.stdin):

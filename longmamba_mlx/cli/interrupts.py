@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-
-from longmamba_mlx.session.session import Session
+from typing import Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, shutting down, the terminal was closed
+
+
+class Stoppable(Protocol):
+    """Work that ends soon after `stop`."""
+
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -21,15 +26,15 @@ class Interrupts:
 
 
 @contextmanager
-def stopping(session: Session) -> Iterator[Interrupts]:
-    """Stop the session at the first signal; raise KeyboardInterrupt at the second."""
+def stopping(work: Stoppable) -> Iterator[Interrupts]:
+    """Stop the work at the first signal; raise KeyboardInterrupt at the second."""
     interrupts = Interrupts()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if interrupts.hit:
             raise KeyboardInterrupt
         interrupts.hit = True
-        session.stop()
+        work.stop()
 
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 from longmamba_mlx.documents.streamed_text import Text, length_of
 from longmamba_mlx.errors import DiskError, LongMambaError, NumericError, StoppedError
@@ -15,7 +16,7 @@ from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, Reading, chunk_or_default, prefill_steps
+from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, chunk_or_default, prefill_steps
 from longmamba_mlx.models import memory
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
@@ -30,8 +31,32 @@ from longmamba_mlx.states.size_limit import make_room
 from longmamba_mlx.states.state_file import StateKey, StoredState
 from longmamba_mlx.states.store import StateStore
 
+Prefill: TypeAlias = Callable[[TextModel, PrefillTask, PrefillOptions], Generator[Progress, None, Reading]]
+"""How a document that is not remembered is read."""
+
 _AGAIN = "The same command reads it again from the beginning."
 _LONG = 20_000_000  # characters: about ten seconds of counting
+
+
+def read_alone(model: TextModel, task: PrefillTask, options: PrefillOptions) -> Generator[Progress, None, Reading]:
+    """Read with this process alone."""
+    return prefill_steps(model.loaded.model, task.counted.ids, task.plan, options)
+
+
+def count_and_plan(
+    model: TextModel, document: Text, chunk: int, should_stop: Stop | None = None
+) -> Generator[Event, None, PrefillTask]:
+    """Tokenise a document, calibrate a model that never was, and plan the filter."""
+    if length_of(document) >= _LONG:
+        yield Notice(f"Counting the tokens of {length_of(document) / 1e6:,.0f} million characters first.")
+    counted = model.count(document, should_stop=should_stop)
+    total = len(counted.ids)
+    yield Counted(document.title, total)
+    if not model.can_plan(total):
+        for step in model.calibration_steps(counted.ids):
+            yield replace(progress_event(step, None, None), place="measuring the model, once")
+    plan = model.plan(total, counted.ids)
+    return PrefillTask(document, counted, plan, model.key(document, total, plan, chunk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +75,14 @@ def open_document(
     chunk: int | None = None,
     save: bool = True,
     should_stop: Stop | None = None,
+    prefill: Prefill = read_alone,
 ) -> Generator[Event, None, ReadDocument]:
     """Yield Counted, ReadProgress while the document is read, Notices, ReadDone; return the read document.
 
     Raises StoppedError after writing a checkpoint, and whatever reading raises.
     """
     started = time.monotonic()
-    opener = _Opener(model, chunk_or_default(chunk), save, should_stop, list(document.notes))
+    opener = _Opener(model, chunk_or_default(chunk), save, should_stop, list(document.notes), prefill)
     opened = yield from opener.open(document)
     yield from opener.notices()
     yield ReadDone(
@@ -82,6 +108,7 @@ class _Opener:
     save: bool
     should_stop: Stop | None
     notes: list[str]
+    prefill: Prefill
     store: StateStore = field(init=False)
     like: ModelState = field(init=False)
 
@@ -96,7 +123,7 @@ class _Opener:
         if book is not None:
             yield Counted(document.title, book.key.tokens)
             return _Opened(book, stored=True)
-        task = yield from self._count(document)
+        task = yield from count_and_plan(self.model, document, self.chunk, self.should_stop)
         book = self._restore(document, task.key, task.plan)  # a broken header hid it from `_find`
         if book is not None:
             return _Opened(book, stored=True)
@@ -145,19 +172,6 @@ class _Opener:
 
     def _nearest(self, key: StateKey, ids: Ids) -> StoredState | None:
         return nearest_place(self.store.places_folder(key), key, ids, self.like, self.notes.append)
-
-    def _count(self, document: Text) -> Generator[Event, None, PrefillTask]:
-        """Tokenise the document, calibrate a model that never was, and plan the filter."""
-        if length_of(document) >= _LONG:
-            yield Notice(f"Counting the tokens of {length_of(document) / 1e6:,.0f} million characters first.")
-        counted = self.model.count(document, should_stop=self.should_stop)
-        total = len(counted.ids)
-        yield Counted(document.title, total)
-        if not self.model.can_plan(total):
-            for step in self.model.calibration_steps(counted.ids):
-                yield replace(progress_event(step, None, None), place="measuring the model, once")
-        plan = self.model.plan(total, counted.ids)
-        return PrefillTask(document, counted, plan, self.model.key(document, total, plan, self.chunk))
 
     def _writer(self, task: PrefillTask) -> CheckpointWriter:
         info = self.model.describe(task.document, task.plan, 0.0)
@@ -220,7 +234,7 @@ class _Opener:
         """Read the document; however that ends early, write a checkpoint."""
         on_chunk = writer.on_chunk if self.save else None
         options = PrefillOptions(self.chunk, self.should_stop, "none", start, on_chunk)
-        steps = prefill_steps(self.model.loaded.model, task.counted.ids, task.plan, options)
+        steps = self.prefill(self.model, task, options)
         work = Steps(reading_events(steps, task.document, task.counted.text_map))
         complete = False
         try:

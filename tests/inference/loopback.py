@@ -10,9 +10,11 @@ from typing import TypeVar
 import mlx.core as mx
 import numpy as np
 
-from longmamba_mlx.inference.ranks.ring import Bytes, Ring
+from longmamba_mlx.inference.ranks.ring import Bytes, RankLostError, Ring
 
 Result = TypeVar("Result")
+Link = Queue[bytes | None]
+"""What one rank sends to the next; None: it has failed."""
 
 WAIT = 60.0  # seconds after which a test fails instead of hanging
 
@@ -20,7 +22,7 @@ WAIT = 60.0  # seconds after which a test fails instead of hanging
 class Loopback:
     """One rank's place in a ring of queues."""
 
-    def __init__(self, rank: int, links: list[Queue[bytes]], meeting: threading.Barrier, table: list[Bytes]) -> None:
+    def __init__(self, rank: int, links: list[Link], meeting: threading.Barrier, table: list[Bytes]) -> None:
         self.rank, self.size, self.sent = rank, len(links), 0
         self._links, self._meeting, self._table = links, meeting, table
 
@@ -31,6 +33,8 @@ class Loopback:
     def receive(self, nbytes: int) -> Callable[[], mx.array]:
         def received() -> mx.array:
             found = self._links[self.rank - 1].get(timeout=WAIT)
+            if found is None:
+                raise RankLostError("The rank before has ended.")
             assert len(found) == nbytes
             return mx.array(np.frombuffer(found, np.uint8))
 
@@ -49,7 +53,7 @@ class Loopback:
 
 def run_ranks(size: int, work: Callable[[Ring], Result]) -> list[Result]:
     """What `work` returns at each rank. Raises what it raises at the first one that fails."""
-    links: list[Queue[bytes]] = [Queue() for _ in range(size)]
+    links: list[Link] = [Queue() for _ in range(size)]
     meeting, table = threading.Barrier(size), [np.zeros(0, np.uint8)] * size
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
@@ -59,6 +63,7 @@ def run_ranks(size: int, work: Callable[[Ring], Result]) -> list[Result]:
             results[rank] = work(Loopback(rank, links, meeting, table))
         except BaseException as error:
             errors[rank] = error
+            links[rank].put(None)
             meeting.abort()
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
@@ -66,8 +71,9 @@ def run_ranks(size: int, work: Callable[[Ring], Result]) -> list[Result]:
         thread.start()
     for thread in threads:
         thread.join()
-    causes = [error for _, error in sorted(errors.items()) if not isinstance(error, threading.BrokenBarrierError)]
-    if causes:
-        raise causes[0]
+    consequences = (threading.BrokenBarrierError, RankLostError)
+    causes = [error for _, error in sorted(errors.items()) if not isinstance(error, consequences)]
+    if errors:
+        raise (causes or list(errors.values()))[0]
     assert all(queue.empty() for queue in links), "a message was sent that nobody took"
     return [results[rank] for rank in range(size)]

@@ -14,6 +14,9 @@ from longmamba_mlx.errors import LongMambaError, NoMLXError
 
 Bytes = NDArray[np.uint8]
 
+_GONE = "The connection to another rank was lost."
+_MARK = np.frombuffer(b"longmamba-record", np.uint8)
+
 
 class RankLostError(LongMambaError):
     """A neighbour in the ring has ended."""
@@ -77,9 +80,15 @@ class MLXRing:
         return received
 
     def gather(self, record: Bytes) -> Bytes:
+        own = np.concatenate([_MARK, record, _MARK])
         with _lost():
-            gathered = mx.distributed.all_gather(mx.array(record)[None], group=self._group, stream=mx.cpu)
-            return np.array(gathered)
+            gathered = mx.distributed.all_gather(mx.array(own)[None], group=self._group, stream=mx.cpu)
+            table = np.array(gathered)
+        # A lost connection is no error to all_gather: it leaves rows as they were.
+        mark = len(_MARK)
+        if not ((table[:, :mark] == _MARK).all() and (table[:, -mark:] == _MARK).all()):
+            raise RankLostError(_GONE)
+        return table[:, mark:-mark]
 
     def flush(self) -> None:
         if self._last is not None:
@@ -95,4 +104,4 @@ def _lost() -> Iterator[None]:
     except RuntimeError as error:
         if "[ring]" not in str(error):
             raise
-        raise RankLostError("The connection to another rank was lost.") from None
+        raise RankLostError(_GONE) from None

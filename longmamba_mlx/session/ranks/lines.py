@@ -1,0 +1,60 @@
+"""What a rank tells the process that started it: one JSON object a line, on standard output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TypeAlias
+
+from longmamba_mlx.events import Counted, Event, Failed, Loaded, Loading, Notice, ReadDone, ReadProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A rank has started, as process `pid` of `host`."""
+
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The rank is alive; the first one says that it is connected to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The rank has lost its connection to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The rank has done its part, and sent so many bytes to the next one."""
+
+    sent: int
+
+
+Told: TypeAlias = Hello | Beat | Lost | Ended | Event
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in (Hello, Beat, Lost, Ended, Loading, Loaded, Counted, ReadProgress, ReadDone, Notice, Failed)
+}
+_TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "str | None": (str, type(None))}
+
+
+def to_line(rank: int, told: Told) -> str:
+    """ASCII, so that no reader splits a character."""
+    return json.dumps({"rank": rank, "is": type(told).__name__, **asdict(told)}) + "\n"
+
+
+def from_line(line: str) -> tuple[int, Told] | None:
+    """The rank and what it told; None for a line that is something else."""
+    try:
+        table = json.loads(line)
+        rank, kind = table.pop("rank"), _KINDS[table.pop("is")]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None
+    types = {field.name: _TYPES[str(field.type)] for field in fields(kind)}
+    fits = table.keys() == types.keys() and all(isinstance(table[name], types[name]) for name in types)
+    return (rank, kind(**table)) if fits and isinstance(rank, int) else None
