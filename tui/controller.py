@@ -374,7 +374,7 @@ class ChatController:
 
     async def _note_stop(self, job: Job) -> None:
         bar, log = self._view.bar, self._view.log_view
-        hint = self._engine.hint.replace(_SAME, "/open" if isinstance(job, Open) else "The same again")
+        hint = self._engine.hint.replace(_SAME, "/open" if isinstance(job, Open) else "Trying again")
         if isinstance(job, Open):
             at = f" at {bar.fraction:.0%}" if bar.fraction else ""
             await log.note(f"Stopped reading {bar.title}{at}. {hint}" if hint else "Stopped")

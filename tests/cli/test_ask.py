@@ -232,7 +232,7 @@ def test_over_the_limit_the_oldest_goes_after_saying_so(run: Run, file: str, tmp
     other.write_text("Another book. " * 600, encoding="utf-8")
     first = json.loads(run("read", "--file", file, "--json").out)["stored"]
     lowered = run("states", "limit", "100 kB")
-    assert lowered.code == 0 and "forgotten when the next document is remembered: story.txt" in lowered.err
+    assert lowered.code == 0 and "to be deleted when the next document is stored: story.txt" in lowered.err
     assert run("states", "limit", "300 kB").code == 0
     result = run("read", "--file", str(other), "--json")
     assert "forgetting story.txt" in result.err and "over the limit of" in result.err

@@ -51,7 +51,7 @@ async def test_a_model_is_fetched_after_the_first_try_was_stopped(hub: Hub, app:
         await pilot.press("escape")
         await wait_until(pilot, lambda: "Stopped: the model is still demo." in said(pilot))
         assert time.monotonic() - began < 2, "the server said nothing more, and Esc waited for it"
-        assert "The same again goes on with it." in said(pilot) and "✗" not in said(pilot)
+        assert "Trying again resumes it." in said(pilot) and "✗" not in said(pilot)
         assert not installed_folder(NAME).exists() and app.chat.controller.model == "demo"
         hub.released.set()
         await ask_for(pilot, app, NAME)
