@@ -21,7 +21,7 @@ from longmamba_mlx.models.loading import lazy_model
 from longmamba_mlx.models.quantisation import LayerFormat
 from longmamba_mlx.storage.atomic import write_text
 from longmamba_mlx.system import total_bytes
-from longmamba_mlx.tokenization.tokenizer import Tokenizer
+from longmamba_mlx.tokenization.tokenizer import Tokenizer, tokenizer_file
 
 _MEMORY_SHARE = 0.6
 _BYTES_EACH = 12  # for a number of the largest layer: float32 in both models, and what is worked on
@@ -68,7 +68,7 @@ def write_quantised(
 
 
 def _effect(draft: Path, build: Callable[[], LanguageModel], table: Mapping[str, object]) -> Effect | None:
-    if not (draft / "tokenizer.json").is_file():
+    if tokenizer_file(draft) is None:
         return None
     ids = Tokenizer.from_folder(draft).encode(sample_document().read_text(encoding="utf-8"))
     settings = table.get("longmamba")

@@ -14,7 +14,7 @@ from longmamba_mlx.errors import ModelError
 from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.models.config.parse import ModelConfig, read_json
 from longmamba_mlx.models.weight_files import file_in
-from longmamba_mlx.tokenization.tokenizer import Tokenizer
+from longmamba_mlx.tokenization.tokenizer import TOKENIZERS, Tokenizer, tokenizer_file
 
 NEOX = "EleutherAI/gpt-neox-20b"
 BYTES = "bytes"
@@ -45,18 +45,23 @@ def write_tokenizer(
     """
     if choice is not None:
         _write_chosen(draft, choice, offline=offline, report=report)
-    elif file_in(source, "tokenizer.json") is not None:
+    elif _has_one(source):
         _copy(source, draft)
     else:
         _write_known(draft, source, config, raw, offline=offline, report=report)
-    if (draft / "tokenizer.json").is_file():
+    if tokenizer_file(draft) is not None:
         _check(draft, config)
+
+
+def _has_one(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer that is read."""
+    return any(file_in(folder, name) is not None for name in TOKENIZERS)
 
 
 def _write_chosen(draft: Path, choice: str | Path, *, offline: bool, report: Report) -> None:
     path = Path(choice).expanduser()
     if path.is_file():
-        _copy_file(path, draft / "tokenizer.json")
+        _copy_file(path, draft / ("tokenizer.jsonl" if path.suffix == ".jsonl" else "tokenizer.json"))
     elif path.is_dir():
         _copy(path, draft)
     elif str(choice) == BYTES:
@@ -89,7 +94,7 @@ def _write_known(
 def _fetch(draft: Path, repository: str, *, offline: bool, report: Report) -> None:
     try:
         found = snapshot(repository, revision=None, offline=offline, report=report, choose=tokenizer_files)
-        if file_in(found.folder, "tokenizer.json") is None:
+        if not _has_one(found.folder):
             raise ModelError(f"{repository} has no tokenizer.json")
     except ModelError as error:
         raise ModelError(f"the tokenizer is missing: {error}", hint=f"give {_OPTION}") from error
@@ -97,7 +102,7 @@ def _fetch(draft: Path, repository: str, *, offline: bool, report: Report) -> No
 
 
 def _copy(source: Path, draft: Path) -> None:
-    """tokenizer.json and what belongs to it, without anything that asks for code."""
+    """The tokenizer's file and what belongs to it, without anything that asks for code."""
     for name in TOKENIZER_FILES:
         path = file_in(source, name)
         if path is None:

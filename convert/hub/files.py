@@ -9,6 +9,7 @@ from longmamba_mlx.models.weight_files import INDEX
 
 TOKENIZER_FILES = (
     "tokenizer.json",
+    "tokenizer.jsonl",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",

@@ -17,7 +17,7 @@ from longmamba_mlx.registry.local_models import is_of_others
 from longmamba_mlx.session.model import Model
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import CALIBRATION
-from longmamba_mlx.tokenization.tokenizer import NoTokenizer, Tokenizer
+from longmamba_mlx.tokenization.tokenizer import NoTokenizer, Tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
     from longmamba_mlx.conversion.report import Report
@@ -46,7 +46,7 @@ def load(
     name = str(name)
     folder = resolve.resolve(name, offline=offline, report=report)
     loaded = load_model(folder, attention_window=attention_window)
-    has_tokenizer = (loaded.folder / "tokenizer.json").exists()
+    has_tokenizer = tokenizer_file(loaded.folder) is not None
     tokenizer = Tokenizer.from_folder(loaded.folder) if has_tokenizer else NoTokenizer(loaded.folder)
     return Model(replace(loaded, name=name), tokenizer, filter)
 

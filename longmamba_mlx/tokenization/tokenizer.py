@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.documents import sanitise
-from longmamba_mlx.errors import LongMambaError, ModelError
+from longmamba_mlx.errors import ConfigError, LongMambaError, ModelError
+from longmamba_mlx.storage.json_config import read_json
 from longmamba_mlx.tokenization import bounded_child
+from longmamba_mlx.tokenization.pieces import Encoded, Pieces
 from longmamba_mlx.tokenization.risks import may_run_away, switch_off_changes
 from longmamba_mlx.tokenization.windowed import EncodedPart, Encoding, encode_parts
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
 _MOST_BYTES = 128 << 20
+_MOST_SETTINGS = 16 << 20
+TOKENIZERS = ("tokenizer.json", "tokenizer.jsonl")
+"""The files that hold a tokenizer, the first that is there."""
 _SECONDS = 20.0  # by the clock, for one window of text in the child process
 _OTHER = "Use the tokenizer.json of the model's own publisher: convert --tokenizer OWNER/NAME"
 
@@ -45,22 +49,24 @@ class Detokenizer:
 
 
 class Tokenizer:
-    """A tokenizer of the `tokenizers` library."""
+    """A tokenizer of the `tokenizers` library; with `pieces` these encode, and the library decodes."""
 
-    def __init__(self, backend: Backend, identity: str) -> None:
+    def __init__(self, backend: Backend, identity: str, pieces: Pieces | None = None) -> None:
         self._backend = backend
+        self._pieces = pieces
         self.identity = identity
-        """sha256 (hex) of tokenizer.json."""
+        """sha256 (hex) of the tokenizer's file."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Load `folder`/tokenizer.json, without the truncation, padding and dropout that it may ask for.
+        """Load `folder`/tokenizer.json, without the truncation, padding and dropout that it may ask for; else its
+        tokenizer.jsonl (PLaMo-2).
 
         Raises ModelError where it is missing, broken or could run away while it decodes.
         """
         from tokenizers import Tokenizer as Backend
 
-        path = folder / "tokenizer.json"
+        path = tokenizer_file(folder) or folder / TOKENIZERS[0]
         try:
             if path.stat().st_size > _MOST_BYTES:
                 raise ModelError(f"{path.name} of {folder.name} is larger than {_MOST_BYTES:,} bytes", hint=_OTHER)
@@ -70,6 +76,9 @@ class Tokenizer:
                 f"{folder.name} has no tokenizer.json", hint="Copy the checkpoint's tokenizer.json there."
             ) from None
         with _as_model_error(f"{path.name} of {folder.name} is broken"):
+            if path.suffix == ".jsonl":
+                pieces = Pieces(data, _special_names(folder))
+                return cls(pieces.backend(), hashlib.sha256(data).hexdigest(), pieces)
             backend = Backend.from_str(data.decode("utf-8"))
             switch_off_changes(backend)
             if may_run_away(backend.decoder):
@@ -111,6 +120,9 @@ class Tokenizer:
 
     def _encoded(self, text: str, *, special: bool) -> Encoding:
         """Encode a text; special tokens are recognised in it only if `special`."""
+        if self._pieces is not None:
+            with _as_model_error("The tokenizer cannot encode this text"):
+                return self._pieces.encode(text, special=special)
         if self._bounded:
             return _encode_in_child(self._backend.to_str(), text, special)
         self._backend.encode_special_tokens = not special
@@ -133,26 +145,29 @@ class Tokenizer:
         return Detokenizer(self._backend)
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """The answer of the child process; the same to its users as the library's own `Encoding`."""
-
-    ids: list[int]
-    spans: list[tuple[int, int]]
-
-    def token_to_chars(self, token_index: int, /) -> tuple[int, int] | None:
-        """The first character of a token and the one after its last."""
-        begin, end = self.spans[token_index]
-        return begin, end
+def tokenizer_file(folder: Path) -> Path | None:
+    """The file that `Tokenizer.from_folder` reads; None where there is none."""
+    return next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
 
 
-def _encode_in_child(tokenizer: str, text: str, special: bool) -> _Encoded:
+def _special_names(folder: Path) -> list[str]:
+    """The tokens that tokenizer_config.json calls special."""
+    try:
+        table = read_json(folder / "tokenizer_config.json", max_bytes=_MOST_SETTINGS)
+    except ConfigError:  # missing or broken: the vocabulary's own words hold
+        return []
+    added = table.get("added_tokens_decoder")
+    entries = added.values() if isinstance(added, dict) else ()
+    return [str(entry.get("content")) for entry in entries if isinstance(entry, dict) and entry.get("special")]
+
+
+def _encode_in_child(tokenizer: str, text: str, special: bool) -> Encoded:
     task = {"tokenizer": tokenizer, "text": text, "special": special}
     try:
         answer = bounded_child.run("longmamba_mlx.tokenization.encode_worker", task, seconds=_SECONDS)
         if not isinstance(answer, dict):
             raise ValueError("an encode worker answers with a table")
-        return _Encoded(answer["ids"], answer["spans"])
+        return Encoded(answer["ids"], [(begin, end) for begin, end in answer["spans"]])
     except (OSError, ValueError, KeyError, RecursionError, subprocess.SubprocessError):
         raise ModelError("The tokenizer fails on this text, or never ends.", hint=_OTHER) from None
 
