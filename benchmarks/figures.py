@@ -1,15 +1,18 @@
-"""Draw the figures of README.md and docs/method.md: `python benchmarks/figures.py` (needs matplotlib).
+"""Draw the figures of README.md, docs/method.md and docs/results.md: `python benchmarks/figures.py` (needs matplotlib).
 
 `method.png`: the step sizes of one global head over a long text and over one of its sentences, with what is kept.
 `units.png`: how much of the first token each head still holds after a training window, and which heads are global.
 `budget.png`: the sum of that head's step sizes along the text, all tokens and kept tokens, and a training window's sum.
-`far.png`: answers right by document length, filter off and on, from docs/results/*.json.
+`far.png`: answers right by document length, filter off and on, from docs/results/*.json, as the next two.
+`policies.png`: every policy and baseline on the same documents, at two lengths.
+`kept.png`: how many tokens the heads that remember have kept, as a long document is read.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -144,17 +147,20 @@ def far() -> None:
         "off": ("filter off", "#888888", "o--"),
         "last": ("last 512 tokens only", "#6a8caf", "s:"),
         "longmamba": ("LongMamba", KEPT, "o-"),
+        "document": ("LongMamba, filter document", "#3d7a4e", "^-."),
+        "surest": ("surest part", "#7a4e9c", "D:"),
     }
     for name, (label, colour, style) in names.items():
-        points: dict[int, dict[str, float]] = {}
-        for task in ("niah", "far"):
-            rows = json.loads((ROOT / "docs/results" / f"{task}-demo.json").read_text(encoding="utf-8"))["rows"]
-            points |= {row["length"]: row for row in rows if row["filter"] == name}
+        points: dict[int, dict[str, Any]] = {}
+        for task in ("niah", "far", "farther", "surest"):
+            points |= {row["length"]: row for row in report(task)["rows"] if row["filter"] == name}
+        if not points:
+            continue
         lengths = sorted(points)
-        axis.errorbar(lengths, [points[n]["accuracy"] for n in lengths], [points[n]["stderr"] for n in lengths],
+        axis.errorbar(lengths, [points[n]["accuracy"] for n in lengths], [points[n]["stderr"] or 0 for n in lengths],
                       fmt=style, color=colour, label=label, markersize=4, capsize=2)  # fmt: skip
     axis.set_xscale("log", base=2)
-    ticks = [512 * 4**power for power in range(5)]
+    ticks = [512 * 4**power for power in range(6)]
     axis.set_xticks(ticks, [f"{n:,}\n{n // 512} × L" for n in ticks], fontsize=8)
     axis.set_xlabel("tokens in the document (L = 512, the training length)")
     axis.set_ylabel("answers right")
@@ -164,6 +170,66 @@ def far() -> None:
     figure.savefig(FIGURES / "far.png", dpi=130)
 
 
+def report(task: str) -> dict[str, Any]:
+    """A report on `demo`; without rows where it was not measured."""
+    path = ROOT / "docs" / "results" / f"{task}-demo.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    return found
+
+
+def policies() -> None:
+    """Every policy and baseline on the same documents, at two lengths."""
+    rows = [row for row in report("baselines")["rows"] if ":" not in row["filter"] and "," not in row["filter"]]
+    lengths = sorted({row["length"] for row in rows})
+    names = list(dict.fromkeys(row["filter"] for row in rows))
+    figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
+    for offset, (length, colour) in enumerate(zip(lengths, (FILTERED, KEPT), strict=True)):
+        found = {row["filter"]: row for row in rows if row["length"] == length}
+        places = np.arange(len(names)) + 0.4 * offset
+        axis.barh(places, [found[name]["accuracy"] for name in names], 0.38, color=colour,
+                  xerr=[found[name]["stderr"] for name in names], label=f"{length:,} tokens ({length // 512} × L)",
+                  error_kw={"linewidth": 0.8})  # fmt: skip
+    labels = {
+        "off": "filter off",
+        "last": "last 512 tokens only",
+        "paper": "paper (default)",
+        "chunks": "surest part (OPRM)",
+        "surest": "surest part (OPRM)",
+    }
+    axis.set_yticks(np.arange(len(names)) + 0.2, [labels.get(name, name) for name in names], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("answers right (development split)")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    figure.savefig(FIGURES / "policies.png", dpi=130)
+
+
+def kept() -> None:
+    """How many tokens the heads that remember have kept, as a long document is read."""
+    rows = report("kept")["rows"]
+    if not rows:
+        return
+    figure, axis = plt.subplots(figsize=(7, 3.0), constrained_layout=True)
+    heads = list(dict.fromkeys((row["layer"], row["head"]) for row in rows))
+    for colour, (layer, head) in zip((KEPT, "#3d7a4e", "#6a8caf", "#7a4e9c"), heads, strict=False):
+        for name, style in (("paper", "o-"), ("document", "^:")):
+            own = [row for row in rows if (row["filter"], row["layer"], row["head"]) == (name, layer, head)]
+            if own:
+                label = f"layer {layer}, head {head}" if name == "paper" else None
+                axis.plot([row["tokens"] for row in own], [max(row["kept"], 0.8) for row in own], style, color=colour,
+                          label=label, markersize=4)  # fmt: skip
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    ticks = sorted({row["tokens"] // 1024 * 1024 for row in rows})
+    axis.set_xticks(ticks, [f"{n:,}\n{n // 512} × L" for n in ticks], fontsize=8)
+    axis.set_xlabel("tokens read")
+    axis.set_ylabel("tokens kept")
+    axis.set_title("solid: the default filter, paper; dotted: document", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(FIGURES / "kept.png", dpi=130)
+
+
 if __name__ == "__main__":
     FIGURES.mkdir(parents=True, exist_ok=True)
     sample = step_sizes(Document("sample", sample_document().read_text(encoding="utf-8")).text)
@@ -171,3 +237,5 @@ if __name__ == "__main__":
     budget(*sample)
     units()
     far()
+    policies()
+    kept()

@@ -85,6 +85,7 @@ def ask(
     reread: o.Reread = 0,
     as_of: o.AsOf = None,
     surest: o.Surest = False,
+    part_tokens: o.PartTokens = None,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
     max_tokens: o.MaxTokens = 64,
@@ -108,7 +109,8 @@ def ask(
     session = Session(model or DEFAULT, filter=filter, max_tokens=max_tokens, temperature=temp, seed=seed, chunk=chunk,
                       offline=offline, save=not no_save, hold_text=False,
                       attention_window=attention_window, encoding=encoding)  # fmt: skip
-    way = Way(keep=keep, reread=reread, as_of=as_of, surest=surest, json=json, stream=not no_stream)
+    way = Way(keep=keep, reread=reread, as_of=as_of, surest=surest, part_tokens=part_tokens, json=json,
+              stream=not no_stream)  # fmt: skip
     found = ask_about(session, file or [], wanted_questions(question, questions, file or []), way, model=model)
     if fail_if_not_found and not found:
         raise typer.Exit(3)

@@ -27,6 +27,7 @@ class Way:
     reread: int = 0
     as_of: str | None = None
     surest: bool = False
+    part_tokens: int | None = None
     json: bool = False
     stream: bool = True
 
@@ -125,7 +126,10 @@ def say_which(model: str | None) -> None:
 def _answer(session: Session, question: str, way: Way) -> Answer:
     show = way.stream and not way.json
     with ReadingBar() as bar:  # as of a place, a stretch is read first; for the surest, the parts
-        for event in session.ask(question, keep=way.keep, reread=way.reread, as_of=way.as_of, surest=way.surest):
+        events = session.ask(
+            question, keep=way.keep, reread=way.reread, as_of=way.as_of, surest=way.surest, part_tokens=way.part_tokens
+        )
+        for event in events:
             if isinstance(event, Piece) and show:
                 bar.close()
                 print(event.text, end="", flush=True)

@@ -75,6 +75,10 @@ Surest = Annotated[
     bool,
     typer.Option("--surest", help="Answer from the surest of the document's parts, each read from a fresh state."),
 ]
+PartTokens = Annotated[
+    int | None,
+    typer.Option("--part-tokens", help="Tokens in each part; as few as there is room for by default.", metavar="N"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Allow = Annotated[
     list[str] | None,

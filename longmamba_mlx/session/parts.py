@@ -48,10 +48,12 @@ class Layout:
             yield range(first, min(first + rows, self.count))
 
 
-def layout_of(total: int, training_length: int, state_bytes: int, budget: int, *, most: int = MOST) -> Layout:
-    """Parts as short as possible: a training length or `LONGEST` tokens, doubled until there are at most `most`, whose
+def layout_of(
+    total: int, training_length: int, state_bytes: int, budget: int, *, longest: int = LONGEST, most: int = MOST
+) -> Layout:
+    """Parts as short as possible: a training length or `longest` tokens, doubled until there are at most `most`, whose
     states of `state_bytes` each fit in `budget` bytes."""
-    size = min(training_length, LONGEST)
+    size = min(training_length, longest)
     overlap = min(size // _OVERLAP, _LONGEST_OVERLAP)
     most = max(2, min(most, budget // state_bytes)) if state_bytes else most
     while Layout(total, size, overlap).count > most:

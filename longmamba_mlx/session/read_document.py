@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from longmamba_mlx.filtering import FilterPlan
 
 
+_SHORTEST_PART = 16  # tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """The state before the last question of a conversation, the ids of that question and its answer, and the character
@@ -179,6 +182,7 @@ class ReadDocument:
         reread: int = 0,
         as_of: str | None = None,
         surest: bool = False,
+        part_tokens: int | None = None,
         max_tokens: int = 64,
         temperature: float = 0.0,
         seed: int = 0,
@@ -189,8 +193,8 @@ class ReadDocument:
         keep: continue the conversation instead of starting from the document. reread: read that many of the most
         related passages again before answering. as_of ("chapter 12", "page 40", "50%"): answer from the document up to
         the end of that place; the stretch from the nearest stored state is read first (ReadProgress). surest: ask the
-        parts of the document, each read from a fresh state, and answer from the most certain one (ReadProgress,
-        Notices; see `surest`); a later question with `keep` continues from that part.
+        parts of the document, `part_tokens` each, read from a fresh state, and answer from the most certain one
+        (ReadProgress, Notices; see `surest`); a later question with `keep` continues from that part.
 
         A demonstration model is not asked questions it was not trained for: `Answer.reason` is then "demo". Without an
         answer, the passages are those that a text search finds nearest to the question.
@@ -201,6 +205,9 @@ class ReadDocument:
         if surest and (keep or reread or as_of is not None):
             other = "a follow-up" if keep else "passages read again" if reread else "a place"
             raise UsageError(f"The surest part and {other} exclude each other.", hint="Ask for one of them.")
+        if part_tokens is not None and (not surest or part_tokens < _SHORTEST_PART):
+            why = f"at least {_SHORTEST_PART}" if surest else "a question to the surest part"
+            raise UsageError(f"The tokens of a part need {why}.", hint="For example: --surest --part-tokens 1024")
         started = time.monotonic()
         form = self.model.form
         end = self._end_of(as_of, should_stop)
@@ -224,7 +231,7 @@ class ReadDocument:
             prompt = np.concatenate([encode(before), again, encode(text)])
         else:
             prompt = self.model.tokenizer.encode(before + text)
-        chosen = (yield from self._surest(prompt, max_tokens, should_stop)) if surest else None
+        chosen = (yield from self._surest(prompt, max_tokens, part_tokens, should_stop)) if surest else None
         state = state if chosen is None else chosen[0].state
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
@@ -283,14 +290,16 @@ class ReadDocument:
         return state
 
     def _surest(
-        self, prompt: NDArray[np.uint32], max_tokens: int, should_stop: Stop | None
+        self, prompt: NDArray[np.uint32], max_tokens: int, part_tokens: int | None, should_stop: Stop | None
     ) -> Generator[Event, None, tuple[Choice, Part] | None]:
         """The part of the document that is surest of its answer; None where there is only one."""
-        if self._parts is None:
+        if self._parts is None or self._parts.size != part_tokens:
             if self.source is None:
                 hint = "Open the document with its file."
                 raise UsageError("Its parts are read from the text, which is not open.", hint=hint)
-            self._parts = Parts(self.model, self.source, self.tokens, self.text_map, self.shelf, self.key.chunk)
+            self._parts = Parts(
+                self.model, self.source, self.tokens, self.text_map, self.shelf, self.key.chunk, part_tokens
+            )
         if self._parts.layout.count == 1:
             return None
         choice = yield from self._parts.choose(prompt, max_tokens, should_stop)

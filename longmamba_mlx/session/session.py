@@ -106,12 +106,20 @@ class Session:
         self._current = index
 
     def ask(
-        self, question: str, *, keep: bool = False, reread: int = 0, as_of: str | None = None, surest: bool = False
+        self,
+        question: str,
+        *,
+        keep: bool = False,
+        reread: int = 0,
+        as_of: str | None = None,
+        surest: bool = False,
+        part_tokens: int | None = None,
     ) -> Iterator[Event]:
         """Yield the answer's Pieces, then Answered; before them ReadProgress and Notices where `as_of` or `surest` have
         to read something.
 
-        keep, reread, as_of, surest: as in `ReadDocument.answering`. Raises UsageError before a document is read.
+        keep, reread, as_of, surest, part_tokens: as in `ReadDocument.answering`. Raises UsageError before a
+        document is read.
         """
         self._stop.clear()
         yield from self._book().answering(
@@ -120,6 +128,7 @@ class Session:
             reread=reread,
             as_of=as_of,
             surest=surest,
+            part_tokens=part_tokens,
             should_stop=self._stop.is_set,
             **self._sampling,  # type: ignore[arg-type]
         )

@@ -55,7 +55,10 @@ class Choice:
 
 @dataclass
 class Parts:
-    """The parts of a document of `tokens` tokens, the prompt's opening included; `text_map` says where they stand."""
+    """The parts of a document of `tokens` tokens, the prompt's opening included; `text_map` says where they stand.
+
+    `size` tokens in each part; None: as short as the shelf's room allows.
+    """
 
     model: TextModel
     source: Text
@@ -63,14 +66,16 @@ class Parts:
     text_map: TextMap | None = None
     shelf: Shelf = field(default_factory=MemoryShelf)
     chunk: int = 512
+    size: int | None = None
     _tokenised: Ids | None = field(default=None, init=False, repr=False)
     _plans: dict[int, FilterPlan | None] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def layout(self) -> Layout:
         total = self.tokens - len(self.model.opening_ids)
-        budget = self.shelf.budget
-        return layout_of(total, self.model.training_length, self._initial.nbytes, budget)
+        if self.size is not None:
+            return layout_of(total, self.size, 0, 0, longest=self.size, most=total)
+        return layout_of(total, self.model.training_length, self._initial.nbytes, self.shelf.budget)
 
     @property
     def nbytes(self) -> int:
@@ -200,7 +205,7 @@ class Parts:
 
     @cached_property
     def _shelf(self) -> Shelf:
-        """The shelf, unless attention's keys and values are too large for it."""
+        """The shelf, unless the states are too large for it: with attention's keys and values, or a size asked for."""
         fits = self.nbytes <= 2 * self.shelf.budget
         return self.shelf if fits else MemoryShelf(0, "read again for every question")
 

@@ -180,6 +180,16 @@ def test_without_room_every_question_reads(demo: Model, text: str) -> None:
     assert "read again for every question" in notices(list(book.answering(QUESTION, surest=True)))
 
 
+def test_parts_of_a_size_that_was_asked_for(book: ReadDocument) -> None:
+    usual = book.ask(QUESTION, surest=True).part
+    answer = book.ask(QUESTION, surest=True, part_tokens=1024)
+    assert usual is not None and answer.part is not None and answer.text == "48213"
+    assert answer.part.count < 0.6 * usual.count
+    for wrong in ({"surest": True, "part_tokens": 15}, {"part_tokens": 512}):
+        with pytest.raises(UsageError, match="tokens of a part"):
+            book.ask(QUESTION, **wrong)
+
+
 def test_refusals_in_other_words() -> None:
     has = Refusals(PromptForm(), frozenset({"das sagt der text nicht"})).has
     refusals = """The document does not say.|The passage doesn't mention his age.|I don't know.|Not specified.
