@@ -144,7 +144,7 @@ def _central(raw: bytes, position: int) -> tuple[str, int, int, int]:
 
 
 def _widened(extra: bytes, size: int, packed: int, at: int) -> tuple[int, int, int]:
-    """Values that did not fit 32 bits stand in the extra field 1, in this order."""
+    """Read values that do not fit 32 bits from the extra field 1, in its order."""
     if _FULL32 not in (size, packed, at):
         return size, packed, at
     position = 0

@@ -1,6 +1,6 @@
 """How much memory a model needs, told before it is needed: weights, state, keys and values, and the work on one chunk.
 
-Compared with measured peaks by tests/reliability/test_memory.py, on a CPU: on a GPU nobody has measured it.
+Compared with measured peaks by tests/reliability/test_memory.py, on a CPU; not measured on a GPU.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class Parts:
         return start + len(self.model.opening_ids), end + len(self.model.opening_ids)
 
     def part(self, choice: Choice) -> Part:
-        """Where the part of a choice stands in the text."""
+        """The place of a chosen part in the text."""
         length = length_of(self.source)
         start, end = (0, length) if self.text_map is None else map(self.text_map.character, self.span(choice.number))
         places = dict.fromkeys(filter(None, map(self.source.place_at, (start, max(start, end - 1)))))

@@ -36,7 +36,7 @@ class Option:
 class Policy:
     """A filter policy with its options, checked. Subclasses are frozen dataclasses and override what they need.
 
-    `protect_first`, `protect_last`: so many tokens at the document's ends are never filtered. `by_default`: the
+    `protect_first`, `protect_last`: number of tokens at the document's ends that are never filtered. `by_default`: the
     policy was chosen as the default, not by name. Raises UsageError for an option without a meaning.
     """
 

@@ -79,7 +79,7 @@ class FalconH1(HybridModel):
     def mended(cls, config: ModelConfig, weights: Mapping[str, mx.array]) -> tuple[ModelConfig, Mapping[str, mx.array]]:
         """Undo the faults of a folder that mlx-lm converted: it multiplies most factors into the weights.
 
-        Such a folder's convolutions are in MLX's layout while its config.json still tells of the factors. Those of
+        Such a folder's convolutions are in MLX's layout while its config.json still lists the factors. Those of
         keys and, on their way in, of values were left out of the weights, and are applied here: values by what comes
         out of attention, to which they are in proportion. Biases were left out too, and are multiplied here.
         """

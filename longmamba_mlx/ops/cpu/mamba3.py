@@ -1,6 +1,6 @@
 """Mamba-3's scan on NumPy arrays, in blocks of matrix products; `ops.mamba3.reference` says what it means.
 
-A key is used by its own token and by the next kept one, and stands in the state with both weights at once. Where
+A key is used by its own token and by the next kept one, and is in the state with both weights at once. Where
 filtered tokens come between the two, at the start of a block, the second use is taken out of what they read.
 """
 
