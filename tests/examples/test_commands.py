@@ -50,10 +50,10 @@ class Shell:
     folder: Path
     environment: dict[str, str]
 
-    def run(self, line: str) -> subprocess.CompletedProcess[str]:
+    def run(self, line: str, seconds: float = 280) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-euo", "pipefail", "-c", line], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=280, check=False,
+            capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
     def chat(self, line: str) -> None:
@@ -132,7 +132,7 @@ def wanted(*, slow: bool) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def run_all(shell: Shell, lines: tuple[str, ...]) -> None:
+def run_all(shell: Shell, lines: tuple[str, ...], seconds: float = 280) -> None:
     for line in lines:
         if line.startswith("llm "):
             pytest.importorskip("llm")
@@ -142,7 +142,7 @@ def run_all(shell: Shell, lines: tuple[str, ...]) -> None:
             pytest.importorskip("starlette")
             shell.serve(line)
         else:
-            done = shell.run(line)
+            done = shell.run(line, seconds)
             assert done.returncode == 0, f"{line}: {done.returncode}\n{done.stdout}\n{done.stderr}"
 
 
@@ -154,9 +154,10 @@ def test_the_commands_of_a_page_run(shell: Shell, page: str, lines: tuple[str, .
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize(("page", "lines"), wanted(slow=True))
 def test_the_long_commands_of_a_page_run(shell: Shell, page: str, lines: tuple[str, ...]) -> None:
-    run_all(shell, lines)
+    run_all(shell, lines, 3600)
 
 
 def sentences() -> list[str]:
