@@ -161,6 +161,16 @@ def members(of: type) -> Iterator[tuple[str, str, str | None]]:
             yield f"{name}()", signature(getattr(of, name), name), getattr(of, name).__doc__
 
 
+def function_section(called: str, of: Any, name: str) -> list[str]:
+    return documented(f"`{called}`", signature(of, name), of.__doc__)
+
+
+def record_section(of: Any, name: str) -> list[str]:
+    """A dataclass of arrays with its fields."""
+    fields = [f"{field.name}: {field.type}" for field in dataclasses.fields(of)]
+    return documented(f"`lm.ops.{name}`", "\n".join(fields), of.__doc__)
+
+
 def class_section(of: type, called: str) -> list[str]:
     """A class with its public members; a frozen dataclass, made by the package alone, with its fields."""
     lines = documented(f"`{called}`", "", of.__doc__)
@@ -185,16 +195,15 @@ def python_api() -> list[str]:
     lines += ["## Models and documents", ""]
     for name in ("load", "calibrate", "convert"):
         function = getattr(lm, name)
-        lines += documented(f"`lm.{name}()`", signature(function, name), function.__doc__)
+        lines += function_section(f"lm.{name}()", function, name)
     lines += class_section(lm.Model, "lm.Model") + class_section(lm.ReadDocument, "lm.ReadDocument")
     lines += ["## What they return", ""]
     for of in (events.Answer, events.Passage, events.Region):
         lines += class_section(of, of.__name__)
     lines += ["## Operations: `lm.ops`", "", inspect.cleandoc(ops.__doc__ or ""), ""]
-    for name in sorted(ops.__all__):
-        function = getattr(ops, name)
-        if inspect.isfunction(function) and function.__name__ == name and name not in ("numpy_backed",):
-            lines += documented(f"`lm.ops.{name}()`", signature(function, name), function.__doc__)
+    for name in sorted(set(ops.__all__) - {"part_norms"}, key=str.lower):
+        of = getattr(ops, name)
+        lines += record_section(of, name) if isinstance(of, type) else function_section(f"lm.ops.{name}()", of, name)
     lines += ["## Errors: `longmamba_mlx.errors`", "", inspect.cleandoc(errors.__doc__ or ""), ""]
     lines += ["| error | meaning | exit code |", "|---|---|---|"]
     for error in error_classes(errors.LongMambaError):

@@ -69,7 +69,7 @@ class Backend(Protocol):
 
 
 def name() -> Name:
-    """The backend that is chosen now. Raises UsageError for an unknown LONGMAMBA_KERNEL."""
+    """Return the current backend. Raises UsageError for an unknown LONGMAMBA_KERNEL."""
     wish = _wish()
     if wish in ("cpu", "compiled"):
         return "cpu"
@@ -112,12 +112,12 @@ def check_scan(shape: ScanShape) -> None:
 
 
 def in_numpy() -> bool:
-    """True where whole layers and matrix products run in NumPy, and so nothing runs beside Python."""
+    """Whether whole layers and matrix products run in NumPy, so that nothing runs asynchronously."""
     return name() == "cpu"
 
 
 def compiles_decoding() -> bool:
-    """True where a decode step runs as compiled graphs: on a GPU, which is faster than Python builds its graphs."""
+    """Whether a decode step runs as compiled graphs: on a GPU, which computes faster than Python builds graphs."""
     return name() in ("metal", "mlx") and mx.default_device().type == mx.DeviceType.gpu
 
 

@@ -1,4 +1,4 @@
-"""What Mamba-3's scan takes and carries.
+"""The arguments and the state of Mamba-3's scan.
 
 Letters: b batch, l tokens, h heads, p head width, g groups, n state size, r rank (1 without MIMO), s angles.
 """
@@ -13,7 +13,7 @@ import mlx.core as mx
 
 @dataclass(frozen=True, slots=True)
 class Mamba3State:
-    """What Mamba-3 carries from token to token.
+    """The state that Mamba-3's scan carries from token to token.
 
     ssm (b, h, p, n) float32; angle (b, h, s) uint32, the running angle in 2^-32 turns, which adds up exactly and wraps
     by itself; k (b, h, r, n) and v (b, h, p) float32, the rotated key and the value of the last kept token.
