@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from longmamba_mlx.errors import DiskError
@@ -65,10 +67,22 @@ def _data() -> Path:
 def private_file(path: Path) -> Path:
     """Create an empty file, for the user only (0600), unless it exists; for writers that open it themselves.
 
-    Raises OSError.
+    One that exists and that others may read is made private. Raises OSError.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    make_private(path)
     return path
+
+
+def make_private(path: Path) -> None:
+    """Take what others may do with a file of this user (0600); earlier versions left some to the umask.
+
+    Links are left alone, and so is what cannot be changed.
+    """
+    with suppress(OSError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def private_folder(folder: Path) -> Path:

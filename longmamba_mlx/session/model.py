@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from longmamba_mlx.inference.prefill import Progress, chunk_or_default, prefill
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import read_state
+from longmamba_mlx.tokenization.count import left_out_line
 
 
 class Model(TextModel):
@@ -35,6 +37,8 @@ class Model(TextModel):
         """
         document = as_document(source, encoding)
         counted = self.count(document)
+        if counted.left_out:
+            warnings.warn(left_out_line(self.name, counted.left_out), RuntimeWarning, stacklevel=2)
         plan = self.plan(len(counted.ids), counted.ids)
         started, chunk = time.monotonic(), chunk_or_default(chunk)
         reading = prefill(self.loaded.model, counted.ids, plan, chunk=chunk, logits="none", on_progress=on_progress)

@@ -30,6 +30,7 @@ from longmamba_mlx.states.checkpoints import CheckpointWriter, nearest_place
 from longmamba_mlx.states.size_limit import make_room
 from longmamba_mlx.states.state_file import StateKey, StoredState
 from longmamba_mlx.states.store import StateStore
+from longmamba_mlx.tokenization.count import left_out_line
 
 Prefill: TypeAlias = Callable[[TextModel, PrefillTask, PrefillOptions], Generator[Progress, None, Reading]]
 """How a document that is not remembered is read."""
@@ -52,6 +53,8 @@ def count_and_plan(
     counted = model.count(document, should_stop=should_stop)
     total = len(counted.ids)
     yield Counted(document.title, total)
+    if counted.left_out:
+        yield Notice(left_out_line(model.name, counted.left_out))
     if not model.can_plan(total):
         for step in model.calibration_steps(counted.ids):
             yield replace(progress_event(step, None, None), place="measuring the model, once")
@@ -118,6 +121,7 @@ class _Opener:
 
     def open(self, document: Text) -> Generator[Event, None, _Opened]:
         """Find and restore the stored state; else resume or start a prefill, and save its state."""
+        self.store.make_private()
         found = self._find(document)
         book = None if found is None else self._restore(document, *found)
         if book is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from longmamba_mlx.errors import DiskError, StateError, UsageError
-from longmamba_mlx.paths import private_folder
+from longmamba_mlx.paths import make_private, private_folder
 from longmamba_mlx.states.state_file import FORMAT_VERSION as FORMAT_VERSION
 from longmamba_mlx.states.state_file import Info, UnreadableStateError, read_key, write_state
 from longmamba_mlx.states.state_file import StateKey as StateKey
@@ -108,6 +108,12 @@ class StateStore:
         atomic.sweep(path.parent)
         write_state(path, key, state, thresholds, info, **maps)
         return path
+
+    def make_private(self) -> None:
+        """Take the rights of others to files that an earlier version stored."""
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                make_private(Path(folder, name))
 
     def stored_keys(self) -> Iterator[StateKey]:
         """Yield the keys of all stored states, read from their headers; unusable files are skipped."""

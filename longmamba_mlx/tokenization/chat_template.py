@@ -20,7 +20,7 @@ _LARGEST = 256 << 10  # bytes of a template
 _DOCUMENT, _ANSWER = "[[document]]", "[[answer]]"
 _QUESTIONS = ("[[question 1]]", "[[question 2]]")
 _TASK = 'Answer from the text above alone, in few words. If it does not tell, say: "The document does not say."'
-_SECONDS = 10.0
+_SECONDS = 45.0  # by the clock; the child limits its own computing
 
 
 def template_form(folder: Path) -> PromptForm | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +17,17 @@ from longmamba_mlx.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class CountedText:
-    """The ids of a document after those of the prompt's opening, and the offsets of tokens in its text."""
+    """The ids of a document after those of the prompt's opening, the offsets of tokens in its text, and how many
+    characters the tokenizer has no token for."""
 
     ids: Spool
     text_map: TextMap
+    left_out: int = 0
+
+
+def left_out_line(model: str, characters: int) -> str:
+    """Say that characters were left out."""
+    return f"The tokenizer of {model} has no token for {characters:,} characters of this text: they were left out."
 
 
 def count(
@@ -36,10 +43,17 @@ def count(
     """
     ids = Spool()
     places: list[NDArray[np.int64]] = []
-    end = 0
+    end = left_out = 0
+
+    def looked_through() -> Iterator[str]:
+        nonlocal left_out
+        for piece in pieces:
+            left_out += tokenizer.left_out(piece)
+            yield piece
+
     try:
         ids.append(opening)
-        for part in tokenizer.encode_document(pieces):
+        for part in tokenizer.encode_document(looked_through()):
             places.append(part.places + np.array([[len(ids)], [0]]))
             ids.append(part.ids)
             end = part.end
@@ -49,4 +63,4 @@ def count(
         hint = "Free some space where temporary files go, or set TMPDIR to another folder."
         raise DiskError(f"The document's tokens cannot be stored: {error.strerror}.", hint=hint) from None
     whole = np.concatenate([*places, np.array([[len(ids)], [end]], np.int64)], axis=1)
-    return CountedText(ids, TextMap(whole[0], whole[1]))
+    return CountedText(ids, TextMap(whole[0], whole[1]), left_out)

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from longmamba_mlx.tokenization.bounded_child import serve
 
-_SECONDS = 5
-_MEMORY = 1 << 30
+_SECONDS = 4  # a tokenizer of 256,000 tokens loads and encodes in 1.6
+_MEMORY = 500 << 20  # and takes 350 MB
 
 
 def answer(task: dict[str, Any]) -> dict[str, object]:

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.errors import ModelError
+from longmamba_mlx.tokenization.load_limits import check_trie
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -68,9 +69,11 @@ class Pieces:
             raise ModelError("tokenizer.jsonl does not have a token for every byte", hint=_AGAIN)
 
     def backend(self) -> Backend:
-        """The vocabulary as a tokenizer that decodes."""
+        """The vocabulary as a tokenizer that decodes. Raises ValueError where it would take too much memory."""
         from tokenizers import AddedToken, Tokenizer, decoders, models
 
+        check_trie(self._names)
+        check_trie(piece[::-1] for piece in self._scores)  # of `_matcher`
         found = Tokenizer(models.Unigram([(name, 0.0) for name in self._names], unk_id=None, byte_fallback=True))
         found.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
         found.add_special_tokens([AddedToken(name, normalized=False, special=True) for name in self._special])

@@ -12,7 +12,7 @@ from typing import Any, cast
 from longmamba_mlx.tokenization.bounded_child import serve
 
 _SECONDS = 3
-_MEMORY = 1 << 30
+_MEMORY = 500 << 20
 _LONGEST = 1 << 16  # characters
 
 

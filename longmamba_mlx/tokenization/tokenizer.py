@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,6 +18,7 @@ from longmamba_mlx.documents import sanitise
 from longmamba_mlx.errors import ConfigError, LongMambaError, ModelError
 from longmamba_mlx.storage.json_config import read_json
 from longmamba_mlx.tokenization import bounded_child
+from longmamba_mlx.tokenization.load_limits import MOST_BYTES, check_cost
 from longmamba_mlx.tokenization.pieces import Encoded, Pieces
 from longmamba_mlx.tokenization.risks import may_run_away, switch_off_changes
 from longmamba_mlx.tokenization.windowed import EncodedPart, Encoding, encode_parts
@@ -25,11 +27,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding as LibraryEncoding
     from tokenizers import Tokenizer as Backend
 
-_MOST_BYTES = 128 << 20
 _MOST_SETTINGS = 16 << 20
 TOKENIZERS = ("tokenizer.json", "tokenizer.jsonl")
 """The files that hold a tokenizer, the first that is there."""
-_SECONDS = 20.0  # by the clock, for one window of text in the child process
+_SECONDS = 60.0  # by the clock, for one window of text in the child process, which limits its own computing
 _OTHER = "Use the tokenizer.json of the model's own publisher: convert --tokenizer OWNER/NAME"
 
 
@@ -54,6 +55,7 @@ class Tokenizer:
     def __init__(self, backend: Backend, identity: str, pieces: Pieces | None = None) -> None:
         self._backend = backend
         self._pieces = pieces
+        self._dropped: dict[str, bool] = {}  # what `left_out` has found so far
         self.identity = identity
         """sha256 (hex) of the tokenizer's file."""
 
@@ -68,8 +70,8 @@ class Tokenizer:
 
         path = tokenizer_file(folder) or folder / TOKENIZERS[0]
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise ModelError(f"{path.name} of {folder.name} is larger than {_MOST_BYTES:,} bytes", hint=_OTHER)
+            if path.stat().st_size > MOST_BYTES:
+                raise ModelError(f"{path.name} of {folder.name} is larger than {MOST_BYTES:,} bytes", hint=_OTHER)
             data = path.read_bytes()
         except OSError:
             raise ModelError(
@@ -79,6 +81,7 @@ class Tokenizer:
             if path.suffix == ".jsonl":
                 pieces = Pieces(data, _special_names(folder))
                 return cls(pieces.backend(), hashlib.sha256(data).hexdigest(), pieces)
+            check_cost(data)
             backend = Backend.from_str(data.decode("utf-8"))
             switch_off_changes(backend)
             if may_run_away(backend.decoder):
@@ -95,6 +98,24 @@ class Tokenizer:
         """Whether texts are encoded in a child process with limits."""
         return may_run_away(self._backend.normalizer) or may_run_away(self._backend.pre_tokenizer)
 
+    def left_out(self, text: str) -> int:
+        """How many characters of a text, blanks aside, have no token: 0 but for BPE without an unknown token."""
+        if not self._drops:
+            return 0
+        return sum(count for character, count in Counter(text).items() if self._is_dropped(character))
+
+    @cached_property
+    def _drops(self) -> bool:
+        """Whether characters that are not in the vocabulary vanish: BPE without a token for them, and not on bytes."""
+        parts = (self._backend.normalizer, self._backend.pre_tokenizer)
+        on_bytes = any(part is not None and b"ByteLevel" in part.__getstate__() for part in parts)
+        return type(self._backend.model).__name__ == "BPE" and self._backend.model.unk_token is None and not on_bytes
+
+    def _is_dropped(self, character: str) -> bool:
+        if character not in self._dropped:
+            self._dropped[character] = not character.isspace() and not len(self.encode(character, as_text=True))
+        return self._dropped[character]
+
     def encode(self, text: str, *, as_text: bool = False) -> NDArray[np.uint32]:
         """Encode a text -> ids (n,), nothing added before or after. `as_text`: as in `encode_document`.
 
@@ -102,6 +123,11 @@ class Tokenizer:
         """
         encoding = self._as_text(text) if as_text else self._encoded(text, special=True)
         return np.asarray(encoding.ids, np.uint32)
+
+    @cached_property
+    def _as_json(self) -> str:
+        text: str = self._backend.to_str()
+        return text
 
     def encode_document(self, pieces: Iterable[str]) -> Iterator[EncodedPart]:
         """Encode a document given in pieces of any size: yields parts whose ids together are those of the whole text.
@@ -124,7 +150,7 @@ class Tokenizer:
             with _as_model_error("The tokenizer cannot encode this text"):
                 return self._pieces.encode(text, special=special)
         if self._bounded:
-            return _encode_in_child(self._backend.to_str(), text, special)
+            return _encode_in_child(self._as_json, text, special)
         self._backend.encode_special_tokens = not special
         try:
             with _as_model_error("The tokenizer cannot encode this text"):
@@ -198,6 +224,9 @@ class NoTokenizer(Tokenizer):
         self.identity = ""
 
     vocabulary = 0
+
+    def left_out(self, text: str) -> int:
+        return 0
 
     @property
     def _backend(self) -> Backend:  # type: ignore[override]

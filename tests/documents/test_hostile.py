@@ -120,7 +120,7 @@ def test_what_bombs_cost(tmp_path: Path) -> None:
 def test_a_limit_of_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The child is told that its time is over before it is killed."""
     monkeypatch.setattr(child, "_SECONDS", 0.5)
-    monkeypatch.setattr(child, "_SECONDS_PER_BYTE", 0.0)
+    monkeypatch.setattr(child, "_SECONDS_PER_MEGABYTE", 0.0)
     refused(b"<html>" + b"<p>x" * 2_000_000, "took too long", 60.0)
 
 
@@ -359,7 +359,7 @@ def test_a_machine_without_room(monkeypatch: pytest.MonkeyPatch, broken: str) ->
 
 def test_memory_is_watched_where_it_is_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child.sys, "platform", "darwin")
-    monkeypatch.setattr(child, "MEMORY", 80 << 20)
+    monkeypatch.setattr(child, "memory_for", lambda size: 80 << 20)
     fake_child(monkeypatch, "x = b'x' * (200 << 20); import time; time.sleep(60)")
     with pytest.raises(DocumentError, match="memory"):
         from_bytes(b"<html>x", title="page", source="s")
@@ -368,7 +368,7 @@ def test_memory_is_watched_where_it_is_not_limited(monkeypatch: pytest.MonkeyPat
 PROBE = """
 import os, socket, sys
 from longmamba_mlx.documents.formats.limits import lock_down
-lock_down(20)
+lock_down(20, 1 << 30)
 def refuses(what):
     try:
         what()

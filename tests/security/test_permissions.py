@@ -85,3 +85,25 @@ def test_files_and_folders_are_for_the_user_alone(umask: str, tmp_path: Path, pr
     assert not wrong
     assert not [path for path in home.rglob("*") if S_IMODE(path.stat().st_mode) & 0o077]
     assert S_IMODE(document.stat().st_mode) & 0o444 == 0o444, "the user's own files stay as they are"
+
+
+def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path, private_home: Path, story: str) -> None:
+    from longmamba_mlx.paths import conversations_file, state_folder
+    from longmamba_mlx.session.session import Session
+    from longmamba_mlx.tui.history.store import ConversationStore
+
+    document, foreign = tmp_path / "story.txt", tmp_path / "foreign"
+    document.write_text(story[:900], encoding="utf-8")
+    foreign.write_text("not ours")
+    foreign.chmod(0o644)
+    list(Session(chunk=256).open([str(document)]))
+    ConversationStore(conversations_file()).begin("title", "d", [], "demo")
+    (state_folder() / "link").symlink_to(foreign)
+    loose = [path for path in private_home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert {"safetensors", "sqlite"} <= {path.suffix[1:] for path in loose}
+    for path in loose:
+        path.chmod(0o644)
+    list(Session(chunk=256).open([str(document)]))
+    assert ConversationStore(conversations_file()).conversations()
+    assert not [path for path in loose if path.exists() and S_IMODE(path.stat().st_mode) & 0o077]
+    assert S_IMODE(foreign.stat().st_mode) == 0o644, "a link is not followed"

@@ -12,7 +12,7 @@ from typing import IO
 from longmamba_mlx.documents import encodings
 from longmamba_mlx.documents.formats import wire
 from longmamba_mlx.documents.formats.builder import Parsed, Refused
-from longmamba_mlx.documents.formats.limits import lock_down
+from longmamba_mlx.documents.formats.limits import lock_down, memory_for
 
 Reader = Callable[[IO[bytes], str], Parsed]
 """`read` of a format's module: an open file, and the encoding asked for or "", to its text. Raises Refused."""
@@ -26,7 +26,7 @@ def main() -> int:
     if encoding:
         codecs.lookup(encoding)
     source, target = os.fdopen(0, "rb", closefd=False), os.fdopen(1, "wb", closefd=False)
-    lock_down(seconds)
+    lock_down(seconds, memory_for(os.fstat(0).st_size))
     for block in answer(read, source, encoding):
         target.write(block)
     target.flush()
