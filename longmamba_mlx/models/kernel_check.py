@@ -7,6 +7,7 @@ import warnings
 from longmamba_mlx.models.base import LanguageModel
 from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.ops import backend, metal_check, precision
+from longmamba_mlx.ops.mamba3.scan_shapes import Mamba3Shape
 from longmamba_mlx.ops.scan_shapes import ScanShape
 
 
@@ -28,16 +29,19 @@ def check_kernels(model: LanguageModel) -> None:
             metal_check.check_model(shape)
 
 
-def scan_shapes(model: LanguageModel) -> set[ScanShape]:
-    """The different Mamba-1 and Mamba-2 scans of a model."""
+def scan_shapes(model: LanguageModel) -> set[ScanShape | Mamba3Shape]:
+    """The different scans of a model."""
     mixers = (module for module in model.modules() if isinstance(module, ScanMixer))
     return {_shape(mixer) for mixer in mixers if mixer.gated is not None}
 
 
-def _shape(mixer: ScanMixer) -> ScanShape:
+def _shape(mixer: ScanMixer) -> ScanShape | Mamba3Shape:
     config, gated = mixer.config, bool(mixer.gated)
     dtype = str(mixer.input_type()).rsplit(".", 1)[-1]
     if config.is_mamba1:
         return ScanShape(1, config.d_inner, config.d_state, per_head=False, gated=gated, dtype=dtype)
-    sizes = (config.n_heads, config.headdim, config.d_state, config.n_groups)
-    return ScanShape(*sizes, gated=gated, dtype=dtype)
+    sizes = (config.n_heads, config.headdim, config.d_state)
+    if config.mamba3 is not None:
+        own = config.turning
+        return Mamba3Shape(*sizes, own.rank, own.angles, config.n_groups, own.mimo, gated, dtype)
+    return ScanShape(*sizes, config.n_groups, gated=gated, dtype=dtype)

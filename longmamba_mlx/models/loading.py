@@ -189,10 +189,12 @@ def make_table_ready(table: nn.Module, config: ModelConfig) -> None:
 def _widen(model: nn.Module) -> None:
     """Keep in float32 what is used in it: the norms of the residual stream, and the projection that makes dt.
 
-    Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory.
+    Every call would convert them otherwise: four launches a layer for 1 or 2 % of a 16-bit model's memory. The norms of
+    Mamba-3's B and C have 16-bit inputs, which would be converted.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.RMSNorm | nn.LayerNorm) or (type(module) is nn.Linear and name.endswith("dt_proj")):
+        norm = isinstance(module, nn.RMSNorm | nn.LayerNorm) and not name.endswith(("B_norm", "C_norm"))
+        if norm or (type(module) is nn.Linear and name.endswith("dt_proj")):
             module.update({key: array.astype(mx.float32) for key, array in module.parameters().items()})
 
 

@@ -69,7 +69,8 @@ def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     its sigmoid and angle before its tanh; B, C (b, l, r, g, n), normed, where g divides h; B_bias, C_bias (h, r, n); D,
     dt_bias, threshold (h,). The rank r is 1 without `mimo`, whose parts are (h, r, p). The filter's meaning, dtypes and
     errors as in `ssd_scan`; a filtered token does not turn the angle either, and the trapezoid pairs the next kept
-    token with the last kept one.
+    token with the last kept one. With `A_floor` A is raw: the decay rate is 1 + A for A >= 0 and 1 / (1 - A) below,
+    and at least A_floor.
 
     Returns y (b, l, h, p), gated by z where that is given, the state after the last token and, with `return_kept`, how
     many heads kept each token, (b, l) int32. With `mimo` and without z, y is (b, l, r, h, p): not yet projected back.

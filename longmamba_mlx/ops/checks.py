@@ -90,6 +90,8 @@ def check_mamba3_scan(inputs: Mamba3Inputs) -> None:
         _check_shapes(op, {name: (array, (heads, rank, width)) for name, array in parts.items()}, needed=tuple(parts))
     _check_nothing_is_missing(op, length, (batch, heads, width, size))
     _check_threshold(op, inputs.threshold)
+    if inputs.A_floor is not None and not 0.0 <= inputs.A_floor < math.inf:
+        raise ValueError(f"{op}: A_floor is {inputs.A_floor}, expected a number of at least 0")
     if inputs.initial_state is not None:
         like = Mamba3State.zeros(batch, heads, width, size, rank, angles)
         for name, given, known in zip(like.names, inputs.initial_state.arrays(), like.arrays(), strict=True):

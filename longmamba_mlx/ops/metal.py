@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import mlx.core as mx
 
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
+from longmamba_mlx.metal_kernels import mamba3 as mamba3_kernel
 from longmamba_mlx.metal_kernels import scan as scan_kernel
 from longmamba_mlx.ops import conv
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3 import chunked
-from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State
+from longmamba_mlx.ops.mamba3.turns import SOFTPLUS, TANH, table_on_device
 
 
 def fits(states: int) -> bool:
@@ -60,8 +63,31 @@ def ssd_scan(inputs: ScanInputs, *, chunked: bool = True) -> Scan:
 
 
 def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
-    """As `mamba3.reference.mamba3_scan`, in plain MLX: there is no Metal kernel for it yet."""
-    return chunked.mamba3_scan(inputs)
+    """As `mamba3.reference.mamba3_scan`, in two launches; any split in time is bitwise the whole. Keys too wide for the
+    kernel go through plain MLX."""
+    batch, _, heads, width = inputs.x.shape
+    rank, size, angles = inputs.rank, inputs.B.shape[4], inputs.angle.shape[2]
+    if not mamba3_kernel.fits(rank, size):
+        return chunked.mamba3_scan(inputs)
+    mimo, start = inputs.mimo, inputs.initial_state
+    zeros = (_spread(0.0, (batch, heads, *shape)) for shape in ((width, size), (rank, size), (width,)))
+    ssm, k, v = zeros if start is None else (start.ssm, start.k, start.v)
+    y, state, kept = mamba3_kernel.mamba3(
+        mamba3_kernel.PerToken(inputs.x, inputs.z, inputs.B, inputs.C, inputs.dt, inputs.A, inputs.trap, inputs.angle),
+        (ssm, _spread(0, (batch, heads, angles), mx.uint32) if start is None else start.angle, k, v),
+        mamba3_kernel.Fixed(
+            B_bias=inputs.B_bias,
+            C_bias=inputs.C_bias,
+            D=_spread(0.0, (heads,)) if inputs.D is None else inputs.D,
+            dt_bias=_spread(0.0, (heads,)) if inputs.dt_bias is None else inputs.dt_bias,
+            threshold=inputs.threshold,
+            mimo=None if mimo is None else (mimo.x, mimo.z, mimo.out),
+            A_floor=inputs.A_floor,
+            tables=(table_on_device(SOFTPLUS), table_on_device(TANH)),
+        ),
+        return_kept=inputs.return_kept and inputs.threshold is not None,
+    )
+    return _result(inputs, y, Mamba3State(*state), kept)
 
 
 def causal_conv1d(
@@ -97,9 +123,9 @@ def dt_b_c_norms(
 
 
 @lru_cache(maxsize=64)
-def _spread(value: float, shape: tuple[int, ...]) -> mx.array:
+def _spread(value: float, shape: tuple[int, ...], dtype: mx.Dtype = mx.float32) -> mx.array:
     """One number seen as an array: no memory and no launch, since the kernels read through strides."""
-    array = mx.broadcast_to(mx.array(value, dtype=mx.float32), shape)
+    array = mx.broadcast_to(mx.array(value, dtype=dtype), shape)
     mx.eval(array)  # so that it is no node of a graph, and belongs to no thread
     return array
 
@@ -113,7 +139,9 @@ def _coefficients(inputs: ScanInputs, A: mx.array, *, per_head: bool) -> scan_ke
     return scan_kernel.Coefficients(A, D, dt_bias, inputs.threshold, inputs.time_step_limit, per_head)
 
 
-def _result(inputs: ScanInputs, y: mx.array, state: mx.array, kept: mx.array) -> Scan:
+def _result(
+    inputs: ScanInputs | Mamba3Inputs, y: mx.array, state: Any, kept: mx.array
+) -> tuple[mx.array, Any] | tuple[mx.array, Any, mx.array]:
     if not inputs.return_kept:
         return y, state
     if inputs.threshold is None:  # every unit keeps every token

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,9 @@ import longmamba_mlx.metal_kernels as metal_kernels
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.ops import conv, metal, norm, reference
 from longmamba_mlx.ops.inputs import ScanInputs
+from longmamba_mlx.ops.mamba3 import scan_shapes as mamba3_shapes
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Scan
+from longmamba_mlx.ops.mamba3.scan_shapes import Mamba3Shape
 from longmamba_mlx.ops.scan_shapes import ScanShape, random_inputs
 from longmamba_mlx.ops.values import values
 
@@ -48,7 +52,7 @@ def usable(*, required: bool) -> bool:
     return not problem
 
 
-def check_model(shape: ScanShape) -> None:
+def check_model(shape: ScanShape | Mamba3Shape) -> None:
     """Run the scan kernels that a model with this scan will use, on few heads, and compare them with the reference.
 
     Where they fail or disagree, all kernels are off from now on, with one warning. Does nothing where they are off.
@@ -112,18 +116,29 @@ def _works() -> bool:
     return difference < 1e-4
 
 
-def _difference(shape: ScanShape, length: int, counted: bool) -> float:
+def _difference(shape: ScanShape | Mamba3Shape, length: int, counted: bool) -> float:
     """The largest difference from the reference in a scan of this shape, as a multiple of what is allowed."""
-    inputs = random_inputs(shape, length)._replace(return_kept=counted)
-    scan, expected = (
-        (module.ssd_scan if shape.per_head else module.selective_scan)(inputs) for module in (metal, reference)
-    )
+    if isinstance(shape, Mamba3Shape):
+        of_tokens = replace(mamba3_shapes.random_inputs(shape, length), return_kept=counted)
+        scan, expected = (_flat(module.mamba3_scan(of_tokens)) for module in (metal, reference))
+    else:
+        inputs = random_inputs(shape, length)._replace(return_kept=counted)
+        scan, expected = (
+            (module.ssd_scan if shape.per_head else module.selective_scan)(inputs) for module in (metal, reference)
+        )
     allowed = (_TOLERANCE[shape.dtype], _TOLERANCE["float32"], 0.5)
     differences = [_relative(a, b) / most for a, b, most in zip(scan[:2], expected[:2], allowed, strict=False)]
     if counted:
         differences.append(mx.abs(scan[2] - expected[2]).max().astype(mx.float32) / allowed[2])
     worst = values(mx.stack(differences)).max()
     return math.inf if np.isnan(worst) else float(worst)
+
+
+def _flat(result: Mamba3Scan) -> tuple[mx.array, ...]:
+    """y, all of the state but its angle in one row, and kept counts where there are any."""
+    y, state, *kept = result
+    parts = (state.ssm, state.k, state.v)  # a wrong angle shows in k
+    return y, mx.concatenate([part.reshape(-1) for part in parts]), *kept
 
 
 def _relative(value: mx.array, expected: mx.array) -> mx.array:
@@ -149,9 +164,12 @@ def _difference_from_reference() -> float:
         threshold=threshold[:4],
     )
     grouped: dict[str, Any] = {"groups": 2, "eps": 1e-5}
+    turning = mamba3_shapes.random_inputs(Mamba3Shape(2, 6, 16, 2, 4, mimo=True, dtype="float32"), 37)
     mine = [*metal.selective_scan(channels), *metal.ssd_scan(heads), *metal.causal_conv1d(x, taps)]
+    mine += _flat(metal.mamba3_scan(turning))
     mine += [metal.gated_rms_norm(x, dt, taps[:, 0], **grouped), *metal.dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
     expected = [*reference.selective_scan(channels), *reference.ssd_scan(heads), *conv.causal_conv1d(x, taps)]
+    expected += _flat(reference.mamba3_scan(turning))
     expected += [norm.gated_rms_norm(x, dt, taps[:, 0], **grouped), *norm.dt_b_c_norms(x, (8, 16, 16), eps=1e-5)]
     differences = [mx.abs(a - b).max() / mx.abs(b).max() for a, b in zip(mine, expected, strict=True)]
     worst = values(mx.stack(differences)).max()

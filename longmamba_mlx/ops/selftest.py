@@ -20,6 +20,7 @@ import numpy as np
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.ops import backend, metal, oracle, reference
 from longmamba_mlx.ops.inputs import ScanInputs, takes
+from longmamba_mlx.ops.mamba3 import selftest as mamba3
 from longmamba_mlx.ops.oracle import Case, Values, as64
 from longmamba_mlx.ops.scan_shapes import KNOWN, SECOND, distinct, random_inputs
 
@@ -34,6 +35,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "mamba2": oracle.ssd_scan,
     "conv": oracle.causal_conv1d,
     "norm": oracle.gated_rms_norm,
+    "mamba3": mamba3.expected,
     "parts": lambda **case: (np.concatenate(oracle.dt_b_c_norms(**case), axis=-1),),
 }
 _LONG = {"metal": 16384, "reference": 512}  # tokens: the specification takes one after the other
@@ -68,7 +70,7 @@ def run_cases(how: str | None = None) -> Iterator[Row]:
     for kernel, op in _operations(chosen).items():
         for name, dtype, case in (*_cases(kernel, _LONG[chosen]), *_known_models(kernel)):
             yield _compared(kernel, name, dtype, op, ORACLES[kernel], case)
-        for name, attempt in _exact(kernel):
+        for name, attempt in _exact(kernel, chosen):
             yield _exactly(kernel, name, op, attempt)
 
 
@@ -106,6 +108,7 @@ def _operations(how: str) -> dict[str, Op]:
     return {
         "mamba1": takes(ScanInputs)(ops.selective_scan),
         "mamba2": takes(ScanInputs)(ops.ssd_scan),
+        "mamba3": mamba3.takes_case(ops.mamba3_scan),
         "conv": ops.causal_conv1d,
         "norm": ops.gated_rms_norm,
         "parts": _side_by_side(ops.dt_b_c_norms),
@@ -118,7 +121,7 @@ def _side_by_side(op: Op) -> Op:
 
 def _compared(kernel: str, name: str, dtype: str, op: Op, oracle: Callable[..., Any], case: Case) -> Row:
     """One case against float64."""
-    if kernel.startswith("mamba"):
+    if kernel.startswith("mamba") and kernel != "mamba3":
         case = {"return_kept": True} | case
     expected = oracle(**case)
     try:
@@ -202,6 +205,9 @@ def _parts_case(dtype: str) -> Case:
 
 def _cases(kernel: str, long: int) -> Iterator[tuple[str, str, Case]]:
     """What is compared with float64: (name, dtype, arguments)."""
+    if kernel == "mamba3":
+        yield from mamba3.cases(long)
+        return
     if kernel == "conv":
         for dtype in _DTYPES:
             for length in (1, 17, 65):
@@ -243,7 +249,7 @@ def _known_models(kernel: str) -> Iterator[tuple[str, str, Case]]:
     """The compiled kernels that the known models use: for a token of an answer, and for a chunk of a text and some more
     tokens; with counts and without, since they are other kernels."""
     for model, shape in distinct([*KNOWN.items(), *SECOND.items()]).items():
-        if shape.per_head != (kernel == "mamba2") or not kernel.startswith("mamba"):
+        if kernel != ("mamba2" if shape.per_head else "mamba1"):
             continue
         name = model.split("/")[-1].removesuffix("-Instruct")
         for length in (1, 70):
@@ -254,8 +260,11 @@ def _known_models(kernel: str) -> Iterator[tuple[str, str, Case]]:
                 yield f"{name}, {_tokens(length)}{', counted' * counted}", shape.dtype, case
 
 
-def _exact(kernel: str) -> Iterator[tuple[str, Callable[[Op], list[tuple[mx.array, mx.array]]]]]:
+def _exact(kernel: str, how: str) -> Iterator[tuple[str, Callable[[Op], list[tuple[mx.array, mx.array]]]]]:
     """What must hold to the bit."""
+    if kernel == "mamba3":
+        yield from mamba3.exact((metal if how == "metal" else reference).mamba3_scan)
+        return
     if not kernel.startswith("mamba"):
         return
     case = scan_case(kernel, 65, (70, 16) if kernel == "mamba1" else (4, 6, 2, 16))

@@ -32,8 +32,8 @@ _real_metal_kernel = mx.fast.metal_kernel
 class Options:
     """How emulated kernels run: `adversarial` 1 makes exp wrong by a pseudo-random part of what MSL allows, 2 by all
     of it; `twice` is the check of orders and poison; `make_run` says what runs them; `far` lays the tokens of inputs
-    with four dimensions so far apart that 32-bit offsets do not reach the last. Counted are `launches`, the threads of
-    the `largest_group` and, once a launch, 8 x 8 matrix `products`."""
+    with three or more dimensions so far apart that 32-bit offsets do not reach the last. Counted are `launches`, the
+    threads of the `largest_group` and, once a launch, 8 x 8 matrix `products`."""
 
     make_run: Callable[[int, int], Run] = HostRun
     adversarial: int = 0
@@ -124,7 +124,7 @@ class EmulatedKernel:
         values = _numpy(array)
         if self.definition.get("ensure_row_contiguous", True):
             values = np.ascontiguousarray(values).reshape(values.shape)
-        return _far_apart(values) if options.far and values.ndim == 4 and values.shape[1] > 1 else values
+        return _far_apart(values) if options.far and values.ndim >= 3 and values.shape[1] > 1 else values
 
     def _once(
         self,

@@ -12,6 +12,7 @@ from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
+from longmamba_mlx.metal_kernels import mamba3 as mamba3_kernel
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.ops import metal_check
 from tests.emulator import emulator, host, nvidia
@@ -21,6 +22,8 @@ def forget_kernels() -> None:
     """Kernel objects are made once: those of the emulator must not outlive a test, nor real ones enter it."""
     for module in (scan_kernel, chunked_ssd, conv_kernel, norm_kernel, parts_kernel):
         module._kernel.cache_clear()
+    mamba3_kernel._steps_kernel.cache_clear()
+    mamba3_kernel._scan_kernel.cache_clear()
     metal_check.reset()
 
 

@@ -10,6 +10,7 @@ from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
+from longmamba_mlx.metal_kernels import mamba3 as mamba3_kernel
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from tests.emulator.texts import texts
 from tests.ops.cases import DTYPES
@@ -94,6 +95,42 @@ def parts_launch(dtype: str, first: int, rest: int) -> Launch:
     return launch, (mx.zeros((1, 3, first + 2 * rest), dtype=low), mx.zeros((first,)), mx.zeros((rest,), dtype=low))
 
 
+def mamba3_launches(
+    dtype: str, heads: int, rows: int, states: int, rank: int, *, gate: bool = True, kept: bool = True
+) -> tuple[Launch, Launch]:
+    """Verbose launches of Mamba-3's two kernels on 3 tokens; more than one key a token is MIMO."""
+    low, angles = DTYPES[dtype], max(1, states // 4)
+
+    def given(x: mx.array, dt: mx.array, B: mx.array, angle: mx.array, bias: mx.array, vector: mx.array, mimo: mx.array,
+              table: mx.array) -> tuple[mamba3_kernel.PerToken, mamba3_kernel.Fixed]:  # fmt: skip
+        tokens = mamba3_kernel.PerToken(x, x if gate else None, B, B, dt, dt, dt, angle)
+        parts = (mimo,) * 3 if rank > 1 else None
+        return tokens, mamba3_kernel.Fixed(bias, bias, vector, vector, vector, parts, 0.1, (table, table))
+
+    def steps(start: mx.array, *arrays: mx.array) -> list[mx.array]:
+        tokens, fixed = given(*arrays)
+        return list(mamba3_kernel.steps(tokens, start, fixed, return_kept=kept, verbose=True))
+
+    def scan(steps: mx.array, turned: mx.array, *rest: mx.array) -> list[mx.array]:
+        (ssm, k, v), (tokens, fixed) = rest[:3], given(*rest[3:])
+        return list(mamba3_kernel.scan(tokens, steps, turned, (ssm, turned, k, v), fixed, verbose=True))
+
+    arrays = (
+        mx.zeros((1, 3, heads, rows), dtype=low),
+        mx.zeros((1, 3, heads), dtype=low),
+        mx.zeros((1, 3, rank, 1, states), dtype=low),
+        mx.zeros((1, 3, angles), dtype=low),
+        mx.zeros((heads, rank, states), dtype=low),
+        mx.zeros((heads,)),
+        mx.zeros((heads, rank, rows), dtype=low),
+        mx.zeros((8193, 4), dtype=mx.int64),
+    )
+    state = (mx.zeros((1, heads, rows, states)), mx.zeros((1, heads, rank, states)), mx.zeros((1, heads, rows)))
+    made = (mx.zeros((12 * heads,)), mx.zeros((3 * heads * angles,), dtype=mx.uint32))
+    start = mx.zeros((1, heads, angles), dtype=mx.uint32)
+    return (steps, (start, *arrays)), (scan, (*made, *state, *arrays))
+
+
 def all_launches() -> Iterator[tuple[str, Launch]]:
     """Kernels x dtypes x tiny (arrays of under 8 elements lie in another address space) and normal shapes."""
     for dtype in DTYPES:
@@ -121,8 +158,18 @@ def all_launches() -> Iterator[tuple[str, Launch]]:
             yield f"conv {dtype} {channels}x{taps}", conv_launch(dtype, channels, taps)
         for width, groups, before in ((2, 1, False), (64, 2, True)):
             yield f"norm {dtype} {width}", norm_launch(dtype, width, groups, before)
+        yield from _all_of_mamba3(dtype)
         for first, rest in ((1, 2), (40, 16)):
             yield f"parts {dtype} {first}", parts_launch(dtype, first, rest)
+
+
+def _all_of_mamba3(dtype: str) -> Iterator[tuple[str, Launch]]:
+    for heads, rows, states, rank in ((1, 2, 2, 1), (2, 64, 128, 1), (1, 1, 2, 2), (2, 64, 128, 4)):
+        for gate in (True, False):
+            title = f"{dtype} {heads}x{rows}x{states} rank {rank}{' gated' * gate}"
+            steps, scan = mamba3_launches(dtype, heads, rows, states, rank, gate=gate, kept=gate)
+            yield f"mamba3 steps {title}", steps
+            yield f"mamba3 scan {title}", scan
 
 
 def text_of(launch: Launch) -> str:

@@ -6,6 +6,7 @@ typedef unsigned int uint;
 typedef unsigned char uint8_t;
 typedef int int32_t;
 typedef long long int64_t;
+typedef unsigned long long uint64_t;
 struct float16_t {
   ushort bits;
   float16_t() = default;
@@ -33,6 +34,7 @@ inline float fabs(float x) { return ::fabsf(x); }
 inline float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 inline float max(float a, float b) { return ::fmaxf(a, b); }
 inline float min(float a, float b) { return ::fminf(a, b); }
+inline float rint(float x) { return ::rintf(x); }
 inline int min(int a, int b) { return a < b ? a : b; }
 namespace precise {
 inline float exp(float x) { return ::expf(x); }

@@ -36,6 +36,7 @@ float fabs(float);
 float fma(float, float, float);
 float max(float, float);
 float min(float, float);
+float rint(float);
 int max(int, int);
 int min(int, int);
 uint max(uint, uint);

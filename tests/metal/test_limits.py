@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.metal_kernels import chunked_ssd, source
+from longmamba_mlx.metal_kernels import mamba3 as mamba3_kernel
 from longmamba_mlx.metal_kernels import scan as scan_launches
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from longmamba_mlx.ops import metal
@@ -22,8 +23,9 @@ from tests.emulator.emulator import EmulatorError, Options
 from tests.emulator.fixtures import forget_kernels
 from tests.emulator.host import last_threadgroup_only
 from tests.ops.cases import selective_case, ssd_case
+from tests.ops.mamba3_cases import mamba3_case
 
-SOURCES = ("sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm")
+SOURCES = ("sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm", "mamba3_steps", "mamba3_scan")
 _LOCAL_ARRAY = re.compile(r"^\s*(?:float|int|uint|metal::simdgroup_matrix<float, 8, 8>) (\w+)\[", re.MULTILINE)
 _LOOP = re.compile(r"^( *)for \(int (\w+) = .*\{$")
 
@@ -53,7 +55,7 @@ def test_arrays_stay_in_registers(name: str) -> None:
 
 def test_threads_and_tokens_of_a_launch(emulated: Options) -> None:
     """At most 256 threads a threadgroup, which every Apple GPU takes; a launch well below the watchdog's seconds."""
-    assert scan_launches.MAX_TOKENS <= 32768
+    assert scan_launches.MAX_TOKENS <= 32768 and mamba3_kernel.MAX_TOKENS <= 32768
     assert emulated.largest_group == 0
     run_everything()
     assert 0 < emulated.largest_group <= 256
@@ -62,6 +64,7 @@ def test_threads_and_tokens_of_a_launch(emulated: Options) -> None:
 def run_everything() -> None:
     metal.selective_scan(ScanInputs(**selective_case(1, 3, 200, 16)))
     metal.ssd_scan(ScanInputs(**ssd_case(1, 65, 2, 128, 1, 64)))
+    metal.mamba3_scan(mamba3_case(1, 9, heads=1, width=64, groups=1, size=128, angles=32))
     wide = mx.ones((1, 2, 4096))
     metal.gated_rms_norm(wide, wide, wide[0, 0], groups=1, eps=1e-5)
     metal.causal_conv1d(wide, mx.ones((4096, 4)))
@@ -71,6 +74,8 @@ def run_everything() -> None:
 def far_scan(kernel: str, emulated: Options) -> float:
     """The largest difference between a scan of inputs whose last tokens lie past 2^31 elements and of the same beside
     each other."""
+    if kernel == "mamba3":
+        return far_mamba3_scan(emulated)
     cases = {
         "mamba1": (metal.selective_scan, selective_case(1, 4, 5, 16)),
         "mamba2": (metal.ssd_scan, ssd_case(1, 4, 2, 4, 1, 16)),
@@ -84,7 +89,17 @@ def far_scan(kernel: str, emulated: Options) -> float:
     return max(mx.abs(a - b).max().item() for a, b in zip(near, far, strict=True))
 
 
-@pytest.mark.parametrize("kernel", ["mamba1", "mamba2", "chunked"])
+def far_mamba3_scan(emulated: Options) -> float:
+    inputs = mamba3_case(1, 4, mimo=True)
+    near = metal.mamba3_scan(inputs)
+    emulated.far = True
+    far = metal.mamba3_scan(inputs)
+    emulated.far = False
+    pairs = zip((near[0], *near[1].arrays()), (far[0], *far[1].arrays()), strict=True)
+    return max(mx.abs(a.astype(mx.float32) - b.astype(mx.float32)).max().item() for a, b in pairs)
+
+
+@pytest.mark.parametrize("kernel", ["mamba1", "mamba2", "chunked", "mamba3"])
 def test_inputs_far_apart(kernel: str, emulated: Options) -> None:
     assert far_scan(kernel, emulated) == 0.0
 
@@ -93,6 +108,11 @@ def test_inputs_far_apart(kernel: str, emulated: Options) -> None:
     ("kernel", "old", "new"),
     [
         *(("mamba1", f"int64_t {name}_at =", f"int {name}_at =") for name in ("x", "dt", "z", "b", "c")),
+        (
+            "mamba3",
+            "inputs[j * W + w] = static_cast<float>(x[x_base + t *",
+            "inputs[j * W + w] = static_cast<float>(x[x_base + int(t) * int",
+        ),
         ("chunked", "const int64_t c_start", "const int c_start"),
         ("chunked", "b_base + t * B_strides[1]", "int(b_base + t * B_strides[1])"),
     ],
@@ -100,7 +120,8 @@ def test_inputs_far_apart(kernel: str, emulated: Options) -> None:
 def test_short_offsets_of_inputs_are_noticed(
     kernel: str, old: str, new: str, emulated: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace(monkeypatch, chunked_ssd if kernel == "chunked" else scan_kernel, old, new)
+    module = {"chunked": chunked_ssd, "mamba3": mamba3_kernel}.get(kernel, scan_kernel)
+    replace(monkeypatch, module, old, new)
     with pytest.raises((EmulatorError, AssertionError)):
         assert far_scan(kernel, emulated) == 0.0
 
@@ -169,7 +190,9 @@ def test_short_offsets_of_outputs_are_noticed(
         assert last_head(kernel, emulated) == 0.0
 
 
-@pytest.mark.parametrize("module", [scan_kernel, chunked_ssd], ids=lambda module: module.__name__.split(".")[-1])
+@pytest.mark.parametrize(
+    "module", [scan_kernel, chunked_ssd, mamba3_kernel], ids=lambda module: module.__name__.split(".")[-1]
+)
 def test_barriers_that_order_nothing_are_noticed(
     module: ModuleType, emulated: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:

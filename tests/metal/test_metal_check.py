@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.inference.prefill import prefill
-from longmamba_mlx.metal_kernels import chunked_ssd, sequential_scan
+from longmamba_mlx.metal_kernels import chunked_ssd, mamba3, sequential_scan
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
+from longmamba_mlx.ops.mamba3 import scan_shapes as mamba3_shapes
+from longmamba_mlx.ops.mamba3.scan_shapes import Mamba3Shape
 from longmamba_mlx.ops.scan_shapes import KNOWN, SECOND, UNPUBLISHED, ScanShape, distinct
 from longmamba_mlx.registry.known_models import CHECKPOINTS
 from tests.emulator.emulator import EmulatorError, Options
 from tests.emulator.fixtures import forget_kernels
 from tests.models import hybrids, samples
+from tests.parity import comparing
 
 SMALL = ScanShape(2, 8, 64, dtype="float32")
 
 
 def test_every_known_model_is_checked() -> None:
-    with_kernels = {model.repository for model in CHECKPOINTS if model.family != "mamba3"}
-    assert set(KNOWN) | UNPUBLISHED == with_kernels
+    assert set(KNOWN) | set(mamba3_shapes.KNOWN) | UNPUBLISHED == {model.repository for model in CHECKPOINTS}
     assert set(SECOND) <= set(KNOWN)
     covered = {shape.kernels() for shape in distinct(KNOWN.items()).values()}
     assert {shape.kernels() for shape in KNOWN.values()} == covered
@@ -43,6 +47,27 @@ def test_a_models_kernels_pass(shape: ScanShape, emulated: Options) -> None:
     assert metal_check._refusals == []
     # One token, and 70: for heads that divide into chunks, 64 and 6. With counts and without.
     assert emulated.launches == (6 if shape.per_head else 4)
+
+
+def test_mamba3s_kernels_pass(emulated: Options) -> None:
+    (shape,) = mamba3_shapes.KNOWN.values()
+    assert shape.smallest().kernels() == shape.kernels() and shape.smallest().heads == 1
+    metal_check.check_model(replace(shape, rows=6, states=16, angles=4))
+    assert metal_check._refusals == [] and emulated.launches == 8
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("sum *= gate / (1.0f", "sum *= 1.0f / (1.0f"), ("running += turned[j]", "running += 9 * turned[j]")],
+)
+def test_broken_kernels_of_mamba3_are_turned_off(
+    old: str, new: str, emulated: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = mamba3.source
+    monkeypatch.setattr(mamba3, "source", lambda name: real(name).replace(old, new))
+    forget_kernels()
+    with pytest.warns(UserWarning, match="Metal kernels are off"):
+        metal_check.check_model(Mamba3Shape(2, 6, 16, rank=2, angles=4, mimo=True))
 
 
 @pytest.mark.parametrize(
@@ -92,16 +117,18 @@ def test_loading_a_model_checks_its_kernels(emulated: Options, monkeypatch: pyte
     monkeypatch.setattr(metal_check, "check_model", checked.append)
     monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
     ungated = hybrids.hybrid("falcon_h1", mamba_rms_norm=False)
-    for model in (samples.random_model("mamba"), samples.random_model("mamba2-groups"), ungated):
+    turning = comparing.model.__wrapped__("mamba3-mimo")
+    for model in (samples.random_model("mamba"), samples.random_model("mamba2-groups"), ungated, turning):
         make_ready(model)
     config = samples.random_model("mamba2-groups").config
-    first, second, third = checked
+    *_, first, second, third, fourth = checked
+    assert fourth == Mamba3Shape(8, 8, 16, 4, 4, mimo=True, dtype="float32")
     assert not first.per_head and first.gated and first.heads == 1
     assert second == ScanShape(config.n_heads, config.headdim, config.d_state, config.n_groups, dtype="float32")
     assert third.gated and third.per_head
     monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     make_ready(samples.random_model("mamba"))
-    assert len(checked) == 3
+    assert checked[-1] is fourth
 
 
 class Failing:

@@ -16,7 +16,7 @@ from tests.emulator.emulator import Options
 def test_the_specification_passes() -> None:
     rows = list(selftest.run_cases("reference"))
     assert [row for row in rows if not row.passed] == []
-    assert {row.kernel for row in rows} == {"mamba1", "mamba2", "conv", "norm", "parts"} and len(rows) >= 50
+    assert {row.kernel for row in rows} == {"mamba1", "mamba2", "mamba3", "conv", "norm", "parts"} and len(rows) >= 50
 
 
 def test_the_emulated_kernels_pass(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from tests.emulator.fixtures import forget_kernels
 from tests.emulator.launches import all_launches, conv_launch, scan_launch, text_of
 from tests.emulator.texts import signature
 from tests.models import samples
+from tests.parity import comparing
 
 LAUNCHES = dict(all_launches())
 VIEWS = {"Broadcast", "ExpandDims", "Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unflatten", "View"}
@@ -38,7 +39,8 @@ def test_mlx_takes_them(title: str) -> None:
     assert text.count("{") == text.count("}")
     parts = signature(text)
     names = [argument.name for argument in parts.arguments]
-    assert len(names) == len(set(names)) and len(names) <= MAX_BUFFERS - 4  # room for two more strided inputs
+    # Room for two more strided inputs, but in Mamba-3's scan, which needs all that Metal has.
+    assert len(names) == len(set(names)) and len(names) <= MAX_BUFFERS - 4 * ("mamba3 scan" not in title)
     needed = {"conv": "length", "norm": "size", "parts": "second"}.get(title.split()[0], "sizes")
     assert needed in names  # templates would be compiled for each
     assert {"thread_position_in_grid", "threads_per_grid"} <= {name for _, name in parts.attributes}
@@ -64,14 +66,17 @@ def test_a_length_compiles_nothing_new() -> None:
     assert text_of((launch, arrays)) == text_of((launch, tuple(longer)))
 
 
-@pytest.mark.parametrize("name", ["sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm"])
+@pytest.mark.parametrize(
+    "name",
+    ["sequential_scan", "chunked_ssd", "conv", "gated_norm", "dt_b_c_norm", "mamba3_steps", "mamba3_scan"],
+)
 def test_sources_avoid_what_compilers_or_mlx_trip_over(name: str) -> None:
     body = source(name)
     assert "//" not in body
     for word in ("_shape", "_ndim", "double", "std::", "expm1", "return", "device ", "constant ", "atomic"):
         assert word not in body
     # Outside the two spelled-out namespaces the math mode would decide.
-    text = body + source("softplus")
+    text = body + source("softplus") + source("turns")
     for function in ("exp", "exp2", "log", "sqrt", "rsqrt"):
         assert len(re.findall(rf"\b{function}\(", text)) == text.count(f"metal::precise::{function}(")
 
@@ -159,5 +164,42 @@ def test_launches_a_layer(name: str, dtype: mx.Dtype, length: int, monkeypatch: 
     mx.export_function(nodes.append, layer, mx.zeros((1, length, model.config.d_model)), before.conv, before.ssm)
     launches += [node["name"] for node in nodes if node["type"] == "primitive" and node["name"] not in VIEWS]
     assert launches.count("CustomKernel") == 2 + (name == "falcon" or name.startswith("mamba2"))
-    assert len(launches) == LAUNCHES_A_LAYER[name][dtype == mx.bfloat16] + (length > 1), launches
+    assert len(launches) == LAUNCHES_A_LAYER[name][dtype == mx.bfloat16] + (length > 1), " ".join(launches)
     assert len(launches) <= 12
+
+
+MAMBA3_LAUNCHES_A_LAYER = {  # of a decode step in float32, in bfloat16, without the MLP that some layers have beside it
+    "mamba3-siso": (8, 10),
+    "mamba3-siso-norm-groups-mlp": (9, 11),
+    "mamba3-mimo": (8, 10),
+    "mamba3-mimo-norm-groups": (12, 14),  # its gate and its sum over the ranks are plain MLX
+}
+
+
+@pytest.mark.parametrize("length", [1, 64, 5000])
+@pytest.mark.parametrize("name", MAMBA3_LAUNCHES_A_LAYER)
+@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=str)
+def test_launches_a_layer_of_mamba3(name: str, dtype: mx.Dtype, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "metal")
+    monkeypatch.setattr(metal_check, "usable", lambda required: True)
+    model = comparing.model.__wrapped__(name)  # one of its own, since it is changed
+    model.update(tree_map(lambda array: array.astype(dtype), model.parameters()))
+    make_ready(model)
+    block = model.layers[0]
+    block.pop("mlp", None)
+    start = model.initial_state().layers[0]
+    threshold = mx.zeros((model.config.units,)) if length > 1 else None
+    mx.eval(threshold)
+    nodes: list[dict] = []
+
+    def layer(hidden: mx.array, *state: mx.array) -> list[mx.array]:
+        before = LayerState(ssm=state[0], angle=state[1], last_k=state[2], last_v=state[3])
+        hidden, after, *kept = model.layer(0, hidden, before, threshold, return_kept=length > 1)
+        return [hidden, after.ssm, after.angle, after.last_k, after.last_v, *kept]
+
+    launches = counted(monkeypatch)
+    given = (start.ssm, start.angle, start.last_k, start.last_v)
+    mx.export_function(nodes.append, layer, mx.zeros((1, length, model.config.d_model)), *given)
+    launches += [node["name"] for node in nodes if node["type"] == "primitive" and node["name"] not in VIEWS]
+    assert launches.count("CustomKernel") == 2 + ("norm" in name)
+    assert len(launches) == MAMBA3_LAUNCHES_A_LAYER[name][dtype == mx.bfloat16] + (length > 1), " ".join(launches)

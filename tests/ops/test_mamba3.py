@@ -14,8 +14,9 @@ from longmamba_mlx import ops
 from longmamba_mlx.ops.cpu import mamba3
 from longmamba_mlx.ops.mamba3 import chunked, reference, turns
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3State
+from longmamba_mlx.ops.mamba3.oracle import mamba3_scan as oracle
 from longmamba_mlx.ops.oracle import softplus
-from tests.ops.mamba3_oracle import mamba3_case, oracle
+from tests.ops.mamba3_cases import mamba3_case
 
 SCANS = {"reference": reference.mamba3_scan, "blocks": chunked.mamba3_scan, "numpy": mamba3.mamba3_scan}
 every_scan = pytest.mark.parametrize("name", SCANS)
@@ -107,6 +108,14 @@ def test_few_tokens_kept(name: str, mimo: bool, raised: float) -> None:
 def test_optional_arguments(name: str, mimo: bool, left_out: str) -> None:
     names = ("D", "z", "dt_bias", "threshold", "initial_state") if left_out == "all" else (left_out,)
     check(name, replace(mamba3_case(1, 63, mimo=mimo), **dict.fromkeys(names)))
+
+
+@every_scan
+@both_kinds
+@pytest.mark.parametrize("floor", [0.0, 0.9])
+def test_raw_rates(name: str, mimo: bool, floor: float) -> None:
+    inputs = mamba3_case(1, 40, mimo=mimo)
+    check(name, replace(inputs, A=3 * inputs.trap, A_floor=floor))
 
 
 @every_scan
@@ -224,6 +233,7 @@ def test_the_public_name_agrees_with_the_specification() -> None:
         ({"threshold": mx.array([0.0, 1.0, math.nan, 0.0])}, "threshold holds NaN"),
         ({"initial_state": Mamba3State.zeros(1, 4, 6, 8, 1, 3)}, "initial_state.angle is"),
         ({"z": mx.zeros((1, 5, 4, 6), dtype=mx.int32)}, "z has dtype"),
+        ({"A_floor": -1.0}, "A_floor is -1.0"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict, message: str) -> None:

@@ -18,6 +18,7 @@ from longmamba_mlx.models.feedforward import FeedForward
 from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.models.state import LayerState, require
 from longmamba_mlx.ops import Mamba3State, Mimo
+from longmamba_mlx.ops.mamba3.rates import decay_rates
 
 _EPS = 1e-5  # of the mixer's own norms, whatever the model's epsilon
 
@@ -46,6 +47,10 @@ class Mamba3Mixer(ScanMixer):
             self.norm = GatedNorm(config.d_inner)
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=False)
 
+    @property
+    def gated(self) -> bool:
+        return "norm" not in self
+
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.n_heads, self.config.headdim, self.config.d_state)
 
@@ -65,7 +70,7 @@ class Mamba3Mixer(ScanMixer):
         result = ops.mamba3_scan(
             u,
             dt,
-            self._rates(rate) * -self.get("_decay", 1.0),
+            rate if "_decay" not in self else self._rates(rate) * -self["_decay"],
             self.written(self.B_norm(b_in.reshape(by_rank))),
             self.C_norm(c_out.reshape(by_rank)),
             trap,
@@ -79,6 +84,7 @@ class Mamba3Mixer(ScanMixer):
             threshold=threshold,
             initial_state=_as_scan(state),
             return_kept=return_kept,
+            A_floor=None if "_decay" in self else own.decay_floor,
         )
         y = self._normed(result[0], z) if normed else result[0]
         y = self.out_proj(y.reshape(*lead, config.d_inner))
@@ -109,10 +115,8 @@ class Mamba3Mixer(ScanMixer):
         return list(mx.split(self.in_proj(hidden), ends, axis=-1))
 
     def _rates(self, raw: mx.array) -> mx.array:
-        """|A| in float32: 1 + a for a >= 0, 1 / (1 - a) below, and at least the floor."""
-        raw = raw.astype(mx.float32)
-        rates = mx.maximum(raw, 0.0) + 1.0 / (1.0 - mx.minimum(raw, 0.0))
-        return mx.maximum(rates, self.config.turning.decay_floor)
+        rates: mx.array = decay_rates(mx, raw.astype(mx.float32), self.config.turning.decay_floor)
+        return rates
 
     def _normed(self, y: mx.array, z: mx.array) -> mx.array:
         """The scan's output y (b, l, h, p), with MIMO (b, l, r, h, p), normed per head and gated by z (b, l, h, p)."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from longmamba_mlx.ops.cpu.arrays import to_mlx, to_numpy
 from longmamba_mlx.ops.cpu.numpy_ops import Array, above_diagonal, silu
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan, Mamba3State
+from longmamba_mlx.ops.mamba3.rates import decay_rates
 from longmamba_mlx.ops.mamba3.turns import turned, whole_steps, whole_turns
 
 Wide = NDArray[np.float64]
@@ -77,7 +78,8 @@ def mamba3_scan(inputs: Mamba3Inputs) -> Mamba3Scan:
     batch, length, heads, width = inputs.x.shape
     step, keep = _steps(inputs)
     share = _sigmoid(to_numpy(inputs.trap).astype(np.float64))
-    exponent = to_numpy(inputs.A) * step
+    A = to_numpy(inputs.A)
+    exponent = (A if inputs.A_floor is None else -decay_rates(np, A, inputs.A_floor)) * step
     bias = None if inputs.dt_bias is None else to_numpy(inputs.dt_bias)
     whole = whole_steps(np, to_numpy(inputs.dt), bias, keep)
     turn = whole_turns(np, to_numpy(inputs.angle))

@@ -70,6 +70,7 @@ class Mamba3Inputs:
     threshold: mx.array | None = None
     initial_state: Mamba3State | None = None
     return_kept: bool = False
+    A_floor: float | None = None
 
     @property
     def heads(self) -> int:

@@ -10,6 +10,7 @@ from longmamba_mlx.ops.activations import silu
 from longmamba_mlx.ops.filtered_dt import filtered_dt
 from longmamba_mlx.ops.inputs import UNBOUNDED
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs
+from longmamba_mlx.ops.mamba3.rates import decay_rates
 from longmamba_mlx.ops.mamba3.turns import direction, turned, whole_steps, whole_turns
 
 
@@ -35,6 +36,8 @@ class Tokens:
 def tokens(inputs: Mamba3Inputs) -> Tokens:
     """Everything that needs no recurrence but the angle's, which is a sum of integers."""
     dt, keep = filtered_dt(inputs.dt, inputs.dt_bias, inputs.threshold, UNBOUNDED)
+    A = inputs.A.astype(mx.float32)
+    A = A if inputs.A_floor is None else -decay_rates(mx, A, inputs.A_floor)
     share = mx.sigmoid(inputs.trap.astype(mx.float32))
     own = share * dt
     turn, raw, bias = (_float32(array) for array in (inputs.angle, inputs.dt, inputs.dt_bias))
@@ -46,7 +49,7 @@ def tokens(inputs: Mamba3Inputs) -> Tokens:
     )
     return Tokens(
         keep=keep,
-        exponent=inputs.A.astype(mx.float32) * dt,
+        exponent=A * dt,
         own=own,
         earlier=dt - own,
         v=inputs.x.astype(mx.float32),

@@ -43,7 +43,7 @@ class Pieces:
         inside = xp.clip(x, -edge, edge)
         piece = (inside + _STEP // 2) >> 25
         away = inside - piece * _STEP
-        table = _table(self) if xp is np else _table_on_device(self)
+        table = _table(self) if xp is np else table_on_device(self)
         row = table[piece + self.end * 128]
         slope = row[..., 1] + (away * (row[..., 2] + ((away * row[..., 3]) >> 32)) >> 32)
         # The value has 8 bits more than the result, so that both are rounded once, here.
@@ -77,7 +77,8 @@ def _table(pieces: Pieces) -> NDArray[np.int64]:
 
 
 @lru_cache
-def _table_on_device(pieces: Pieces) -> mx.array:
+def table_on_device(pieces: Pieces) -> mx.array:
+    """Rows of a value and three coefficients, int64, for every 128th from -`end` to `end`."""
     table = mx.array(_table(pieces))
     mx.eval(table)  # so that it belongs to no graph and to no thread
     return table

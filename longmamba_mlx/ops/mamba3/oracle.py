@@ -1,35 +1,41 @@
-"""Mamba-3's recurrence in float64, one token and one head at a time, in NumPy; and random inputs for it."""
+"""Mamba-3's recurrence in float64, one token and one head at a time, in NumPy, as docs/mamba3.md writes it.
+
+No code in common with the implementations.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.ops.inputs import UNBOUNDED
-from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3State, Mimo
-from longmamba_mlx.ops.oracle import as64, filtered_dt, silu
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs
+from longmamba_mlx.ops.oracle import Values, as64, filtered_dt, silu
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Expected:
     """What the scan gives: y, the state's parts (the angle in radians) and the counts of kept heads."""
 
-    y: np.ndarray
-    ssm: np.ndarray
-    angle: np.ndarray
-    k: np.ndarray
-    v: np.ndarray
-    kept: np.ndarray
+    y: Values
+    ssm: Values
+    angle: Values
+    k: Values
+    v: Values
+    kept: Any
 
 
-def oracle(inputs: Mamba3Inputs) -> Expected:
-    """The recurrence as docs/mamba3.md writes it."""
+def mamba3_scan(inputs: Mamba3Inputs) -> Expected:
+    """The whole scan, from its start."""
     x, rates, b_in, c_out, trap, turns, b_bias, c_bias = map(
         as64, (inputs.x, inputs.A, inputs.B, inputs.C, inputs.trap, inputs.angle, inputs.B_bias, inputs.C_bias)
     )
+    if inputs.A_floor is not None:
+        sizes = np.where(rates < 0, 1 / (1 - np.minimum(rates, 0)), 1 + rates)
+        rates = -np.maximum(sizes, inputs.A_floor)
     steps, keep = filtered_dt(inputs.dt, inputs.dt_bias, inputs.threshold, UNBOUNDED)
     batch, length, heads, width = x.shape
     rank, groups = b_in.shape[2:4]
@@ -45,7 +51,7 @@ def oracle(inputs: Mamba3Inputs) -> Expected:
         angle[i, h] += math.pi * np.tanh(turns[i, t]) * step
         k = rotated(b_in[i, t, :, group] + b_bias[h], angle[i, h], mimo is None)
         q = rotated(c_out[i, t, :, group] + c_bias[h], angle[i, h], mimo is None)
-        decay, share = math.exp(rates[i, t, h] * step), 1 / (1 + math.exp(-trap[i, t, h]))
+        decay, share = np.exp(rates[i, t, h] * step), 1 / (1 + np.exp(-trap[i, t, h]))
         before = (v_last[i, h] * up[h]).T @ k_last[i, h]
         now = (x[i, t, h] * up[h]).T @ k
         ssm[i, h] = decay * ssm[i, h] + (1 - share) * step * decay * before + share * step * now
@@ -65,7 +71,7 @@ def oracle(inputs: Mamba3Inputs) -> Expected:
     return Expected(y, ssm, angle, k_last, v_last, keep.sum(-1))
 
 
-def rotated(rows: np.ndarray, angle: np.ndarray, neighbours: bool) -> np.ndarray:
+def rotated(rows: Values, angle: Values, neighbours: bool) -> Values:
     """rows (r, n), pair by pair."""
     rows = rows.copy()
     for pair, turn in enumerate(angle):
@@ -75,41 +81,3 @@ def rotated(rows: np.ndarray, angle: np.ndarray, neighbours: bool) -> np.ndarray
             rows[:, i] * math.sin(turn) + rows[:, j] * math.cos(turn),
         )
     return rows
-
-
-def mamba3_case(
-    batch: int, length: int, *, mimo: bool = False, heads: int = 4, width: int = 6, groups: int = 2, size: int = 8,
-    angles: int = 2, rank: int = 3, bias: float = -3.0, seed: int = 0,
-) -> Mamba3Inputs:  # fmt: skip
-    """All optional arguments given; about half of the steps filtered. `bias`: of the raw step sizes."""
-    rng = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> mx.array:
-        return mx.array(rng.standard_normal(shape).astype(np.float32))
-
-    rank = rank if mimo else 1
-    state = Mamba3State(
-        draw(batch, heads, width, size),
-        mx.array(rng.integers(0, 2**32, (batch, heads, angles)).astype(np.uint32)),
-        draw(batch, heads, rank, size),
-        draw(batch, heads, width),
-    )
-    per_head = (heads, rank, width)
-    return Mamba3Inputs(
-        x=draw(batch, length, heads, width),
-        dt=draw(batch, length, heads),
-        A=-mx.exp(draw(batch, length, heads)),
-        B=draw(batch, length, rank, groups, size),
-        C=draw(batch, length, rank, groups, size),
-        trap=draw(batch, length, heads),
-        angle=draw(batch, length, angles),
-        B_bias=1 + 0.3 * draw(heads, rank, size),
-        C_bias=1 + 0.3 * draw(heads, rank, size),
-        D=draw(heads),
-        z=draw(batch, length, heads, width),
-        dt_bias=0.3 * draw(heads) + bias,
-        mimo=Mimo(draw(*per_head), draw(*per_head), draw(*per_head)) if mimo else None,
-        threshold=0.3 * draw(heads) + bias,
-        initial_state=state,
-        return_kept=True,
-    )
