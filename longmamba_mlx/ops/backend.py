@@ -31,6 +31,7 @@ from longmamba_mlx.ops import metal, metal_check, metal_chunked, metal_sequentia
 from longmamba_mlx.ops.cpu import bridge, numpy_ops
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
 from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3Scan
+from longmamba_mlx.ops.mamba3.scan_shapes import Mamba3Shape
 from longmamba_mlx.ops.scan_shapes import ScanShape
 
 Name = Literal["reference", "mlx", "metal", "cpu"]
@@ -105,7 +106,7 @@ def current(states: int = 0) -> Backend:
     return {"chunked": metal_chunked, "sequential": metal_sequential}.get(wish, metal)
 
 
-def check_scan(shape: ScanShape) -> None:
+def check_scan(shape: ScanShape | Mamba3Shape) -> None:
     """Raises UsageError where LONGMAMBA_KERNEL asks for a kernel that does not take this scan."""
     if _wish() == "chunked":
         metal_chunked.require(shape)
