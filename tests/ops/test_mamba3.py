@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import mlx.core as mx
@@ -19,6 +21,10 @@ from longmamba_mlx.ops.oracle import softplus
 from tests.ops.mamba3_cases import mamba3_case
 
 SCANS = {"reference": reference.mamba3_scan, "blocks": chunked.mamba3_scan, "numpy": mamba3.mamba3_scan}
+if find_spec("numba") is not None:
+    from longmamba_mlx.ops.cpu import numba_mamba3
+
+    SCANS["loops"] = partial(mamba3.mamba3_scan, loops=numba_mamba3)
 every_scan = pytest.mark.parametrize("name", SCANS)
 STATE_ERROR = 5e-7
 both_kinds = pytest.mark.parametrize("mimo", [False, True], ids=["siso", "mimo"])
@@ -91,6 +97,12 @@ def test_the_factors_of_an_angle_round_to_the_nearest(xp: Any, pieces: turns.Pie
     expected = function(turns.whole(np, x) / 2**32) * 2.0**pieces.bits
     got = np.array(pieces.values(xp, turns.whole(xp, xp.array(x)))).astype(np.float64)
     assert np.abs(got - expected).max() < 0.6
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4, 5, 8])
+@every_scan
+def test_ranks(name: str, rank: int) -> None:
+    check(name, mamba3_case(1, 21, mimo=True, rank=rank))
 
 
 @every_scan

@@ -80,9 +80,10 @@ class CPU:
 
     def mamba3_scan(self, inputs: Mamba3Inputs) -> Mamba3Scan:
         """As `reference.mamba3_scan`."""
+        heads, width = inputs.x.shape[2:]
         # Its products are of single blocks and heads: too small to share among threads.
         with single_threaded():
-            return mamba3.mamba3_scan(inputs)
+            return mamba3.mamba3_scan(inputs, self.choose(heads * width).mamba3_loops)
 
 
 def _scanned(

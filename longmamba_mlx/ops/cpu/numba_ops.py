@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from longmamba_mlx.ops.cpu import blas, numba_decode, numba_loops, numpy_ops
+from longmamba_mlx.ops.cpu import blas, numba_decode, numba_loops, numba_mamba3, numpy_ops
 from longmamba_mlx.ops.cpu.numba_decode import LayerWeights, Mamba2Weights, MambaWeights, Outputs
 from longmamba_mlx.ops.cpu.numpy_ops import Array, Counts
 from longmamba_mlx.ops.inputs import DtRange
+
+mamba3_loops = numba_mamba3
 
 
 def rms_norm(x: Array, weight: Array | None, eps: float) -> Array:

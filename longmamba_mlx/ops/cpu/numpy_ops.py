@@ -26,6 +26,8 @@ _SPAN_BYTES = 1 << 19
 _STATE_BYTES = 1 << 18
 _ONE = np.float32(1.0)
 
+mamba3_loops = None  # Mamba-3's scan in NumPy is `cpu.mamba3`
+
 
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)) to a few units in the last place, exactly 0 at -inf (NumPy's log1p is slow)."""
