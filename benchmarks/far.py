@@ -1,8 +1,10 @@
 """Very long documents: `python benchmarks/far.py passkey` and `python benchmarks/far.py kept BOOK`.
 
-`passkey`: one fact in documents of 64 million tokens of the pass key's noise, asked of the surest part (`ask --surest`)
-and of the text search. The noise repeats itself, so nearly all parts are the same tokens, with the same state and the
-same answer: one of them is read and asked, which gives what reading and asking all would. `kept`: what the filters let
+`passkey`: one fact in documents of 64 million tokens of the pass key's noise, asked of the surest part (`ask
+--surest`). The noise repeats itself, so nearly all parts are the same tokens, with the same state and the same answer:
+one of them is read and asked, which gives what reading and asking all would.
+
+`kept`: what the filters let
 into the heads that remember, in a document with a book's own sentences and numbers, by length.
 
 The longer ones are kept in build/far and not measured again. How the state alone does far out is measured by
@@ -16,7 +18,6 @@ import hashlib
 import json
 import random
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.batches import joined
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.checks import threshold_array
-from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.api import Model, load
 from longmamba_mlx.session.parts import STORED, Layout, layout_of
 from longmamba_mlx.session.refusals import refusals_of
@@ -56,7 +56,7 @@ def with_fact(noise: NDArray[np.uint32], needle: Needle, encode: Callable[[str],
 
 
 def passkey(model: Model, options: argparse.Namespace) -> None:
-    """One fact in `--tokens` tokens of noise, at five depths, by the surest part and by the text search."""
+    """One fact in `--tokens` tokens of noise, at five depths, in parts of the training length and of the usual size."""
     encode = model.tokenizer.encode
     period = encode(NOISE)
     if not np.array_equal(encode(NOISE * 9), np.tile(period, 9)):
@@ -70,9 +70,8 @@ def passkey(model: Model, options: argparse.Namespace) -> None:
     short = layout_of(options.tokens, model.training_length, 0, 1, most=options.tokens)
     rows = [by_surest(model, with_fact(noise, needle, encode), needle, layout)
             for layout in dict.fromkeys((short, usual)) for needle in needles]  # fmt: skip
-    search = searched(model, needles[0], options.tokens, WORK / f"search-{options.tokens}.json")
     report = {"model": options.model, "weights": model.loaded.fingerprint, "filter": model.policy.canonical(),
-              "tokens": options.tokens, "seed": options.seed, "search": search, "rows": rows}  # fmt: skip
+              "tokens": options.tokens, "seed": options.seed, "rows": rows}  # fmt: skip
     write(RESULTS / f"passkey-{options.model}.json", report)
 
 
@@ -105,28 +104,6 @@ def said(model: Model, state: ModelState, question: str) -> str:
     for _ in reply.stream(state, model.tokenizer.encode(model.form.ask(question)), 0.0, 0, None):
         pass
     return reply.text
-
-
-def searched(model: Model, needle: Needle, tokens: int, file: Path) -> dict[str, Any]:
-    """The same by the text search: the nearest passages read on their own."""
-    if file.exists():
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return kept
-    times = tokens // len(model.tokenizer.encode(NOISE))
-    before = round(times * needle.depth)
-    text = f"{NOISE * before} {needle.sentence}{NOISE * (times - before)}"
-    started, cpu = time.monotonic(), time.process_time()
-    index = PassageIndex(Document("noise", text))
-    index.places()
-    indexed, cpu = time.process_time() - cpu, time.process_time()
-    passages = index.search(needle.question, "", 3)
-    book = model.read(Document("passages", "\n\n".join(passage.text for passage in passages)))
-    answer = book.ask(needle.question, max_tokens=12).text
-    result = {"answer": answer, "code": needle.code, "right": answer == needle.code, "characters": len(text),
-              "index_cpu_seconds": round(indexed, 1), "question_cpu_seconds": round(time.process_time() - cpu, 2),
-              "seconds": round(time.monotonic() - started, 1)}  # fmt: skip
-    write(file, result)
-    return result
 
 
 def kept(model: Model, options: argparse.Namespace) -> None:

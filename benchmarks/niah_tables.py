@@ -159,7 +159,7 @@ def kept_table() -> list[str]:
 
 
 def passkey_table() -> list[str]:
-    """The pass key by the surest part, for each size of a part, and by the text search."""
+    """The pass key by the surest part, for each size of a part."""
     report = read("passkey", "demo")
     if report is None:
         return ["Not measured yet."]
@@ -169,8 +169,6 @@ def passkey_table() -> list[str]:
         right = f"{sum(row['right'] for row in rows)} of {len(rows)}"
         parts, nbytes = rows[0]["parts"], rows[0]["parts"] * rows[0]["state_bytes"]
         lines.append(f"| surest of parts of {size:,} tokens | {parts:,} | {right} | {nbytes / 1e9:.1f} GB |")
-    found = report["search"]
-    lines.append(f"| three passages of the text search alone | | {int(found['right'])} of 1 | |")
     return lines
 
 
