@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.models.state import LayerState, ModelState
 
 CELLS = 1 << 14
@@ -51,30 +49,6 @@ class Layout:
         if not arrays:  # an MLP on its own
             return LayerState()
         return ModelState.from_arrays(arrays, tokens, depth, self.like.window, self.like.own_windows).layers[index]
-
-
-class Inbox:
-    """The messages of the rank before, in order: while one is used, the next one is already on its way."""
-
-    def __init__(self, ring: Ring, sizes: Iterator[int]) -> None:
-        self._ring, self._sizes = ring, sizes
-        self._coming: Callable[[], mx.array] | None = None
-        self._begin()
-
-    def take(self) -> mx.array:
-        """The next message."""
-        if self._coming is None:
-            raise RuntimeError("all messages are taken")
-        found = self._coming()
-        self._begin()
-        return found
-
-    def _begin(self) -> None:
-        size = next(self._sizes, None)
-        if size is None:
-            self._coming = None
-        else:
-            self._coming = self._ring.receive(size) if size else _nothing
 
 
 def _nothing() -> mx.array:

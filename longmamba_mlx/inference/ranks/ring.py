@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -33,8 +33,8 @@ class Ring(Protocol):
     def send(self, buffer: mx.array) -> None:
         """Begin to send buffer (n,) uint8 to the next rank."""
 
-    def receive(self, nbytes: int) -> Callable[[], mx.array]:
-        """Begin to receive the next buffer, which has this size, from the rank before; the result waits for it."""
+    def receive(self, nbytes: int) -> mx.array:
+        """Wait for the next buffer (n,) uint8 of the rank before, which has this size."""
 
     def gather(self, record: Bytes) -> Bytes:
         """The records (n,) of all ranks, of equal size: (size, n)."""
@@ -54,7 +54,7 @@ class MLXRing:
             hint = "Look at the addresses in the hostfile."
             raise NoMLXError(f"The ranks cannot connect: {error}", hint=hint) from None
         self.rank, self.size, self.sent = self._group.rank(), self._group.size(), 0
-        # Streams of their own: neither a send nor a receive keeps the layers waiting.
+        # Streams of their own: a send does not keep the layers waiting, nor the next receive.
         self._out, self._in = mx.new_stream(mx.cpu), mx.new_stream(mx.cpu)
         self._last: mx.array | None = None
 
@@ -66,18 +66,13 @@ class MLXRing:
             self._last = mx.distributed.send(buffer, next_rank, group=self._group, stream=self._out)
             mx.async_eval(self._last)  # type: ignore[no-untyped-call]
 
-    def receive(self, nbytes: int) -> Callable[[], mx.array]:
+    def receive(self, nbytes: int) -> mx.array:
+        # Not asked for ahead of time: MLX waits for a socket in a busy loop, on a core that the layers could have.
         before = (self.rank - 1) % self.size
         with _lost():
             array = mx.distributed.recv((nbytes,), mx.uint8, before, group=self._group, stream=self._in)
-            mx.async_eval(array)  # type: ignore[no-untyped-call]
-
-        def received() -> mx.array:
-            with _lost():
-                mx.eval(array)
-            return array
-
-        return received
+            mx.eval(array)
+        return array
 
     def gather(self, record: Bytes) -> Bytes:
         own = np.concatenate([_MARK, record, _MARK])

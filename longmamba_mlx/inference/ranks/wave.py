@@ -12,7 +12,7 @@ sent is a state for each layer, span and sweep; its size does not depend on thei
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -27,7 +27,7 @@ from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
 from longmamba_mlx.inference.layerwise import layer_steps
 from longmamba_mlx.inference.pieces import Ids, pieces_from, read_piece
 from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading
-from longmamba_mlx.inference.ranks.messages import CELLS, Inbox, Kept, Layout, from_cells, to_cells
+from longmamba_mlx.inference.ranks.messages import CELLS, Kept, Layout, from_cells, to_cells
 from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.inference.ranks.sweeps import Sweep, cut, most_pieces
 from longmamba_mlx.models import LanguageModel
@@ -101,7 +101,6 @@ class _Rank:
         self.counts = any(row is not None for row in self.thresholds) and len(ids) <= MOST_TOKENS
         self.kept = self._kept_so_far()
         self.layout = Layout(model.initial_state())
-        self.inbox = Inbox(ring, self._sizes())
         self.arrived: list[LayerState] = []  # at rank 0: states of the sweep that the last rank is finishing
         self.finished = 0  # sweeps
         # How many layers behind rank 0 the states that it takes are: just finished by the last rank, so that nobody
@@ -156,9 +155,12 @@ class _Rank:
 
     def _take(self, sweep: int, index: int) -> tuple[LayerState, Kept | None]:
         """The next message: the state of layer `index` where the span of the rank before ends."""
-        buffer, tokens = self.inbox.take(), self._end_before(self.sweeps[sweep])
+        tokens, cells = self._end_before(self.sweeps[sweep]), self._no_cells(index)
         at = self.layout.nbytes(index, tokens)
-        cells = np.array(buffer[at:]).reshape(-1, CELLS) if buffer.size > at else None
+        size = at + (0 if cells is None else cells.nbytes)
+        buffer = self.ring.receive(size) if size else mx.zeros((0,), dtype=mx.uint8)
+        if cells is not None:
+            cells[:] = np.array(buffer[at:]).reshape(cells.shape)
         return self.layout.unpack(index, tokens, buffer[:at]), cells
 
     def _hand_on(self, index: int, state: LayerState, kept: KeptSum | None, cells: Kept | None) -> None:
@@ -170,14 +172,6 @@ class _Rank:
             buffer = mx.concatenate([buffer, mx.array(cells.reshape(-1))])
         if buffer.size:
             self.ring.send(buffer)
-
-    def _sizes(self) -> Iterator[int]:
-        """The sizes of all messages of the rank before."""
-        for sweep in self.sweeps:
-            for index in range(self.depth):
-                cells = self._no_cells(index)
-                own = self.layout.nbytes(index, self._end_before(sweep))
-                yield own + (0 if cells is None else cells.nbytes)
 
     def _end_before(self, sweep: Sweep) -> int:
         """The token at which the span of the rank before ends."""

@@ -127,7 +127,7 @@ def _passed_on(ring: Ring, owner: int, store: StateStore, digest: NDArray[np.uin
     if ring.rank == owner:
         ring.send(mx.array(np.frombuffer(_file(store, digest).read_bytes(), np.uint8)))
     elif ring.rank > owner or ring.rank == 0:
-        found = ring.receive(length)()
+        found = ring.receive(length)
         if ring.rank == 0:
             return np.array(found).tobytes()
         ring.send(found)
