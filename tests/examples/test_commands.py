@@ -26,6 +26,7 @@ NOT_RUN = {
     "is the test run itself": r"\bpytest\b",
     "is run by the workflow": r"^(ruff|mypy|mkdocs)\b|^python -m build|^python docs/reference/make.py$",
     "takes hours": r"^python benchmarks/|^python -m tests\.|bench peers --json",
+    "needs other machines": r"--hostfile",
     "needs published data": r"eval (ruler|longbench)",
 }
 SLOW = r"^longmamba-mlx (eval|bench) |selftest$"

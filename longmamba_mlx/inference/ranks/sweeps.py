@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from longmamba_mlx.inference.pieces import Piece
 
-SPAN_BYTES = 32 << 20  # of the activations that a rank holds at once
+SPAN_BYTES = 128 << 20  # of the activations that a rank holds at once
 
 
 @dataclass(frozen=True, slots=True)
