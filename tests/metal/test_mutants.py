@@ -6,6 +6,7 @@ At least 95 % of the changes that alter what a kernel means must be noticed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import mlx.core as mx
 import pytest
@@ -15,13 +16,21 @@ from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import conv as conv_kernel
 from longmamba_mlx.metal_kernels import dt_b_c_norm as parts_kernel
 from longmamba_mlx.metal_kernels import gated_norm as norm_kernel
+from longmamba_mlx.metal_kernels import mamba3 as mamba3_kernel
 from longmamba_mlx.metal_kernels import sequential_scan as scan_kernel
 from tests.emulator.emulator import EmulatorError
 from tests.emulator.fixtures import forget_kernels
-from tests.metal import test_chunked_kernel, test_conv_kernel, test_norm_kernel, test_scan_kernel
+from tests.metal import (
+    test_chunked_kernel,
+    test_conv_kernel,
+    test_mamba3_kernel,
+    test_norm_kernel,
+    test_scan_kernel,
+)
 from tests.metal.mutants import HARMLESS, MUTANTS
 from tests.metal.test_scan_kernel import check, small
 from tests.ops.cases import selective_case
+from tests.ops.mamba3_cases import mamba3_case
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated"), pytest.mark.timeout(1800)]
 
@@ -106,13 +115,41 @@ def parts_checks() -> list[Callable[[], None]]:
     ]
 
 
+def mamba3_checks() -> list[Callable[[], None]]:
+    mamba3 = test_mamba3_kernel
+    cases = [mamba3_case(2, 70, mimo=True), mamba3_case(2, 37)]
+    return [
+        *(lambda case=case: mamba3.check(case) for case in cases),
+        *(lambda case=case: mamba3.check(replace(case, threshold=None, z=None, A_floor=0.9)) for case in cases),
+        *(lambda mimo=mimo: mamba3.test_inputs_are_read_in_place(mimo) for mimo in (True, False)),
+        lambda: mamba3.test_the_angle_has_the_bits_of_the_specification(False),
+        *(lambda edge=edge: mamba3.test_steps_of_every_size(False, *edge) for edge in ((0.0, 30.0), (-30.0, 1.0))),
+        mamba3.test_ties_are_filtered_and_neighbouring_floats_told_apart,
+        lambda: mamba3.test_kept_counts_can_be_left_out(False),
+        mamba3.test_directions_alone,
+        mamba3.test_whole_numbers_alone,
+        lambda: mamba3.test_what_is_no_number_stays_none(False),
+        lambda: mamba3.test_sizes(3, 5, 96, 2, 3),
+        lambda: mamba3.test_sizes(2, 7, 50, 5, 1),
+        lambda: mamba3.test_sizes(2, 32, 64, 1, 2),
+        lambda: mamba3.test_sizes(1, 128, 256, 1, 1),
+        mamba3.test_more_angles_than_a_threadgroup_has_threads,
+    ]
+
+
 CHECKS = {
+    "mamba3_steps": mamba3_checks,
+    "mamba3_scan": mamba3_checks,
+    "turns": mamba3_checks,
     "chunked_ssd": chunked_checks,
     "two_sum": chunked_checks,
     "conv": conv_checks,
     "gated_norm": norm_checks,
     "dt_b_c_norm": parts_checks,
 }
+
+
+MODULES_OF_TESTS = (test_scan_kernel, test_mamba3_kernel)
 
 
 def noticed(tests: list[Callable[[], None]]) -> bool:
@@ -137,7 +174,7 @@ def test_mutants_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         def source(wanted: str, changed: str = changed) -> str:
             return changed if wanted == name else real(wanted)
 
-        for module in (scan_kernel, chunked_ssd, norm_kernel, parts_kernel, test_scan_kernel):
+        for module in (scan_kernel, chunked_ssd, norm_kernel, parts_kernel, mamba3_kernel, *MODULES_OF_TESTS):
             monkeypatch.setattr(module, "source", source)
         monkeypatch.setattr(conv_kernel, "source", source)
         forget_kernels()
