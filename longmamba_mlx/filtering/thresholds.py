@@ -60,11 +60,15 @@ class MassCurve:
 
     def mass_at(self, rank: float) -> Float64:
         """Mass of the tokens up to a rank, (units,)."""
+        return self.sum_at(self.mass, rank)
+
+    def sum_at(self, sums: Float, rank: float) -> Float64:
+        """What adds up over the tokens, known at the knots, (knots, units), up to any rank: (units,)."""
         upper = int(np.searchsorted(self.ranks, rank))
-        high = self.mass[upper].astype(np.float64)
+        high = sums[upper].astype(np.float64)
         if upper == 0:
             return np.asarray(high * rank)
-        low = self.mass[upper - 1].astype(np.float64)
+        low = sums[upper - 1].astype(np.float64)
         return np.asarray(low + (high - low) * (rank - self.ranks[upper - 1]) / np.diff(self.ranks)[upper - 1])
 
     def rank_of(self, mass: Float64) -> Float64:
@@ -100,6 +104,16 @@ def mass_curve(raw: Float32, ranks: NDArray[np.int64], dt_range: DtRange) -> tup
     descending = np.sort(raw, axis=1)[:, ::-1]
     mass = np.cumsum(delta_of(descending, dt_range), axis=1)
     return descending[:, ranks - 1].T, mass[:, ranks - 1].T
+
+
+def rate_curves(raw: Float32, rates: Float32, ranks: NDArray[np.int64], dt_range: DtRange) -> tuple[Float64, Float64]:
+    """Of units whose rate depends on the token, raw and rates |A_t| (units, tokens): the sums of |A_t| and of |A_t|
+    Delta_t over the tokens with the largest Delta up to the ranks, (knots, units) each."""
+    order = np.argsort(-raw, axis=1, kind="stable")
+    descending = np.take_along_axis(rates, order, axis=1).astype(np.float64)
+    delta = delta_of(np.take_along_axis(raw, order, axis=1), dt_range)
+    sums = np.cumsum(descending, axis=1), np.cumsum(descending * delta, axis=1)
+    return sums[0][:, ranks - 1].T, sums[1][:, ranks - 1].T
 
 
 def curve_thresholds(curve: MassCurve, fraction: float, clamp: float, dt_range: DtRange) -> Float32:
@@ -166,6 +180,13 @@ def clamped_window(curve: MassCurve, clamp: float, rates: Float, dt_range: DtRan
     width = np.diff(curve.ranks)
     between = (logs[:, :-1] + logs[:, 1:]) / 2 * width + np.diff(logs, axis=1) / 2
     return budget, logs[:, 0] + between.sum(axis=1)
+
+
+def clamped_decay(curve: MassCurve, clamp: float, rate: Float, decay: Float, dt_range: DtRange) -> Float64:
+    """sum |A_t| Delta_t with clamped steps, as a sum over all pooled tokens, (units,); rate, decay: `rate_curves`."""
+    top, top_clamped, _ = curve.clamped_top(clamp, dt_range)
+    rest = decay[-1].astype(np.float64) - (curve.sum_at(decay, top) if top else 0.0)
+    return np.asarray(rest + (top_clamped / top * curve.sum_at(rate, top) if top else 0.0))
 
 
 def document_thresholds(raw: Float32, units: NDArray[np.intp], budgets: Float, dt_range: DtRange) -> Float32:

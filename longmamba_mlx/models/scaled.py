@@ -1,7 +1,8 @@
 """A model whose scans decay or write more or less than its weights say, on the same weights.
 
 Multiplying dt by s is multiplying both A and B by s, since a scan has dt only in exp(dt A) and in dt B. So every
-backend runs these models through its ordinary arguments.
+backend runs these models through its ordinary arguments. Mamba-3's state turns by dt too: there one factor on both is
+taken as one on dt.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 import longmamba_mlx as lm
-from longmamba_mlx.errors import ConfigError, StateError
+from longmamba_mlx.errors import CalibrationError, ConfigError, StateError
 from longmamba_mlx.filtering import Calibration, build_plan, collect
 from longmamba_mlx.filtering.delta import delta_of
 from longmamba_mlx.filtering.policies.curve import Curve
@@ -189,3 +190,78 @@ def test_scaled_decay_and_writes(name: str) -> None:
     _, last = model.layer(0, hidden[:, -1:], model.initial_state().layers[0])
     turned = np.linalg.norm(np.array(after.ssm), axis=-1), np.linalg.norm(np.array(last.ssm), axis=-1)
     np.testing.assert_allclose(*turned, rtol=1e-4, err_msg="all but the last token is forgotten, up to the angle")
+
+
+@pytest.mark.parametrize("name", ["mamba3-siso", "mamba3-mimo-norm-groups"])
+@pytest.mark.parametrize("factor", [0.25, 3.0])
+def test_scaled_steps_decay_write_and_turn(name: str, factor: float) -> None:
+    """The scaled model is the one whose raw dt have softplus as large; the step sizes are worked out in float64."""
+    model = comparing.model(name)
+    hidden = model.embed(mx.array(comparing.fixture(name).ids[:40])[None])
+    twin = scaled(model, [(np.array(factor, np.float32), factor)] * model.config.n_layer)
+    mixer, block = model.layers[0].mixer, model.layers[0]
+    before = block.initial(1)
+    got = twin.layer(0, hidden, before)
+    raw = np.array(mixer.raw(block.scan_input(hidden, mixer), before)[0]).astype(np.float64)
+    dt = factor * np.logaddexp(0, raw)
+    wanted = (np.log(np.expm1(dt)) - np.array(mixer.dt_bias)).astype(np.float32)
+    split = mixer._split
+
+    def changed(given: mx.array) -> list[mx.array]:
+        parts = split(given)
+        return [*parts[:4], mx.array(wanted), *parts[5:]]
+
+    object.__setattr__(mixer, "_split", changed)
+    try:
+        expected = model.layer(0, hidden, before)
+    finally:
+        object.__delattr__(mixer, "_split")
+    np.testing.assert_allclose(np.array(got[0]), np.array(expected[0]), atol=2e-5)
+    np.testing.assert_allclose(np.array(got[1].ssm), np.array(expected[1].ssm), atol=2e-5)
+    apart = np.array(got[1].angle - expected[1].angle).view(np.int32) / 2**32
+    usual = np.array(got[1].angle - model.layer(0, hidden, before)[1].angle).view(np.int32) / 2**32
+    assert np.abs(apart).max() < 1e-5 < np.abs(usual).max()
+
+
+def test_a_factor_of_0_leaves_the_state_alone() -> None:
+    model = comparing.model("mamba3-mimo")
+    hidden = model.embed(mx.array(comparing.fixture("mamba3-mimo").ids[:20])[None])
+    start = model.layer(0, hidden, model.initial_state().layers[0])[1]
+    twin = scaled(model, [(np.array(0.0, np.float32), 0.0)] * model.config.n_layer)
+    after = twin.layer(0, hidden, start)[1]
+    np.testing.assert_array_equal(np.array(after.ssm), np.array(start.ssm))
+    np.testing.assert_array_equal(np.array(after.angle), np.array(start.angle))
+
+
+def test_curve_chooses_by_the_decay_of_clamped_steps() -> None:
+    """sum |A_t| Delta_t with the largest 10 % of all steps at the smallest of them."""
+    model, clamp = comparing.model("mamba3-siso"), 0.1
+    calibration = collect(model, windows(2, 40), clamps=(), knots=80)  # every rank is a knot
+    hidden = [model.embed(mx.array(window[None])) for window in windows(2, 40)]
+    expected, by_mean = [], []
+    for index, layer in enumerate(calibration.layers):
+        state = model.initial_state().layers[index]
+        raw = np.concatenate([np.array(model.raw_step(index, chunk, state)[0])[0] for chunk in hidden])
+        rates = np.concatenate([np.array(model.token_rates(index, chunk))[0] for chunk in hidden]).astype(np.float64)
+        delta = delta_of(raw)
+        delta = np.minimum(delta, np.sort(delta, axis=0)[::-1][round(clamp * len(raw)) - 1])
+        expected.append(-(rates * delta).sum(axis=0) / 2)
+        by_mean.append(-layer.rates[:, 0] * delta.sum(axis=0) / 2)
+        hidden = [model.layer(index, chunk, state)[0] for chunk in hidden]
+    assert np.abs(np.array(expected) / np.array(by_mean) - 1).max() > 0.05, "the mean rate would say something else"
+    for theta in np.exp(np.sort(np.ravel(expected))[2:-2:5] + 1e-4):
+        plan = build_plan(calibration, Curve(theta=float(theta), clamp=clamp), 4096)
+        chosen = np.stack([layer.is_global for layer in plan.layers])
+        np.testing.assert_array_equal(chosen, np.array(expected) > np.log(theta))
+
+
+def test_an_older_calibration_is_refused_where_it_lacks_them(tmp_path: Path) -> None:
+    calibration = calibrated(comparing.model("mamba3-siso"))
+    old = replace(
+        calibration, layers=tuple(replace(layer, knot_rate=None, knot_decay=None) for layer in calibration.layers)
+    )
+    old.save(tmp_path / "c.safetensors")
+    again = Calibration.load(tmp_path / "c.safetensors", fingerprint="", quantisation="none")
+    with pytest.raises(CalibrationError, match="does not say how"):
+        build_plan(again, Curve(clamp=0.05), 4096)
+    assert build_plan(again, Curve(clamp=0.0), 4096).layers

@@ -16,7 +16,7 @@ from longmamba_mlx.filtering.calibration.paper_table import clamped, paper_lengt
 from longmamba_mlx.filtering.constants import ModelFacts, constants_for
 from longmamba_mlx.filtering.decay import log_step_mean
 from longmamba_mlx.filtering.delta import DtRange, Float32, Float64, delta_of, raw_of
-from longmamba_mlx.filtering.thresholds import knot_ranks, mass_curve
+from longmamba_mlx.filtering.thresholds import knot_ranks, mass_curve, rate_curves
 from longmamba_mlx.ground.steps import run_to_end
 
 _BLOCK = 1 << 20  # float64 values worked on at once: 8 MB an array
@@ -204,6 +204,8 @@ def summarise(
         knot_raw=_side_by_side([block.knot_raw for block in blocks]),
         knot_mass=_side_by_side([block.knot_mass for block in blocks]),
         tables=tuple(_joined_table([block.tables[k] for block in blocks]) for k in range(len(clamps))),
+        knot_rate=_joined([block.knot_rate for block in blocks]),
+        knot_decay=_joined([block.knot_decay for block in blocks]),
     )
 
 
@@ -225,7 +227,13 @@ def _summarise_block(
     raw: Float32, rates: Float32, ranks: NDArray[np.int64], clamps: Sequence[float], dt_range: DtRange
 ) -> LayerCalibration:
     delta = delta_of(raw, dt_range)
-    knot_raw, knot_mass = mass_curve(raw.reshape(len(raw), -1), ranks, dt_range)
+    pooled = raw.reshape(len(raw), -1)
+    knot_raw, knot_mass = mass_curve(pooled, ranks, dt_range)
+    by_token: list[Float32 | None] = [None, None]
+    if rates.ndim == 3:
+        by_token = [
+            curve.astype(np.float32) for curve in rate_curves(pooled, rates.reshape(pooled.shape), ranks, dt_range)
+        ]
     return LayerCalibration(
         rates=_mean_rate(delta, rates) if rates.ndim == 3 else rates,
         budgets=delta.sum(axis=2).T.astype(np.float32),
@@ -233,6 +241,8 @@ def _summarise_block(
         knot_raw=knot_raw.astype(np.float32),
         knot_mass=knot_mass.astype(np.float32),
         tables=tuple(_paper_table(delta, rates, clamp, dt_range) for clamp in clamps),
+        knot_rate=by_token[0],
+        knot_decay=by_token[1],
     )
 
 

@@ -48,7 +48,8 @@ class LayerCalibration:
     rates (units, modes): |A|, one mode for Mamba-2, and for Mamba-3 the mean of |A_t| weighted by Delta; budgets
     (windows, units): the unclamped sum of Delta of each window; step_mean (windows, units): log step-mean decay for
     Mamba-1, -sum |A_t| Delta_t for Mamba-3, None for Mamba-2; knot_raw, knot_mass
-    (knots, units): raw value and pooled sum of Delta at the calibration's ranks; tables: one per clamp.
+    (knots, units): raw value and pooled sum of Delta at the calibration's ranks; tables: one per clamp; knot_rate,
+    knot_decay (knots, units), for Mamba-3: the sums of |A_t| and of |A_t| Delta_t over the tokens up to these ranks.
     """
 
     rates: Float32
@@ -57,6 +58,14 @@ class LayerCalibration:
     knot_raw: Float32
     knot_mass: Float32
     tables: tuple[PaperTable, ...] = ()
+    knot_rate: Float32 | None = None
+    knot_decay: Float32 | None = None
+
+    def rate_curves(self) -> tuple[Float32, Float32]:
+        """knot_rate and knot_decay. Raises CalibrationError where an older version made the calibration."""
+        if self.knot_rate is None or self.knot_decay is None:
+            raise CalibrationError("this calibration does not say how Mamba-3's decay depends on the step", hint=_AGAIN)
+        return self.knot_rate, self.knot_decay
 
     @property
     def units(self) -> int:
@@ -148,6 +157,8 @@ def _layer_arrays(prefix: str, layer: LayerCalibration) -> dict[str, Float32]:
         "step_mean": layer.step_mean,
         "knot_raw": layer.knot_raw,
         "knot_mass": layer.knot_mass,
+        "knot_rate": layer.knot_rate,
+        "knot_decay": layer.knot_decay,
     }
     for index, table in enumerate(layer.tables):
         inner = f"tables.{index}."
@@ -227,6 +238,10 @@ def _read_layer(
     knot_raw, knot_mass = read("knot_raw", knots), read("knot_mass", knots, lowest=0.0)
     ordered = (np.diff(knot_raw, axis=0) <= 0).all() and (np.diff(knot_mass, axis=0) >= 0).all()
     _require(bool(ordered), prefix + "knots")
+    by_token = [
+        read(name, knots, lowest=0.0) if prefix + name in arrays else None for name in ("knot_rate", "knot_decay")
+    ]
+    _require(all(curve is None or bool((np.diff(curve, axis=0) >= 0).all()) for curve in by_token), prefix + "knots")
     return LayerCalibration(
         rates=rates,
         budgets=read("budgets", windows, lowest=0.0),
@@ -234,6 +249,8 @@ def _read_layer(
         knot_raw=knot_raw,
         knot_mass=knot_mass,
         tables=tables,
+        knot_rate=by_token[0],
+        knot_decay=by_token[1],
     )
 
 

@@ -14,7 +14,7 @@ from longmamba_mlx.filtering.delta import scaled_threshold
 from longmamba_mlx.filtering.layer_plan import LayerPlan, none_where_idle
 from longmamba_mlx.filtering.policies.base import Option, positive, share
 from longmamba_mlx.filtering.policies.global_units import CLAMP, FACTOR, Budget
-from longmamba_mlx.filtering.thresholds import MassCurve, clamped_window, curve_thresholds
+from longmamba_mlx.filtering.thresholds import MassCurve, clamped_decay, clamped_window, curve_thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Curve(Budget):
         budgets, step_mean = layer.budgets, layer.step_mean
         if self.clamp > 0:
             pooled, steps = clamped_window(curve, self.clamp, layer.rates, dt_range)
+            if layer.step_mean is not None and steps is None:  # Mamba-3
+                steps = -clamped_decay(curve, self.clamp, *layer.rate_curves(), dt_range)
             budgets = (pooled / calibration.windows)[None].astype(np.float32)
             step_mean = None if steps is None else (steps / calibration.windows)[None].astype(np.float32)
         is_global = log_decay(budgets, layer.rates, step_mean, self.reduction, "pooled") > self.log_theta

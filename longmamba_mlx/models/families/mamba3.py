@@ -18,6 +18,7 @@ from longmamba_mlx.models.feedforward import FeedForward
 from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.models.state import LayerState, require
 from longmamba_mlx.ops import Mamba3State, Mimo
+from longmamba_mlx.ops.activations import softplus
 from longmamba_mlx.ops.mamba3.rates import decay_rates
 
 _EPS = 1e-5  # of the mixer's own norms, whatever the model's epsilon
@@ -28,6 +29,8 @@ class Mamba3Mixer(ScanMixer):
 
     There is no convolution. The decay rate, the trapezoid's weight and the angles depend on the token.
     """
+
+    _dt_factor: float = 1.0
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -67,6 +70,7 @@ class Mamba3Mixer(ScanMixer):
         lead, normed = hidden.shape[:2], "norm" in self
         z, u = (part.reshape(*lead, config.n_heads, config.headdim) for part in (z, u))
         by_rank = (*lead, own.rank, config.n_groups, config.d_state)
+        dt, dt_bias = self._scaled_dt(dt)
         result = ops.mamba3_scan(
             u,
             dt,
@@ -79,7 +83,7 @@ class Mamba3Mixer(ScanMixer):
             C_bias=self.C_bias,
             D=self.D,
             z=None if normed else z,
-            dt_bias=self.dt_bias,
+            dt_bias=dt_bias,
             mimo=Mimo(self.mimo_x, self.mimo_z, self.mimo_o) if own.mimo else None,
             threshold=threshold,
             initial_state=_as_scan(state),
@@ -89,6 +93,20 @@ class Mamba3Mixer(ScanMixer):
         y = self._normed(result[0], z) if normed else result[0]
         y = self.out_proj(y.reshape(*lead, config.d_inner))
         return y, _as_layer(result[1]), result[2] if len(result) == 3 else None
+
+    def scale(self, decay: NDArray[np.float32], write: float) -> None:
+        """As `ScanMixer.scale`; one factor for both is one on dt, by which the state turns too."""
+        if decay.size == 1 and float(decay) == write:
+            self._dt_factor = write
+        else:
+            super().scale(decay, write)
+
+    def _scaled_dt(self, raw: mx.array) -> tuple[mx.array, mx.array | None]:
+        """Raw dt and its bias for the scan; where dt is scaled, the raw number whose softplus is the scaled dt."""
+        if self._dt_factor == 1.0:
+            return raw, self.dt_bias
+        dt = self._dt_factor * softplus(raw.astype(mx.float32) + self.dt_bias.astype(mx.float32))
+        return dt + mx.log(-mx.expm1(-dt)), None
 
     def rates(self) -> NDArray[np.float32]:
         raise ValueError("Mamba-3's decay rates depend on the token")
