@@ -12,6 +12,13 @@ test *args:
 slow:
     pytest -m slow
 
+# Licences and known vulnerabilities of all dependencies.
+dependencies:
+    python packaging/check_dependencies.py
+
+fuzz *args:
+    python -m tests.security.fuzz {{args}}
+
 docs:
     python docs/reference/make.py
     mkdocs build --strict

@@ -69,6 +69,9 @@ def weights_bytes(model: nn.Module) -> int:
     if not backend.in_numpy():
         return sum(array.nbytes for array in parameters.values())
     unpacked, total = to_be_unpacked(model), 0
+    total += max(
+        (array.nbytes for array in parameters.values() if array.dtype != mx.float32), default=0
+    )  # one at a time
     for path, array in parameters.items():
         layer, _, name = path.rpartition(".")
         wide = _FLOAT32 if mx.issubdtype(array.dtype, mx.floating) else array.itemsize
@@ -112,6 +115,13 @@ def _layer_work(layer: Layer, kept: int, chunk: int, visited: int) -> int:
             copied += module.weight.size if mx.default_device().type == mx.cpu else 0  # MLX turns them around
         elif isinstance(module, Attention):
             heads = max(heads, module.config.n_heads)
-    products = (_IN_NUMPY if whole else _IN_MLX) * chunk * width
+    products = (_IN_NUMPY * _tile(layer, chunk) if whole else _IN_MLX * chunk) * width
     scores = 2 * min(heads * chunk * kept, SCORES)
     return _FLOAT32 * (max(products, scores) + copied)
+
+
+def _tile(layer: Layer, chunk: int) -> int:
+    """How many tokens a layer in NumPy works on at once."""
+    from longmamba_mlx.models.numpy_layers import tile_of
+
+    return min(chunk, tile_of(layer.scan.config.d_inner if layer.scan is not None else 0))

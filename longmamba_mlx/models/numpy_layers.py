@@ -350,6 +350,11 @@ def _weights(block: Layer) -> Weights:
     return weights
 
 
+def tile_of(width: int) -> int:
+    """How many tokens a layer of `width` channels works on at once."""
+    return _NARROW_TILE if width < _WIDE else _WIDE_TILE
+
+
 def _tiles(length: int, width: int) -> list[slice]:
-    tile = _NARROW_TILE if width < _WIDE else _WIDE_TILE
+    tile = tile_of(width)
     return [slice(start, min(start + tile, length)) for start in range(0, length, tile)]

@@ -81,6 +81,7 @@ def finish(source: Path, target: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "hf", "transformers-4-mamba", shards=3)
     target = tmp_path / "out" / "mlx"

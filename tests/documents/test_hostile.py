@@ -250,6 +250,7 @@ def test_changed_bytes(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 @pytest.mark.parametrize("seed", range(200))
 def test_changed_pdfs(seed: int) -> None:
     data = bytearray((SAMPLES / "libreoffice.pdf").read_bytes())

@@ -87,7 +87,7 @@ def test_a_changed_checkpoint_or_place_is_never_read_on_from(tmp_path: Path, rec
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_thousands_of_changes(tmp_path: Path, record_property: Record) -> None:
     check_both(tmp_path, 20_000, record_property)
 

@@ -95,6 +95,7 @@ def test_the_estimate_is_what_is_measured(
 
 @measured
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 @pytest.mark.parametrize(
     ("name", "tokens", "chunk"),
     [

@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_every_row_is_there_once() -> None:
-    assert [row.name for row in ROWS] == [f"R{number}" for number in range(1, 27)] + ["modes"]
+    assert [row.name for row in ROWS] == [f"R{number}" for number in range(1, 27)] + ["modes", "tokenizers", "readers"]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -43,6 +43,6 @@ def test_questions_need_no_more_memory(demo: Model, story: str, record_property:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_two_hundred_questions(demo: Model, story: str, record_property: Callable[[str, object], None]) -> None:
     ask(demo, story, 200, record_property)

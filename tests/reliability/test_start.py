@@ -61,6 +61,6 @@ def test_an_interrupt_at_the_start(tmp_path: Path, story: str, record_property: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_two_hundred_interrupts(tmp_path: Path, story: str, record_property: Callable[[str, object], None]) -> None:
     check(tmp_path / "story.txt", story, 200, record_property)

@@ -44,6 +44,7 @@ def test_random_strings(kind: str, record_property: Callable[[str, object], None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_random_strings(kind: str, record_property: Callable[[str, object], None]) -> None:
     check(kind, 10_000, record_property)

@@ -97,6 +97,7 @@ def test_counting_holds_no_more_for_a_longer_text(demo: Model, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 def test_six_megabytes_need_no_more_than_one(tmp_path: Path) -> None:
     model = tiny(tmp_path / "model")
     small, large = (peak(write(tmp_path / f"{size}.txt", size), model, 100_000) for size in (1, 6))

@@ -366,6 +366,7 @@ def hurt(book: Path, home: Path, ranks: int, rank: int, number: signal.Signals, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds its processes in /proc")
 def test_a_rank_that_is_killed_or_hangs_costs_one_line_and_little_else(tmp_path: Path) -> None:
     chance = Random(26)

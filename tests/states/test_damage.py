@@ -152,7 +152,7 @@ def test_bit_flips(shelf: Shelf, record_property: Record) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_all_bit_flips(shelf: Shelf, record_property: Record) -> None:
     flip(shelf, range(len(shelf.content) * 8), record_property)
 
@@ -175,6 +175,7 @@ def test_cuts_and_swaps(shelf: Shelf, record_property: Record) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(12 * 3600)
 def test_thousands_of_cuts_and_swaps(shelf: Shelf, record_property: Record) -> None:
     cut_and_swap(shelf, 1000, record_property)
 

@@ -178,7 +178,7 @@ def test_kill_while_saving(tmp_path: Path, record_property: Record) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_kill_while_saving_many_times(tmp_path: Path, record_property: Record) -> None:
     check_kills(tmp_path, 500, record_property)
 
@@ -217,7 +217,7 @@ def test_several_processes_in_one_store(tmp_path: Path, record_property: Record)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(12 * 3600)
 def test_eight_processes_in_one_store(tmp_path: Path, record_property: Record) -> None:
     for run in range(20):
         crowd(tmp_path / str(run), 8, 50)
