@@ -172,7 +172,7 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, name: object) ->
     write_checkpoint(tmp_path / "hf", "transformers-4-mamba", shards=2)
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": name}}
     (tmp_path / "hf" / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelError, match="no plain safetensors name"):
+    with pytest.raises(ModelError, match="not a plain safetensors name"):
         convert(tmp_path / "hf", tmp_path / "mlx")
 
 

@@ -180,7 +180,7 @@ def test_an_index_of_bin_files_cannot_lead_out(tmp_path: Path, name: object) -> 
     f.write_torch(folder / "pytorch_model-00001-of-00002.bin", f.one(f.tensor()))
     index = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": name}}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    fails(folder, "no plain bin name")
+    fails(folder, "not a plain bin name")
 
 
 @pytest.mark.parametrize(
