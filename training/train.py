@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,7 +176,12 @@ def train(trainer: Trainer, at: Position, save: Callable[[], None], log: Callabl
     mean = torch.tensor(UNTRAINED)
     rng = random.Random(settings.seed + at.steps)
     mix = samplers(settings, trainer.pack, at.stage)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
     while (done_share := at.share(settings)) < 1:
+        if stopping:
+            save()
+            raise SystemExit("stopped; the same command goes on from here")
         for group in trainer.optimizer.param_groups:
             group["lr"] = learning_rate(settings.lr, at.steps, done_share)
         mean.lerp_(trainer.step(rng.choices([s for s, _ in mix], [w for _, w in mix])[0]), 0.02)
