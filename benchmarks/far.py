@@ -86,7 +86,7 @@ def by_surest(model: Model, ids: NDArray[np.uint32], needle: Needle, layout: Lay
         states.append(prefill(model.loaded.model, ids[start:end], model.plan(end - start), logits="none").state)
     state = joined(states)
     asked = ask_all(model.loaded.model, state, len(numbers), model.tokenizer.encode(model.form.ask(needle.question)))
-    choice = parts._better(None, numbers, state, asked, refusals_of(model), 12)
+    choice = parts._better(None, numbers, state, asked, refusals_of(model))
     start, end = layout.span(choice.number)
     answer = said(model, choice.state, needle.question)
     row = {"size": layout.size, "parts": layout.count, "distinct": len(numbers), "depth": needle.depth,

@@ -5,7 +5,7 @@
 `budget.png`: the sum of that head's step sizes along the text, all tokens and kept tokens, and a training window's sum.
 `far.png`: answers right by document length, filter off and on, from docs/results/*.json, as the next two.
 `policies.png`: every policy and baseline on the same documents, at two lengths.
-`kept.png`: how many tokens the heads that remember have kept, as a long document is read.
+`kept.png`: how many tokens of a long document the heads that remember have kept, by filter.
 """
 
 from __future__ import annotations
@@ -205,28 +205,25 @@ def policies() -> None:
 
 
 def kept() -> None:
-    """How many tokens the heads that remember have kept, as a long document is read."""
-    rows = report("kept")["rows"]
+    """How many tokens of a long document the heads that remember have kept, by filter."""
+    found = report("kept")
+    rows = [row for row in found["rows"] if row["tokens"] == found["tokens"]]
     if not rows:
         return
-    figure, axis = plt.subplots(figsize=(7, 3.0), constrained_layout=True)
+    figure, axis = plt.subplots(figsize=(7, 2.8), constrained_layout=True)
     heads = list(dict.fromkeys((row["layer"], row["head"]) for row in rows))
-    for colour, (layer, head) in zip((KEPT, "#3d7a4e", "#6a8caf", "#7a4e9c"), heads, strict=False):
-        for name, style in (("paper", "o-"), ("document", "^:")):
-            own = [row for row in rows if (row["filter"], row["layer"], row["head"]) == (name, layer, head)]
-            if own:
-                label = f"layer {layer}, head {head}" if name == "paper" else None
-                axis.plot([row["tokens"] for row in own], [max(row["kept"], 0.8) for row in own], style, color=colour,
-                          label=label, markersize=4)  # fmt: skip
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    ticks = sorted({row["tokens"] // 1024 * 1024 for row in rows})
-    axis.set_xticks(ticks, [f"{n:,}\n{n // 512} × L" for n in ticks], fontsize=8)
-    axis.set_xlabel("tokens read")
-    axis.set_ylabel("tokens kept")
-    axis.set_title("solid: the default filter, paper; dotted: document", fontsize=10)
+    for offset, (name, colour) in enumerate((("paper", KEPT), ("document", "#3d7a4e"))):
+        counts = {(row["layer"], row["head"]): row["kept"] for row in rows if row["filter"] == name}
+        axis.barh(
+            np.arange(len(heads)) + 0.4 * offset, [counts[head] for head in heads], 0.38, color=colour, label=name
+        )
+    axis.set_xscale("log")
+    axis.set_xlim(left=1)
+    axis.set_yticks(np.arange(len(heads)) + 0.2, [f"layer {layer}, head {head}" for layer, head in heads], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(f"tokens kept of {found['tokens']:,}")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     figure.savefig(FIGURES / "kept.png", dpi=130)
 
 

@@ -19,7 +19,6 @@ from longmamba_mlx.ground.steps import run_to_end
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.inference.prefill import Reading
 from longmamba_mlx.session.api import Model, ReadDocument, calibrate
-from longmamba_mlx.session.refusals import MOST_TOKENS
 from longmamba_mlx.session.surest import Parts
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 
@@ -100,7 +99,7 @@ class Reader:
 
         def surest_for(question: Question) -> ReadDocument:
             prompt = model.tokenizer.encode(question.prompt(model.form))
-            choice = run_to_end(parts.choose(prompt, MOST_TOKENS))
+            choice = run_to_end(parts.choose(prompt))
             return ReadDocument(model, None, Reading(choice.state, None, None), key, 0.0)
 
         return len(counted.ids), surest_for

@@ -231,7 +231,7 @@ class ReadDocument:
             prompt = np.concatenate([encode(before), again, encode(text)])
         else:
             prompt = self.model.tokenizer.encode(before + text)
-        chosen = (yield from self._surest(prompt, max_tokens, part_tokens, should_stop)) if surest else None
+        chosen = (yield from self._surest(prompt, part_tokens, should_stop)) if surest else None
         state = state if chosen is None else chosen[0].state
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
@@ -290,7 +290,7 @@ class ReadDocument:
         return state
 
     def _surest(
-        self, prompt: NDArray[np.uint32], max_tokens: int, part_tokens: int | None, should_stop: Stop | None
+        self, prompt: NDArray[np.uint32], part_tokens: int | None, should_stop: Stop | None
     ) -> Generator[Event, None, tuple[Choice, Part] | None]:
         """The part of the document that is surest of its answer; None where there is only one."""
         if self._parts is None or self._parts.size != part_tokens:
@@ -302,7 +302,7 @@ class ReadDocument:
             )
         if self._parts.layout.count == 1:
             return None
-        choice = yield from self._parts.choose(prompt, max_tokens, should_stop)
+        choice = yield from self._parts.choose(prompt, should_stop)
         return choice, self._parts.part(choice)
 
     def _places(self, should_stop: Stop | None) -> PlaceMap:

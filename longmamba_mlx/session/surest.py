@@ -95,19 +95,15 @@ class Parts:
         place = " to ".join(places) or f"{start / max(length, 1):.0%} into the text"
         return Part(choice.number + 1, self.layout.count, start, end, place, round(choice.probability, 4))
 
-    def choose(
-        self, prompt: NDArray[np.uint32], max_tokens: int, should_stop: Stop | None = None
-    ) -> Generator[Event, None, Choice]:
+    def choose(self, prompt: NDArray[np.uint32], should_stop: Stop | None = None) -> Generator[Event, None, Choice]:
         """Ask all parts, those that are not kept read first: yields ReadProgress and Notices, returns the surest.
 
         Raises StoppedError; what was read until then is kept.
         """
         with gpu_memory.resident():
-            return (yield from self._choose(prompt, min(max_tokens, MOST_TOKENS), should_stop))
+            return (yield from self._choose(prompt, should_stop))
 
-    def _choose(
-        self, prompt: NDArray[np.uint32], max_tokens: int, should_stop: Stop | None
-    ) -> Generator[Event, None, Choice]:
+    def _choose(self, prompt: NDArray[np.uint32], should_stop: Stop | None) -> Generator[Event, None, Choice]:
         network, layout, shelf = self.model.loaded.model, self.layout, self._shelf
         refusals, best, clock = self._refusals, None, _Clock(layout.total)
         groups = list(layout.groups(rows_for(self._initial.nbytes)))
@@ -124,7 +120,7 @@ class Parts:
                 shelf.save(group, layout, state)
             asking = time.monotonic()
             asked = ask_all(network, state, len(group), prompt)
-            best = self._better(best, group, state, asked, refusals, max_tokens)
+            best = self._better(best, group, state, asked, refusals)
             asking = time.monotonic() - asking
             end = layout.span(group[-1])[1]
             yield clock.at(end, self._place_of(group[0]))
@@ -157,7 +153,6 @@ class Parts:
         state: ModelState,
         asked: Asked,
         refusals: Refusals,
-        max_tokens: int,
     ) -> Choice | None:
         """The best choice so far, and of a group that was asked. Parts that cannot be surer write nothing."""
         worst = np.inf if best is None or best.refused else best.entropy
@@ -168,7 +163,7 @@ class Parts:
             self.model.loaded.model,
             asked,
             rows,
-            max_tokens=max_tokens,
+            max_tokens=MOST_TOKENS,
             stop_ids=self.model.stop_ids,
             is_over=self._is_over,
         )

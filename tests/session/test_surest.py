@@ -106,6 +106,12 @@ def test_all_parts_refuse(book: ReadDocument) -> None:
     assert (answer.found, answer.part, answer.reason) == (False, None, "not_found")
 
 
+def test_a_short_answer_is_told_from_a_refusal_all_the_same(book: ReadDocument) -> None:
+    answer = book.ask(QUESTION, surest=True, max_tokens=2)
+    assert (answer.text, answer.finish_reason) == ("48", "length") and answer.part is not None
+    assert answer.part.place == "CHAPTER 2"
+
+
 def test_a_follow_up_goes_on_from_the_part(book: ReadDocument) -> None:
     book.ask(QUESTION, surest=True)
     assert book.conversation is not None and book.conversation.state.tokens == 512
