@@ -221,6 +221,7 @@ class NoTokenizer(Tokenizer):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._pieces = None
         self.identity = ""
 
     vocabulary = 0
