@@ -19,6 +19,9 @@ constexpr int OWN = N / 8;
 constexpr int ROWS = P / 8;
 constexpr int COLUMNS = OWN / 8;
 constexpr int SHARED = 2 * OWN;  // columns of the state staged at once
+constexpr int EACH = TILE / 8;  // kept tokens that a simdgroup stages
+// Whether C of a simdgroup's tokens fits in registers beside the state and y; else it is loaded again for every use.
+constexpr bool HOLDS_C = ROWS * COLUMNS + ROWS + N / 8 <= 40;
 // Rows of staged arrays: eight of them, read at once, begin in different banks of threadgroup memory.
 constexpr int STATE_ROW = SHARED + 8;
 constexpr int B_ROW = N + 8;
@@ -58,8 +61,8 @@ const int64_t begin = REVERSE ? length - 1 : 0;
 const int64_t forth = REVERSE ? -1 : 1;
 const int64_t dt_base = batch * dt_strides[0] + head * dt_strides[2];
 const int64_t x_base = batch * x_strides[0] + head * x_strides[2] + top * x_strides[3];
-const int64_t z_base = batch * z_strides[0] + head * z_strides[2] + top * z_strides[3];
-const int64_t b_base = batch * B_strides[0] + group * B_strides[2];
+const int64_t z_base = batch * z_strides[0] + head * z_strides[2] + (top + r) * z_strides[3];
+const int64_t b_base = batch * B_strides[0] + group * B_strides[2] + lane * B_strides[3];
 const int64_t c_base = batch * C_strides[0] + group * C_strides[2] + r * C_strides[3];
 
 metal::simdgroup_matrix<float, 8, 8> state[ROWS * COLUMNS];
@@ -135,7 +138,9 @@ for (int start = 0; start < length; start += Q) {
         out[i].thread_elements()[1] = 0.0f;
     }
     const int64_t c_start = c_base + (from + forth * (8 * mine + c)) * C_strides[1];
+    metal::simdgroup_matrix<float, 8, 8> held[HOLDS_C ? N / 8 : 1];
     int64_t c_at = c_start;
+    MLX_MTL_PRAGMA_UNROLL
     for (int part = 0; part < N / SHARED; ++part) {
         threadgroup_barrier(metal::mem_flags::mem_threadgroup);  // everybody has used what was staged before
         if (mine / 2 == part) {
@@ -150,11 +155,15 @@ for (int start = 0; start < length; start += Q) {
             }
         }
         threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+        MLX_MTL_PRAGMA_UNROLL
         for (int n = 0; n < SHARED; n += 8) {
             metal::simdgroup_matrix<float, 8, 8> of_c;
             of_c.thread_elements()[0] = static_cast<float>(C[c_at]);
             of_c.thread_elements()[1] = static_cast<float>(C[c_at + forth * C_strides[1]]);
             c_at += 8 * C_strides[3];
+            if (HOLDS_C) {
+                held[HOLDS_C ? (part * SHARED + n) / 8 : 0] = of_c;
+            }
             MLX_MTL_PRAGMA_UNROLL
             for (int i = 0; i < ROWS; ++i) {
                 metal::simdgroup_matrix<float, 8, 8> of_state;
@@ -186,17 +195,22 @@ for (int start = 0; start < length; start += Q) {
     }
     for (int tile = 0; tile < count; tile += TILE) {
         threadgroup_barrier(metal::mem_flags::mem_threadgroup);  // everybody has used what was staged before
-        for (int i = self; i < TILE * N; i += 256) {
-            const int k = tile + i / N;
-            const int64_t t = from + forth * (k < count ? kept_token[k] : 0);
-            const float value = static_cast<float>(B[b_base + t * B_strides[1] + i % N * B_strides[3]]);
-            staged[i / N * B_ROW + i % N] = k < count ? value : 0.0f;
-        }
-        for (int i = self; i < TILE * P; i += 256) {
-            const int k = tile + i / P;
-            const int64_t t = from + forth * (k < count ? kept_token[k] : 0);
-            const float value = static_cast<float>(x[x_base + t * x_strides[1] + i % P * x_strides[3]]);
-            staged_x[i % P * X_ROW + i / P] = k < count ? value : 0.0f;
+        for (int j = 0; j < EACH; ++j) {
+            const int k = EACH * mine + j;
+            const bool present = tile + k < count;  // else a token is read, and zeros are staged
+            const int64_t t = from + forth * (present ? kept_token[tile + k] : 0);
+            int64_t b_at = b_base + t * B_strides[1];
+            for (int n = lane; n < N; n += 32) {
+                const float value = static_cast<float>(B[b_at]);
+                staged[k * B_ROW + n] = present ? value : 0.0f;
+                b_at += 32 * B_strides[3];
+            }
+            int64_t x_at = x_base + t * x_strides[1] + lane * x_strides[3];
+            for (int row = lane; row < P; row += 32) {
+                const float value = static_cast<float>(x[x_at]);
+                staged_x[row * X_ROW + k] = present ? value : 0.0f;
+                x_at += 32 * x_strides[3];
+            }
         }
         threadgroup_barrier(metal::mem_flags::mem_threadgroup);
 
@@ -212,14 +226,19 @@ for (int start = 0; start < length; start += Q) {
                 score.thread_elements()[0] = 0.0f;
                 score.thread_elements()[1] = 0.0f;
                 c_at = c_start;
+                MLX_MTL_PRAGMA_UNROLL
                 for (int n = 0; n < N; n += 8) {
                     metal::simdgroup_matrix<float, 8, 8> of_c;
                     metal::simdgroup_matrix<float, 8, 8> of_b;
-                    of_c.thread_elements()[0] = static_cast<float>(C[c_at]);
-                    of_c.thread_elements()[1] = static_cast<float>(C[c_at + forth * C_strides[1]]);
+                    if (HOLDS_C) {
+                        of_c = held[HOLDS_C ? n / 8 : 0];
+                    } else {
+                        of_c.thread_elements()[0] = static_cast<float>(C[c_at]);
+                        of_c.thread_elements()[1] = static_cast<float>(C[c_at + forth * C_strides[1]]);
+                        c_at += 8 * C_strides[3];
+                    }
                     of_b.thread_elements()[0] = staged[(k + r) * B_ROW + n + c];
                     of_b.thread_elements()[1] = staged[(k + r) * B_ROW + n + c + 1];
-                    c_at += 8 * C_strides[3];
                     metal::simdgroup_multiply_accumulate(score, of_b, of_c, score);
                 }
                 MLX_MTL_PRAGMA_UNROLL
@@ -260,18 +279,22 @@ for (int start = 0; start < length; start += Q) {
     }
 
     MLX_MTL_PRAGMA_UNROLL
-    for (int i = 0; i < ROWS; ++i) {
+    for (int j = 0; j < 2; ++j) {
+        const int64_t t = from + forth * (8 * mine + c + j);
+        int64_t x_at = x_base + t * x_strides[1] + r * x_strides[3];
+        int64_t z_at = z_base + t * z_strides[1];
+        int64_t y_at = ((batch * int64_t(length) + t) * heads + head) * rows + top + r;
         MLX_MTL_PRAGMA_UNROLL
-        for (int j = 0; j < 2; ++j) {
-            const int64_t t = from + forth * (8 * mine + c + j);
-            const int row = 8 * i + r;
-            float value = metal::fma(
-                unit_D, static_cast<float>(x[x_base + t * x_strides[1] + row * x_strides[3]]), out[i].thread_elements()[j]);
+        for (int i = 0; i < ROWS; ++i) {
+            float value = metal::fma(unit_D, static_cast<float>(x[x_at]), out[i].thread_elements()[j]);
             if (HAS_Z) {
-                const float gate = static_cast<float>(z[z_base + t * z_strides[1] + row * z_strides[3]]);
+                const float gate = static_cast<float>(z[z_at]);
                 value *= gate / (1.0f + metal::precise::exp(-gate));
             }
-            y[((batch * int64_t(length) + t) * heads + head) * rows + top + row] = static_cast<T>(value);
+            y[y_at] = static_cast<T>(value);
+            x_at += 8 * x_strides[3];
+            z_at += 8 * z_strides[3];
+            y_at += 8;
         }
     }
 }

@@ -21,8 +21,8 @@ constexpr bool FOURS = R % 4 == 0;
 constexpr int PASS = GROUP < N ? 1 : GROUP / N;
 constexpr bool WHOLE = GROUP % N == 0 && TB % PASS == 0;
 
-threadgroup float shared_b[TB * N];
-threadgroup float shared_c[TB * N];
+threadgroup float shared_b[TB][N];
+threadgroup float shared_c[TB][N];
 threadgroup float shared_dt[TB];
 threadgroup float shared_decay[TB];  // negative where the token is filtered
 
@@ -77,17 +77,17 @@ for (int start = 0; start < length; start += TB) {
     const int count = metal::min(TB, length - start);
     threadgroup_barrier(metal::mem_flags::mem_threadgroup);  // everybody has read the tokens before
     if (WHOLE) {
-        for (int i = self; i < count * N; i += GROUP) {
-            shared_b[i] = static_cast<float>(B[b_at]);
-            shared_c[i] = static_cast<float>(C[c_at]);
+        for (int i = self / N; i < count; i += PASS) {
+            shared_b[i][self % N] = static_cast<float>(B[b_at]);
+            shared_c[i][self % N] = static_cast<float>(C[c_at]);
             b_at += forth * PASS * B_strides[1];
             c_at += forth * PASS * C_strides[1];
         }
     } else {
         for (int i = self; i < count * N; i += GROUP) {
             const int64_t away = forth * (start + i / N);
-            shared_b[i] = static_cast<float>(B[b_base + away * B_strides[1] + i % N * B_strides[3]]);
-            shared_c[i] = static_cast<float>(C[c_base + away * C_strides[1] + i % N * C_strides[3]]);
+            shared_b[i / N][i % N] = static_cast<float>(B[b_base + away * B_strides[1] + i % N * B_strides[3]]);
+            shared_c[i / N][i % N] = static_cast<float>(C[c_base + away * C_strides[1] + i % N * C_strides[3]]);
         }
     }
     if (PER_HEAD) {
@@ -124,7 +124,6 @@ for (int start = 0; start < length; start += TB) {
         MLX_MTL_PRAGMA_UNROLL
         for (int j = 0; j < U; ++j) {
             if (k + j < count) {
-                const int staged = (k + j) * N + first;
                 const float shared = PER_HEAD ? shared_decay[k + j] : 0.0f;
                 const bool keep = PER_HEAD ? !(shared < 0.0f) : !filtered || raws[j] > unit_threshold;  // a NaN is kept
                 if (keep) {
@@ -133,13 +132,13 @@ for (int start = 0; start < length; start += TB) {
                     MLX_MTL_PRAGMA_UNROLL
                     for (int i = 0; i < R; ++i) {
                         const float decay = PER_HEAD ? shared : metal::precise::exp(step * unit_A[i]);
-                        h[i] = metal::fma(decay, h[i], written * shared_b[staged + (FOURS ? i / 4 * 4 * S + i % 4 : i)]);
+                        h[i] = metal::fma(decay, h[i], written * shared_b[k + j][first + (FOURS ? i / 4 * 4 * S + i % 4 : i)]);
                     }
                 }
                 float sum = 0.0f;
                 MLX_MTL_PRAGMA_UNROLL
                 for (int i = 0; i < R; ++i) {
-                    sum = metal::fma(h[i], shared_c[staged + (FOURS ? i / 4 * 4 * S + i % 4 : i)], sum);
+                    sum = metal::fma(h[i], shared_c[k + j][first + (FOURS ? i / 4 * 4 * S + i % 4 : i)], sum);
                 }
                 for (int offset = S / 2; offset > 0; offset /= 2) {
                     sum += metal::simd_shuffle_xor(sum, ushort(offset));

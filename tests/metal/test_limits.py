@@ -178,7 +178,7 @@ def test_outputs_past_the_32nd_bit(kernel: str, emulated: Options) -> None:
             "((int64_t(batch) * heads + head) * rows + row) * N",
             "((batch * heads + head) * rows + row) * N",
         ),
-        ("chunked", "y[((batch * int64_t(length) + t) * heads", "y[((batch * length + int(t)) * heads"),
+        ("chunked", "int64_t y_at = ((batch * int64_t(length) + t)", "int y_at = ((batch * length + int(t))"),
         ("chunked", "((int64_t(batch) * heads + head) * rows + top", "((batch * heads + head) * rows + top"),
     ],
 )
