@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longmamba_mlx.cli.doctor import calibrate_model
+from longmamba_mlx.documents import one_line
 from longmamba_mlx.filtering.calibration.report import CalibrationReport, calibration_report
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def report_calibration(
 
 
 def _print(model: str, report: CalibrationReport) -> None:
-    print(f"{model}: {report.windows} windows of {report.training_length:,} tokens, filter {report.mode}\n")
+    print(f"{one_line(model)}: {report.windows} windows of {report.training_length:,} tokens, filter {report.mode}\n")
     print(f"{'layer':>5} {'units':>6} {'global':>7} {'T: median (least, most)':>32} {'saturates at (tokens)':>32}")
     for layer in report.layers:
         print(f"{layer.layer:>5} {layer.units:>6,} {layer.global_share:>6.0%} {_spread(layer.budgets, '.3g'):>32} "

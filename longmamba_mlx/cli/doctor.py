@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from longmamba_mlx.documents import read_document
+from longmamba_mlx.documents import one_line, read_document
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.paths import state_folder
@@ -36,7 +36,7 @@ def calibrate_model(model: str, text: Path | None, windows: int, *, encoding: st
     )
     plan = loaded.plan(64 * calibration.training_length)
     shares = "nothing" if plan is None else ", ".join(f"{share:.0%}" for share in plan.global_shares)
-    print(f"Stored {calibration_file(loaded)}: {calibration.windows} windows of "
+    print(f"Stored {one_line(str(calibration_file(loaded)), 500)}: {calibration.windows} windows of "
           f"{calibration.training_length} tokens; global units by layer: {shares}")  # fmt: skip
 
 

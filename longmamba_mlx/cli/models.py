@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from longmamba_mlx.cli import options as o
+from longmamba_mlx.documents import one_line
 from longmamba_mlx.ground.hub_id import is_hub_id
 
 Dtype = Annotated[
@@ -109,7 +110,8 @@ def use(
         folder = fetch(model, target, yes=yes, offline=offline, revision=revision, dtype=dtype, tokenizer=tokenizer,
                        quantize=quantize, q_bits=q_bits, q_group_size=q_group_size, q_mode=q_mode)  # fmt: skip
     resolve.set_user_default(model if find_local(model) == folder else str(folder))
-    print(f"chat, ask and read now use {model}{f' ({variant})' if variant else ''}, in {folder}")
+    shown = one_line(f"{model}{f' ({variant})' if variant else ''}, in {folder}", 500)
+    print(f"chat, ask and read now use {shown}")
 
 
 def _require_quantise(quantize: bool, bits: int | None, group_size: int | None, mode: str) -> None:
@@ -133,4 +135,4 @@ def _use_local(model: str) -> None:
     built_in = model in builtin.BUILT_IN
     name = model if built_in else str(folder.absolute())
     resolve.set_user_default(None if name == resolve.DEFAULT else name)
-    print(f"chat, ask and read now use {'the built-in model ' if built_in else ''}{name}")
+    print(f"chat, ask and read now use {'the built-in model ' if built_in else ''}{one_line(name, 500)}")

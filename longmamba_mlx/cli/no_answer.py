@@ -16,7 +16,7 @@ def explain(answer: Answer, as_of: str | None) -> None:
     if not answer.reason:
         return
     if reason := why(answer, as_of):
-        print(f"Note: {reason}.", file=sys.stderr)
+        print(f"Note: {one_line(reason, 500)}.", file=sys.stderr)
     if answer.passages:
         print(f"{SEARCHED}:")
         for passage in answer.passages:

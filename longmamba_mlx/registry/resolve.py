@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longmamba_mlx.builtin import BUILT_IN, built_in_model
-from longmamba_mlx.errors import ConfigError, ModelMissingError
+from longmamba_mlx.errors import ConfigError, ModelMissingError, UsageError
 from longmamba_mlx.ground.hub_id import is_hub_id
 from longmamba_mlx.paths import config_file, private_folder
 from longmamba_mlx.storage.json_config import read_json
@@ -70,9 +70,11 @@ def user_default() -> str | None:
 
 
 def set_user_default(name: str | None) -> None:
-    """Make `name` the default model, None for the built-in one. Raises DiskError."""
+    """Make `name` the default model, None for the built-in one. Raises UsageError for control characters, DiskError."""
     from longmamba_mlx.storage.atomic import write_text  # not needed by the chat's start
 
+    if name is not None and not name.isprintable():
+        raise UsageError(f"{name!a} has control characters in it.", hint="Rename the folder.")
     path = config_file()
     try:
         settings = _settings() if path.is_file() else {}

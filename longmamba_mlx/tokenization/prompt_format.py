@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import ConfigError, UsageError
 
 _QUESTION = "\n\nQuestion: {question}\nAnswer:"
@@ -42,7 +43,7 @@ class PromptForm:
         question = settings.get("question", _QUESTION)
         if not isinstance(question, str) or "{question}" not in question:
             raise ConfigError('"question" in the longmamba settings must be a text with {question} in it')
-        known = _texts(settings, "known_questions", ())
+        known = tuple(map(one_line, _texts(settings, "known_questions", ())))  # they are shown
         return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND), known=known)
 
     def as_known(self, question: str) -> str | None:

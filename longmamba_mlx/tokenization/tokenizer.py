@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.documents import sanitise
+from longmamba_mlx.documents.sanitise import one_line
 from longmamba_mlx.errors import ConfigError, LongMambaError, ModelError
 from longmamba_mlx.storage.json_config import read_json
 from longmamba_mlx.tokenization import bounded_child
@@ -206,7 +207,7 @@ def _as_model_error(problem: str) -> Iterator[None]:
     except (LongMambaError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = one_line((str(error).splitlines() or [type(error).__name__])[0], 160)  # it may quote the file
         raise ModelError(f"{problem}: {reason}", hint=_OTHER) from None
 
 

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,27 @@ def test_control_characters_never_come_out(run, tmp_path: Path) -> None:  # type
     assert result.code == 0 and "\x1b" not in result.out + result.err and "\x07" not in result.out + result.err
     missing = run("ask", "--file", str(tmp_path / "no\x1b[31m.txt"), QUESTION)
     assert missing.code == 66 and "\x1b" not in missing.err
+
+
+def test_what_a_models_folder_says_never_controls_the_terminal(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder, document = tmp_path / "m\x1b[31mine", tmp_path / "plain.txt"
+    document.write_text("Words. " * 90, encoding="utf-8")
+    shutil.copytree(resolve.resolve("demo"), folder)
+    (folder / "longmamba.safetensors").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    for key in ("known_questions", "not_found", "stop"):
+        config["longmamba"][key] = ["\x1b]52;c;eA==\x07\x9b31m\u202e Who is {name}?"]
+    (folder / "config.json").write_text(json.dumps(config))
+    for words in (
+        ["ask", "--model", str(folder), "--file", str(document), "What else?"],
+        ["ask", "--json", "--model", str(folder), "--file", str(document), "What else?"],
+        ["calibrate", "--model", str(folder)], ["models"], ["models", "--json"],
+    ):  # fmt: skip
+        result = run(*words)
+        assert result.code == 0, result.err
+        assert not set(result.out + result.err) & set("\x1b\x07\x9b\u202e"), words
+    refused = run("use", str(folder))
+    assert refused.code == 2 and "\x1b" not in refused.err and run("models").code == 0
 
 
 def test_default_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,3 +289,10 @@ def test_a_reading_says_what_was_left_out(tmp_path: Path) -> None:
     assert any("has no token for 18 characters of this text: they were left out" in line for line in lines)
     with pytest.warns(RuntimeWarning, match="no token for 18 characters"):
         load(folder).read(document)
+
+
+def test_what_an_error_quotes_is_printable(tmp_path: Path) -> None:
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "\x1b[2J\u202e"]]}
+    with pytest.raises(ModelError, match="out of vocabulary") as caught:
+        OurTokenizer.from_folder(put(tmp_path / "m", model=model))
+    assert str(caught.value).isprintable()
