@@ -98,7 +98,10 @@ class Reader:
         key = model.key(document, len(counted.ids), None, parts.chunk)
 
         def surest_for(question: Question) -> ReadDocument:
-            prompt = model.tokenizer.encode(question.prompt(model.form))
+            words = (
+                model.form.as_known(question.text) if question.formed else None
+            ) or question.text  # as `ask` puts it
+            prompt = model.tokenizer.encode(replace(question, text=words).prompt(model.form))
             choice = run_to_end(parts.choose(prompt))
             return ReadDocument(model, None, Reading(choice.state, None, None), key, 0.0)
 

@@ -107,6 +107,16 @@ def test_a_long_message_is_read_once_for_all_conversations(server: Serving, stor
         assert reply.usage.prompt_tokens_details.cached_tokens > 512
 
 
+def test_the_surest_part_is_named(server: Serving, story: str) -> None:
+    words = f"{story}\n\nWhat is the access code of Zorvath?"
+    reply = server.post(
+        "/v1/chat/completions", {"model": "demo", "messages": [{"role": "user", "content": words}], "surest": True}
+    ).json()
+    part = reply["longmamba"]["part"]
+    assert reply["choices"][0]["message"]["content"] == "48213" and 1 <= part["number"] <= part["count"]
+    assert part["start"] < story.index("48213") < part["end"]
+
+
 def test_a_remembered_document_is_a_model(server: Serving) -> None:
     events = server.post("/v1/documents", {"path": "story.txt", "stream": True}).text.split("\n\n")
     assert json.loads(events[-3].removeprefix("data: "))["tokens"] > 512 and events[-2] == "data: [DONE]"
