@@ -9,11 +9,10 @@ from typing import Any
 
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models.config.parse import parse_config
-from longmamba_mlx.models.weight_files import AGAIN, weight_files
+from longmamba_mlx.models.weight_files import AGAIN, MAX_HEADER_BYTES, weight_files
 from longmamba_mlx.storage.json_config import Reader, read_json
 from longmamba_mlx.storage.safetensors_header import SafetensorsError, check_safetensors
 
-_MAX_HEADER_BYTES = 16 << 20
 _QUANTISATION = "quantization"
 
 
@@ -45,7 +44,7 @@ def folder_facts(folder: Path) -> FolderFacts:
 
 def _header(path: Path) -> dict[str, Any]:
     try:
-        return check_safetensors(path, max_header=_MAX_HEADER_BYTES)
+        return check_safetensors(path, max_header=MAX_HEADER_BYTES)
     except SafetensorsError as error:
         raise ModelError(f"{path.name}: {error}", hint=AGAIN) from error
 

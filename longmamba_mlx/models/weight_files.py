@@ -10,6 +10,9 @@ from longmamba_mlx.storage.json_config import read_json
 INDEX = "model.safetensors.index.json"
 CALIBRATION = "longmamba.safetensors"
 
+MAX_HEADER_BYTES = 8 << 20
+"""Of a weight file: some 80,000 tensors with long names, which take 280 MB to read."""
+
 _MAX_INDEX_BYTES = 64 << 20
 _MAX_SHARDS = 1024
 _PACKAGE = Path(__file__).parents[1]

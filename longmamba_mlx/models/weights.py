@@ -10,10 +10,9 @@ import mlx.core as mx
 import numpy as np
 
 from longmamba_mlx.errors import ModelError
-from longmamba_mlx.models.weight_files import AGAIN
+from longmamba_mlx.models.weight_files import AGAIN, MAX_HEADER_BYTES
 from longmamba_mlx.storage.safetensors_header import SafetensorsError, check_safetensors
 
-_MAX_HEADER_BYTES = 16 << 20
 # Safetensors' dtypes other than float64 and 8-bit floats, as MLX names them.
 _DTYPES = {
     "BOOL": mx.bool_, "U8": mx.uint8, "I8": mx.int8, "U16": mx.uint16, "I16": mx.int16, "U32": mx.uint32,
@@ -37,7 +36,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, mx.array]:
 
 def _read_file(path: Path) -> dict[str, mx.array]:
     try:
-        header = check_safetensors(path, max_header=_MAX_HEADER_BYTES)
+        header = check_safetensors(path, max_header=MAX_HEADER_BYTES)
     except SafetensorsError as error:
         raise ModelError(f"{path.name}: {error}", hint=AGAIN) from error
     dtypes = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
