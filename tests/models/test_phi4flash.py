@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import mlx.core as mx
@@ -70,6 +71,21 @@ def test_one_set_of_keys_and_values_serves_the_second_half(tmp_path: Path) -> No
     bounded = load_model(folder, attention_window=20).model.initial_state()
     assert (bounded.window, bounded.nbytes_per_token) == (20, 0)
     assert bounded.shapes(1000)["layers.4.keys"][2] == FIRST + 20 and bounded.shapes(1000)["layers.1.keys"][2] == 30
+
+
+def test_the_state_does_not_need_the_layers_after_its_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else MLX would compute them for every chunk of a document, and not for its last token alone."""
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
+    model, ids = FAMILIES["phi4flash"](parse_config(CONFIG)), mx.array([[1, 2, 3, 4]])
+    mx.random.seed(0)
+    model.apply(lambda array: mx.random.normal(array.shape) * 0.1)
+    hidden, state = model(ids)
+    for stage in model.layers[-1].stages[2:]:
+        stage.apply(lambda array: array * math.nan)
+    broken, same = model(ids)
+    assert mx.isnan(broken).all() and not mx.isnan(hidden).any()
+    for name, array in state.arrays().items():
+        assert mx.array_equal(array, same.arrays()[name]), name
 
 
 @pytest.mark.parametrize("kernel", ["auto", "reference"])

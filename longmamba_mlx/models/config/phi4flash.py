@@ -61,7 +61,8 @@ def parse(reader: Reader) -> ModelConfig:
 
 
 def _window(reader: Reader, count: int) -> int | None:
-    """Of how many tokens, itself included, a token of a windowed layer hears; None: of all."""
+    """Of how many tokens, itself included, a token of a windowed layer hears (as in vLLM and TensorRT-LLM); None: of
+    all."""
     value = reader.raw.get("sliding_window")
     if isinstance(value, list | tuple):  # as the publisher's config class stores it: one entry for each layer
         own = [window for window in value if window is not None]

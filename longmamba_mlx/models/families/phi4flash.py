@@ -181,7 +181,11 @@ class StageLayer(Stage, Layer):
 
 
 class CrossDecoder(Layer):
-    """The second half: a Mamba layer, attention to everything, then layers that take from these two in turn."""
+    """The second half: a Mamba layer, attention to everything, then layers that take from these two in turn.
+
+    The state depends on the first two alone. So where only the state of a chunk is asked for, as while a document is
+    read, MLX computes nothing of the others.
+    """
 
     def __init__(self, config: ModelConfig, depth: int) -> None:
         super().__init__()
