@@ -2,7 +2,7 @@
 
 What is done is kept in OUT and not done again, and a stage that was interrupted goes on from its last checkpoint, so
 the same command finishes what it began. `--seed N` is added to the seed of every stage: another model of the same
-recipe. `--list` prints the commands and runs nothing.
+recipe, OUT/model-N. `--list` prints the commands and runs nothing.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ def tasks(books: Path, out: Path, stages: tuple[Stage, ...], *, seed: int, share
     found = [Task([python, str(HERE / "pack.py"), str(books), str(pack)], pack / "pack.npz")]
     before: Path | None = None
     for stage in stages:
-        steps = max(1, round(stage.steps * share))
-        command = [python, str(HERE / "train.py"), str(pack), str(out), "--kind", "mamba2", "--name", stage.name]
+        steps, name = max(1, round(stage.steps * share)), f"{stage.name}-{seed}"
+        command = [python, str(HERE / "train.py"), str(pack), str(out), "--kind", "mamba2", "--name", name]
         command += ["--seed", str(stage.seed + seed), "--steps", str(steps), "--lr", str(stage.lr), "--samples", "0"]
         command += [*shlex.split(stage.options), *([] if before is None else ["--init", str(before)])]
-        before = out / stage.name
-        found.append(Task(command, before.with_suffix(".json")))
-    model = out / "model"
+        before = out / name
+        found.append(Task(command, out / f"{name}.json"))
+    model = out / f"model-{seed}"
     command = [python, str(HERE / "export.py"), str(pack), str(before), str(model), "--facts", "8", "--clamps", "0.05"]
     return [*found, Task(command, model / "longmamba.safetensors")]
 
