@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -232,3 +233,41 @@ def test_killed_while_it_writes_keeps_every_exchange_that_was_told_to_be_kept(tm
     (talk,) = ConversationStore(path).conversations()
     assert talk.exchanges > told[-1]
     assert [each.question[:2] for each in ConversationStore(path).load(talk.id)][:10] == [f"{n}?" for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    "value", [None, -1, 1e308, float("inf"), b"\xff\0", "[" * 99_999, "\x1b[2J", "null", "[[]]", "{}"]
+)
+def test_a_damaged_conversation_is_shown_as_far_as_it_goes(value: object, tmp_path: Path) -> None:
+    store, file = ConversationStore(tmp_path / "talks.sqlite"), tmp_path / "talks.sqlite"
+    number = store.begin("title", "document", ["/book.txt"], "demo")
+    store.put(number, 0, Exchange("who?"))
+    for column in ("title", "document", "paths", "model", "begun", "updated"):
+        with closing(sqlite3.connect(file)) as database, database, suppress(sqlite3.IntegrityError):
+            database.execute(f"UPDATE talks SET {column} = ?", (value,))
+    (found,) = store.conversations()
+    assert all(text.isprintable() for text in (found.title, found.document, found.model))
+    assert isinstance(found.updated, float) and len(store.load(number)) == 1
+    sound = json.dumps(Exchange("who?").as_json())
+    for record in (
+        value,
+        sound[:-1],
+        "[]",
+        "3",
+        sound.replace('"reread": 0', '"reread": "x"'),
+        f'{{"a": {"9" * 5000}}}',
+    ):
+        with closing(sqlite3.connect(file)) as database, database, suppress(sqlite3.IntegrityError):
+            database.execute("UPDATE exchanges SET record = ?", (record,))
+        assert store.load(number) == [] or record is None  # a column that must not be NULL keeps what it has
+
+
+def test_a_schema_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "talks.sqlite"
+    ConversationStore(file).begin("title", "document", [], "demo")
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file.write_bytes(file.read_bytes().replace(b"TABLE talks(id", b"TABLE ta\xbb\xfes(id"))
+    with pytest.raises(DiskError, match="cannot be used") as caught:
+        ConversationStore(file).conversations()
+    assert str(caught.value).isprintable()

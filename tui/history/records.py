@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from longmamba_mlx.documents.sanitise import sanitise
 from longmamba_mlx.events import Answer, Part, Passage
 from longmamba_mlx.tui.rendering import formatting
+
+_PLAIN: dict[type, type | tuple[type, ...]] = {str: str, bool: bool, int: int, float: (int, float)}
+Made = TypeVar("Made")
 
 
 class Stage(Enum):
@@ -93,14 +96,14 @@ class Exchange:
         for reply in _clean(data["answers"]):
             answer = reply["answer"]
             if answer is not None:
-                passages = tuple(Passage(**passage) for passage in answer["passages"])
+                passages = tuple(_checked(Passage(**passage)) for passage in answer["passages"])
                 missing = tuple(str(code) for code in answer.get("not_in_text", ()))
-                part = None if answer.get("part") is None else Part(**answer["part"])
-                answer = Answer(**(answer | {"passages": passages, "not_in_text": missing, "part": part}))
+                part = None if answer.get("part") is None else _checked(Part(**answer["part"]))
+                answer = _checked(Answer(**(answer | {"passages": passages, "not_in_text": missing, "part": part})))
             replies.append(Reply(str(reply["name"]), str(reply["text"]), str(reply["mark"]), answer))
         files = tuple(str(path) for path in data.get("files", ()))
         question = sanitise(str(data["question"]))
-        return cls(question, How(**data["how"]), str(data["book"]), Stage.DONE, replies, files)
+        return cls(question, _checked(How(**data["how"])), str(data["book"]), Stage.DONE, replies, files)
 
 
 def _clean(value: Any) -> Any:
@@ -111,3 +114,11 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_clean(item) for item in value]
     return value
+
+
+def _checked(made: Made) -> Made:
+    """A dataclass whose texts, numbers and flags are such. Raises TypeError."""
+    for name, kind in get_type_hints(type(made)).items():
+        if kind in _PLAIN and not isinstance(getattr(made, name), _PLAIN[kind]):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    return made

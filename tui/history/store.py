@@ -6,6 +6,7 @@ One short-lived connection per call, so any thread may call; write-ahead logging
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +91,7 @@ class ConversationStore:
             ).fetchall()
         exchanges = []
         for (record,) in rows:
-            with suppress(KeyError, TypeError, ValueError):
+            with suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):
                 exchanges.append(Exchange.from_json(json.loads(record)))
         return exchanges
 
@@ -142,12 +143,14 @@ class ConversationStore:
             private_file(self._path)
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as database:
+                database.text_factory = _text
                 _migrate(database)
                 with database:
                     yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # an error that quotes a damaged schema cannot be decoded
             hint = f"{_advice(error, self._path.parent)}; the chat continues without."
-            raise DiskError(f"The sessions in {self._path} cannot be used: {error}.", hint=hint) from None
+            reason = one_line(str(error)) if isinstance(error, sqlite3.Error) else "its tables are damaged"
+            raise DiskError(f"The sessions in {self._path} cannot be used: {reason}.", hint=hint) from None
 
 
 # One `?` per column: a word has to stand in one of them.
@@ -157,7 +160,7 @@ _MATCHES = (
 )
 
 
-def _advice(error: sqlite3.Error, folder: Path) -> str:
+def _advice(error: Exception, folder: Path) -> str:
     """A hint for a database that cannot be used."""
     kind = getattr(error, "sqlite_errorname", None) or ""
     if kind.startswith("SQLITE_FULL"):
@@ -209,6 +212,13 @@ def _conversation(row: tuple[int, str, str, str, str, float, int]) -> Conversati
     number, title, document, paths, model, updated, exchanges = row
     try:
         files = tuple(str(path) for path in json.loads(paths))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         files = ()
-    return Conversation(number, one_line(title), one_line(document), files, one_line(model), updated, exchanges)
+    title, document, model = (one_line(str(text)) for text in (title, document, model))
+    when = float(updated) if isinstance(updated, int | float) and math.isfinite(updated) else 0.0
+    return Conversation(number, title, document, files, model, when, exchanges)
+
+
+def _text(data: bytes) -> str:
+    """A text of the database; a damaged one shows where."""
+    return data.decode("utf-8", "replace")
