@@ -60,7 +60,7 @@ def _compile(source: str, name: str, *flags: str) -> Path:
     path.write_text(source, encoding="utf-8")
     library = path.with_suffix(".so")
     command = ["g++", *_FLAGS, *_processor_flags(), *flags, "-isystem", str(HERE), str(path), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise EmulatorError("the kernel does not compile:\n" + done.stderr[:2000])
     return library

@@ -15,6 +15,7 @@ import pytest
 
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.filtering import FilterPlan, build_plan, collect, policy_for
+from longmamba_mlx.inference.batched import ask_all, write_all
 from longmamba_mlx.inference.decode import advance, generate
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models import LanguageModel
@@ -107,6 +108,12 @@ def catch_up(model: LanguageModel, plan: FilterPlan) -> Results:
     return [values(array) for array in read[1].arrays().values()]
 
 
+def ask_several(model: LanguageModel, plan: FilterPlan) -> Results:
+    asked = ask_all(model, model.initial_state(2), 2, QUESTION)
+    written = write_all(model, asked, [0, 1], max_tokens=6)
+    return [asked.entropy, *(np.array(ids, np.float32) for ids in written)]
+
+
 def calibrate(model: LanguageModel, plan: FilterPlan) -> Results:
     got = collect(model, IDS[:80].reshape(2, 40), clamps=(), chunk=16)
     return [array for layer in got.layers for array in (layer.budgets, layer.knot_raw)]
@@ -120,6 +127,7 @@ WORK: dict[str, tuple[Work, str]] = {
     "answer": (answer, "curve"),
     "answer, sampled": (sampled, "curve"),
     "catch up": (catch_up, "curve"),
+    "ask several": (ask_several, "curve"),
     "calibrate": (calibrate, "curve"),
 }
 

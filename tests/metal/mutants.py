@@ -94,7 +94,7 @@ CHUNKED = (
     ("(part * SHARED + n) / 8 : 0] = of_c", "n / 8 : 0] = of_c"),
     ("of_c = held[HOLDS_C ? n / 8 : 0]", "of_c = held[0]"),
     ("lane * B_strides[3]", "lane"),
-    ("EACH * mine + j", "8 * j + mine"),
+    ("EACH * mine + j", "EACH * j + mine"),
     ("b_at += 32 * B_strides[3]", "b_at += B_strides[3]"),
     ("x_at += 32 * x_strides[3]", "x_at += x_strides[3]"),
     ("lane * x_strides[3]", "lane"),

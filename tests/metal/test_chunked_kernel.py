@@ -67,6 +67,7 @@ def test_lengths_and_dtypes(dtype: str, length: int, launches: int, emulated: Op
     [
         (2, 8, 2, 64),
         (2, 32, 1, 64),
+        (1, 40, 1, 64),
         (1, 64, 1, 128),
         (1, 80, 1, 128),
         (1, 128, 1, 64),

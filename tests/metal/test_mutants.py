@@ -80,6 +80,8 @@ def chunked_checks() -> list[Callable[[], None]]:
         chunked.test_all_filtered_leaves_the_state_as_it_was,
         chunked.test_ties_and_neighbouring_floats,
         chunked.test_small_dt_between_large_ones,
+        chunked.test_what_is_no_number_in_a_filtered_token_stays_there,
+        lambda: chunked.test_sizes(1, 40, 1, 64),
         lambda: chunked.test_sizes(1, 128, 1, 192),
     ]
 
