@@ -37,9 +37,10 @@ def scan_shapes(model: LanguageModel) -> set[ScanShape | Mamba3Shape]:
 
 def _shape(mixer: ScanMixer) -> ScanShape | Mamba3Shape:
     config, gated = mixer.config, bool(mixer.gated)
-    dtype = str(mixer.input_type()).rsplit(".", 1)[-1]
+    dtype = str(mixer.scan_type()).rsplit(".", 1)[-1]
     if config.is_mamba1:
-        return ScanShape(1, config.d_inner, config.d_state, per_head=False, gated=gated, dtype=dtype)
+        width = config.d_inner // config.n_groups  # Zamba scans its groups of channels one by one
+        return ScanShape(1, width, config.d_state, per_head=False, gated=gated, dtype=dtype)
     sizes = (config.n_heads, config.headdim, config.d_state)
     if config.mamba3 is not None:
         own = config.turning

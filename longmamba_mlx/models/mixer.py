@@ -75,6 +75,10 @@ class ScanMixer(Mixer):
         """Whether the scan itself multiplies by silu(z); None: it is not among those tried when a model is loaded."""
         return None
 
+    def scan_type(self) -> mx.Dtype:
+        """The dtype of x, B and C in the scan."""
+        return self.input_type()
+
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         """dt + dt_bias (b, l, units) float32, without scanning; the state with its conv window advanced."""
         raise NotImplementedError

@@ -130,8 +130,13 @@ SECOND = {"microsoft/Phi-4-mini-flash-reasoning": replace(_mamba1(5120), gated=F
 # Known models whose sizes nobody was found to publish: their kernels are checked when they are loaded.
 UNPUBLISHED = frozenset(
     {
+        "Zyphra/Zamba-7B-v1",
+        "cartesia-ai/Llamba-1B",
+        "cartesia-ai/Llamba-3B",
+        "cartesia-ai/Llamba-8B",
         "nvidia/NVIDIA-Nemotron-3-Nano-4B-BF16",
         "nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B-BF16",
+        "state-spaces/mamba2attn-2.7b",
         "tiiuae/Falcon-H1-Tiny-R-0.6B",
         "tiiuae/Falcon-H1-Tiny-R-90M",
     }

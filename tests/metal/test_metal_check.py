@@ -10,6 +10,7 @@ import pytest
 from longmamba_mlx.errors import NoMLXError
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.metal_kernels import chunked_ssd, mamba3, sequential_scan
+from longmamba_mlx.models.kernel_check import scan_shapes
 from longmamba_mlx.models.loading import make_ready
 from longmamba_mlx.ops import backend, metal, metal_check, plain_mlx
 from longmamba_mlx.ops.inputs import Scan, ScanInputs
@@ -32,6 +33,19 @@ def test_every_known_model_is_checked() -> None:
     assert {shape.kernels() for shape in KNOWN.values()} == covered
     # One lane, two, four, eight and sixteen; what an Apple GPU would never see otherwise.
     assert {sequential_scan.layout(1, s.heads, s.rows, s.states).lanes for s in KNOWN.values()} == {1, 2, 4, 8, 16}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("llamba", ScanShape(4, 8, 8, groups=4, dtype="float32")),
+        ("zamba", ScanShape(1, 24, 8, per_head=False, gated=True, dtype="float32")),  # two scans of 24 channels
+        ("plamo2", ScanShape(6, 8, 8, gated=True, dtype="float32")),
+        ("phi4flash", ScanShape(1, 64, 6, per_head=False, gated=False, dtype="float32")),
+    ],
+)
+def test_a_loaded_models_scans_are_tried(name: str, shape: ScanShape) -> None:
+    assert shape in scan_shapes(comparing.model(name))
 
 
 def test_a_smaller_shape_has_the_same_kernels() -> None:

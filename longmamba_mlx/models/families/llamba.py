@@ -44,6 +44,13 @@ class DiscreteMamba2Mixer(ScanMixer):
         self.D = mx.ones((config.n_heads,))
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.use_bias)
 
+    @property
+    def gated(self) -> bool:
+        return False
+
+    def scan_type(self) -> mx.Dtype:
+        return mx.float32
+
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.n_heads, self.config.headdim, self.config.d_state)
 

@@ -40,6 +40,10 @@ class GroupedMambaMixer(ScanMixer):
         self.D = mx.ones((config.d_inner,))
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.use_bias)
 
+    @property
+    def gated(self) -> bool:
+        return True
+
     def state_shape(self) -> tuple[int, ...]:
         return (self.config.d_inner, self.config.d_state)
 
