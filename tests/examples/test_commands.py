@@ -32,6 +32,7 @@ NOT_RUN = {
 SLOW = r"^longmamba-mlx (eval|bench) |selftest$"
 IN_TERMINAL = r"^longmamba-mlx( chat.*| book\.txt)?$|\| longmamba-mlx chat$"
 SERVER = r"^longmamba-mlx serve"
+SHORT = 12_000  # characters of a book: long enough to be filtered, read at once
 QUESTION = '"What is the access code of Varnok?"'
 STANDS_FOR = {  # in the commands of tables and sentences, and of evaluation.md
     r"--model [MD]\b": "--model model",
@@ -61,7 +62,7 @@ class Shell:
         """Run a line that opens the chat, and leave it."""
         terminal = Terminal(["bash", "-c", f"cd {self.folder} && {line}"], environment=self.environment)
         try:
-            terminal.wait_for("remembered in" if "book.txt" in line else "document", 60)
+            terminal.wait_for("remembered in" if "book.txt" in line else "document", 200)
             terminal.type("\x11")
             assert terminal.end() in (0, 75), terminal.text[-500:]  # 75: the index was still being written
         finally:
@@ -93,7 +94,7 @@ def shell(tmp_path: Path) -> Shell:
     (folder / "BOOKS").mkdir(parents=True)
     text = sample_document().read_text(encoding="utf-8")
     for name in ("book.txt", "alice.txt"):
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text[:SHORT], encoding="utf-8")
     (folder / "BOOKS" / "long.txt").write_text(text * 5, encoding="utf-8")
     shutil.copy(ROOT / "tests" / "documents" / "samples" / "libreoffice.pdf", folder / "contract.pdf")
     shutil.copytree(sample_document().parent / "demo", folder / "model")
