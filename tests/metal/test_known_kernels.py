@@ -15,6 +15,7 @@ from longmamba_mlx.ops.oracle import as64
 from tests.emulator.emulator import Options
 from tests.metal.test_scan_kernel import error
 from tests.models import hybrids, samples
+from tests.parity import cases_mamba3, comparing
 
 pytestmark = pytest.mark.usefixtures("emulated")
 
@@ -139,6 +140,15 @@ def test_hybrids_on_metal(
 ) -> None:
     """Zamba2's random layers make 1e-4 of rounding errors, also between two implementations without kernels."""
     agrees_with_the_specification(hybrids.hybrid(name, **changes), monkeypatch, emulated, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("name", [case.name for case in cases_mamba3.CASES])
+def test_mamba3_on_metal(name: str, monkeypatch: pytest.MonkeyPatch, emulated: Options) -> None:
+    """SISO and MIMO, with the scan's own gate and with a norm."""
+    model = comparing.model(name, "reference")
+    launches, calls = agrees_with_the_specification(model, monkeypatch, emulated, tolerance=5e-5)
+    norms = sum("norm" in layer.mixer for layer in model.layers)
+    assert launches == (2 * model.config.n_layer + norms) * calls
 
 
 def agrees_with_the_specification(
