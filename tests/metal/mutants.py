@@ -452,6 +452,8 @@ MUTANTS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 # Changes that alter nothing: the same bytes written by several threads, the slower of two ways, products with zeros.
 HARMLESS = {
+    ("lane < W && top + lane < rows", "lane < W"),
+    ("lane == w) {\n            v_out", "lane == 0) {\n            v_out"),
     ("thread_position_in_grid.x < GROUP", "true"),
     ("keep ? now : 0.0f", "now"),
     ("writes = live && lane == 0", "writes = lane == 0"),
