@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from longmamba_mlx.cli.ask import say_which, sources
 from longmamba_mlx.cli.interrupts import Stoppable, stopping
 from longmamba_mlx.cli.progress import ReadingBar, summary
-from longmamba_mlx.errors import DiskError, UsageError
+from longmamba_mlx.errors import DiskError, DocumentError, UsageError
 from longmamba_mlx.events import Event, ReadDone
 from longmamba_mlx.ground.sizes import format_size
+from longmamba_mlx.session.each import open_each
 from longmamba_mlx.session.ranks.options import RankOptions
 from longmamba_mlx.session.session import Session
 
@@ -37,9 +38,11 @@ def read_and_remember(options: RankOptions, files: Sequence[str], crew: Crew, *,
                           hold_text=False, attention_window=options.attention_window,
                           encoding=options.encoding)  # fmt: skip
         names = sources(list(files))
-        done = _read(session, _one_by_one(session, names) if options.each else session.open(names), model, json)
+        done = _read(session, open_each(names, session.open) if options.each else session.open(names), model, json)
     else:
         done = _read_by_ranks(options, files, crew, model, json)
+    if not done:
+        raise DocumentError("Nothing there can be read.", hint="Name files that hold text.")
     if any(each.stored is None for each in done):
         sys.exit(DiskError.exit_code)
 
@@ -58,7 +61,8 @@ def _read_by_ranks(
         raise UsageError(f"--ranks is {crew.ranks}, but the hostfile lists {len(found)} hosts.", hint="Leave it out.")
     ranks = Ranks(options, found)
     done = _read(ranks, ranks.open(names), model, json, ranks=ranks.size)
-    print(f"Note: {ranks.size} ranks have sent each other {format_size(ranks.sent)}.", file=sys.stderr)
+    if ranks.sent:
+        print(f"Note: {ranks.size} ranks have sent each other {format_size(ranks.sent)}.", file=sys.stderr)
     return done
 
 
@@ -83,11 +87,3 @@ def _print(done: ReadDone, json: bool, more: dict[str, object]) -> None:
         return
     print(summary(done))
     print(f"Remembered as {done.stored[:12]}." if done.stored else "Not remembered.", flush=True)
-
-
-def _one_by_one(session: Session, names: Sequence[str]) -> Iterator[Event]:
-    """Open every file as a document of its own."""
-    from longmamba_mlx.documents.gathering import gather
-
-    for found in gather(names):
-        yield from session.open([str(found.path)])

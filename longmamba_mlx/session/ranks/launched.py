@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -16,6 +17,7 @@ from longmamba_mlx.events import Event
 from longmamba_mlx.session.ranks.watch import Watch
 
 _TICK = 0.2  # seconds
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Launched:
@@ -55,8 +57,8 @@ class Launched:
         except Empty:
             return None
         if not is_out:
-            watch.hear_launcher(line)
-            self.last_words = line.strip() or self.last_words
+            if not watch.hear_launcher(line):
+                self.last_words = _COLOUR.sub("", line).strip() or self.last_words
             return None
         hellos = len(watch.hellos)
         event = watch.hear(line)

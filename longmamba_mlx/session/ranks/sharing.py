@@ -11,13 +11,14 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.documents.gathering import Gathered, gather
-from longmamba_mlx.errors import DocumentError, StateError
+from longmamba_mlx.documents.gathering import gather
+from longmamba_mlx.errors import StateError
 from longmamba_mlx.events import Event, Notice, ReadDone
 from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference.prefill import chunk_or_default
 from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.paths import state_folder
+from longmamba_mlx.session.each import open_one
 from longmamba_mlx.session.open_document import open_document
 from longmamba_mlx.session.ranks.agreement import Fact, agree, version_fact
 from longmamba_mlx.session.sources import text_of
@@ -26,19 +27,6 @@ from longmamba_mlx.states.store import StateStore
 from longmamba_mlx.states.transfer import import_state
 
 _DIGEST = 32  # bytes of a key's digest
-
-
-def read_each(
-    model: TextModel,
-    files: Sequence[str],
-    *,
-    chunk: int | None = None,
-    encoding: str = "",
-    should_stop: Stop | None = None,
-) -> Iterator[Event]:
-    """Read every file as a document of its own: the events of `open_document` for one after the other."""
-    for found in gather(files):
-        yield from _read_one(model, found, chunk, encoding, should_stop)
 
 
 def read_shares(
@@ -62,9 +50,14 @@ def read_shares(
     model_facts = (model.filter, sorted(model.identity().items()))
     same = (titles, sizes, chunk_or_default(chunk), encoding, model_facts)
     agree(ring, (version_fact(version), Fact("model, options or documents", same, hint)), 0)
+
+    def opener(names: list[str]) -> Iterator[Event]:
+        document = text_of(names, hold_text=False, encoding=encoding, should_stop=should_stop)
+        yield from open_document(model, document, chunk=chunk, should_stop=should_stop)
+
     digests = np.zeros((len(everything), _DIGEST), np.uint8)
     for number in shares(sizes, ring.size)[ring.rank]:
-        for event in _read_one(model, everything[number], chunk, encoding, should_stop):
+        for event in open_one(everything[number], opener):
             if isinstance(event, ReadDone) and event.stored is not None:
                 digests[number] = np.frombuffer(bytes.fromhex(event.stored), np.uint8)
             yield event
@@ -80,20 +73,6 @@ def shares(sizes: Sequence[int], ranks: int) -> list[list[int]]:
         dealt[rank].append(number)
         loads[rank] += sizes[number]
     return [sorted(own) for own in dealt]
-
-
-def _read_one(
-    model: TextModel, found: Gathered, chunk: int | None, encoding: str, should_stop: Stop | None
-) -> Iterator[Event]:
-    """Read one file. One that was not named by itself is passed over where it cannot be read."""
-    try:
-        document = text_of([str(found.path)], hold_text=False, encoding=encoding, should_stop=should_stop)
-    except DocumentError as error:
-        if found.named:
-            raise
-        yield Notice(f"{found.title} is passed over: {error}")
-        return
-    yield from open_document(model, document, chunk=chunk, should_stop=should_stop)
 
 
 def _size(path: Path) -> int:

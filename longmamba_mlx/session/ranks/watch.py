@@ -58,10 +58,12 @@ class Watch:
             return told
         return None
 
-    def hear_launcher(self, line: str) -> None:
-        """Take a line of `mlx.launch` itself, or of a rank's standard error."""
-        if found := _EXITED.search(line):
+    def hear_launcher(self, line: str) -> bool:
+        """Take a line of `mlx.launch` itself, or of a rank's standard error; whether it told that a rank has ended."""
+        found = _EXITED.search(line)
+        if found is not None:
             self.exits.append((int(found[1]), int(found[2] or -signal.SIGKILL)))
+        return found is not None
 
     def hung(self, now: float) -> int | None:
         """A rank that gives no sign of life."""
