@@ -28,7 +28,7 @@ from longmamba_mlx.session.open_document import open_document
 from longmamba_mlx.session.ranks import hosts
 from longmamba_mlx.session.ranks import watch as watching
 from longmamba_mlx.session.ranks.agreement import Fact, agree, facts_of
-from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Lost, from_line, to_line
+from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Joined, Lost, Ready, from_line, to_line
 from longmamba_mlx.session.ranks.options import RankOptions
 from longmamba_mlx.session.ranks.reading import read_together
 from longmamba_mlx.session.ranks.sharing import read_shares, shares
@@ -227,6 +227,8 @@ def test_lines_are_events_again() -> None:
     for told in (
         Hello("Müller’s Mac", 12),
         Beat(),
+        Ready(),
+        Joined(),
         Lost(),
         Ended(99),
         Failed("No", None, 2),
@@ -257,10 +259,11 @@ def test_a_silent_rank_hangs_unless_nobody_listened(monkeypatch: pytest.MonkeyPa
     watch = Watch(2, started=now, looked=now)
     for rank in range(2):
         watch.hear(to_line(rank, Hello("h", rank)))
-    assert watch.hung(now) is None
-    for _ in range(2):
-        watch.hear(to_line(0, Beat()))
-        watch.hear(to_line(1, Beat()))
+    assert watch.hung(now) is None and watch.turns == 0
+    for told, turns in ((Ready(), 1), (Joined(), 3)):
+        watch.hear(to_line(0, told))
+        watch.hear(to_line(1, told))
+        assert watch.turns == turns
     for _ in range(4):
         now += 2.0
         watch.hear(to_line(0, Beat()))
@@ -270,7 +273,7 @@ def test_a_silent_rank_hangs_unless_nobody_listened(monkeypatch: pytest.MonkeyPa
     now += 60.0  # this process was asleep
     assert watch.hung(now) is None
     late = Watch(2, started=now, looked=now)
-    late.hear(to_line(0, Beat()))
+    late.hear(to_line(0, Joined()))
     for _ in range(61):
         now += 2.0
         late.hear(to_line(0, Beat()))
@@ -392,7 +395,8 @@ def test_a_rank_that_is_killed_or_hangs_costs_one_line_and_little_else(tmp_path:
     for attempt in range(12):
         ranks = 2 + attempt % 3
         number = signal.SIGSTOP if attempt % 4 == 3 else signal.SIGKILL
-        code, err, seconds = hurt(book, home, ranks, chance.randrange(ranks), number, chance.uniform(0, 20))
+        wait = chance.uniform(0, 20) + (20 if number is signal.SIGSTOP else 0)  # it has a heartbeat by then
+        code, err, seconds = hurt(book, home, ranks, chance.randrange(ranks), number, wait)
         if code == 0:
             break
         assert code == 75 and seconds < 10, err

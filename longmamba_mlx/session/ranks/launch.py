@@ -124,18 +124,17 @@ class Ranks:
             error = LongMambaError(message, hint=failed.hint)
             error.exit_code = failed.exit_code
             return error
-        if len(watch.beats) < self.size:
-            missing = next(rank for rank in range(self.size) if rank not in watch.beats)
-            if watch.exits:
-                missing, code = watch.exits[0]
+        rank, code = watch.exits[0] if watch.exits else (-1, 0)
+        if code < 0:
+            return StoppedError(f"{self._name(watch, rank)} was killed by signal {-code}.", hint=_AGAIN)
+        if len(watch.joined) < self.size:
+            missing = next(each for each in range(self.size) if each not in watch.joined) if rank < 0 else rank
             last = f" It said: {launched.last_words}" if launched.last_words else ""
             hint = "Every machine needs Python and longmamba-mlx under the same path, and ssh without a password."
             return NoMLXError(f"{self._name(watch, missing)} did not start.{last}", hint=None if self._local else hint)
-        if not watch.exits:
+        if rank < 0:
             return StoppedError("A rank has ended before its work.", hint=_AGAIN)
-        rank, code = watch.exits[0]
-        how = f"was killed by signal {-code}" if code < 0 else f"has ended with code {code}"
-        return StoppedError(f"{self._name(watch, rank)} {how}.", hint=_AGAIN)
+        return StoppedError(f"{self._name(watch, rank)} has ended with code {code}.", hint=_AGAIN)
 
     def _name(self, watch: Watch, rank: int) -> str:
         host = watch.hellos[rank].host if rank in watch.hellos else self._hosts[rank]["ssh"]

@@ -60,9 +60,9 @@ class Launched:
             if not watch.hear_launcher(line):
                 self.last_words = _COLOUR.sub("", line).strip() or self.last_words
             return None
-        hellos = len(watch.hellos)
+        before = watch.turns
         event = watch.hear(line)
-        if len(watch.hellos) > hellos:
+        if watch.turns > before:
             self._offer_input()
         return event
 
@@ -83,7 +83,7 @@ class Launched:
                     stream.close()
 
     def _offer_input(self) -> None:
-        """A byte for the ranks, who have closed their input: mlx.launch runs in circles until it notices that."""
+        """A byte for all ranks: they connect, or, where their input is closed, mlx.launch notices it."""
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.write(b"\n")

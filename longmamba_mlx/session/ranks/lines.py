@@ -19,7 +19,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The rank is alive; the first one says that it is connected to the others."""
+    """The rank is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The rank waits for a byte of input to connect to the others, which takes all its attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The rank is connected to the others, and takes no more input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +44,10 @@ class Ended:
     sent: int
 
 
-Told: TypeAlias = Hello | Beat | Lost | Ended | Event
+Told: TypeAlias = Hello | Beat | Ready | Joined | Lost | Ended | Event
 
-_KINDS = {
-    kind.__name__: kind
-    for kind in (Hello, Beat, Lost, Ended, Loading, Loaded, Counted, ReadProgress, ReadDone, Notice, Failed)
-}
+_OWN = (Hello, Beat, Ready, Joined, Lost, Ended)
+_KINDS = {kind.__name__: kind for kind in (*_OWN, Loading, Loaded, Counted, ReadProgress, ReadDone, Notice, Failed)}
 _TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "str | None": (str, type(None))}
 
 

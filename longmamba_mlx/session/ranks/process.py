@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.events import Event, Failed, ReadProgress
-from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Lost, Told, to_line
+from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Joined, Lost, Ready, Told, to_line
 from longmamba_mlx.session.ranks.options import RankOptions
 
 BEAT_EVERY = 1.0  # seconds
@@ -26,11 +26,14 @@ def run_rank(options_json: str, version: str) -> int:
     """Be one of the ranks that `mlx.launch` has started -> the exit code. `version`: of this program."""
     voice = _Voice(int(os.environ.get("MLX_RANK", "0")))
     voice.say(Hello(socket.gethostname(), os.getpid()))
+    voice.beat()
     stop = threading.Event()
     if voice.rank == 0:  # the others are just ended
         signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     try:
-        return _run(RankOptions.from_json(options_json), version, voice, stop)
+        options = RankOptions.from_json(options_json)
+        voice.starter = options.starter
+        return _run(options, version, voice, stop)
     except LongMambaError as error:
         from longmamba_mlx.inference.ranks.ring import RankLostError
 
@@ -52,8 +55,10 @@ def _run(options: RankOptions, version: str, voice: _Voice, stop: threading.Even
     from longmamba_mlx.session.ranks.sharing import read_shares
     from longmamba_mlx.session.sources import text_of
 
+    voice.say(Ready())
+    _take_turn()
     ring = MLXRing()
-    voice.beat(options.starter)
+    voice.say(Joined())
     model = load(options.model, filter=options.filter, attention_window=options.attention_window,
                  offline=options.offline)  # fmt: skip
     versions = f"{version} {mx.__version__} {np.__version__}"  # type: ignore[attr-defined]
@@ -69,15 +74,22 @@ def _run(options: RankOptions, version: str, voice: _Voice, stop: threading.Even
     return 0
 
 
+def _take_turn() -> None:
+    """Wait until all ranks are there: MLX connects them without letting another thread say that this one lives.
+
+    Then close the input: mlx.launch offers it in a busy loop until it is refused.
+    """
+    os.read(0, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+
 class _Voice:
     """Says lines on what was standard output; whatever else is printed goes to standard error."""
 
     def __init__(self, rank: int) -> None:
-        self.rank = rank
+        self.rank, self.starter = rank, 0
         self._out = os.dup(1)
         os.dup2(2, 1)
-        # The starter offers its own input to all ranks in a busy loop, until they refuse it.
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def say(self, told: Told) -> None:
         """Write a line in one piece. The process ends where nobody listens any more."""
@@ -86,14 +98,14 @@ class _Voice:
         except OSError:
             os._exit(LongMambaError.exit_code)
 
-    def beat(self, starter: int) -> None:
-        """Say every second that this process lives; end it when the one that started it is gone."""
+    def beat(self) -> None:
+        """Say every second that this process lives; end it when `starter` is gone."""
 
         def beating() -> None:
             while True:
                 self.say(Beat())
                 time.sleep(BEAT_EVERY)
-                if starter and not _lives(starter):
+                if self.starter and not _lives(self.starter):
                     os._exit(LongMambaError.exit_code)
 
         threading.Thread(target=beating, daemon=True).start()

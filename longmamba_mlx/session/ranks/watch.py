@@ -8,10 +8,11 @@ import time
 from dataclasses import dataclass, field
 
 from longmamba_mlx.events import Event, Failed
-from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Lost, from_line
+from longmamba_mlx.session.ranks.lines import Beat, Ended, Hello, Joined, Lost, Ready, from_line
 
 START_SECONDS = 120.0  # for all ranks to start and to connect
 SILENT_SECONDS = 6.0  # without a beat a rank is taken to hang
+JOINING_SECONDS = 8.5  # the same while it connects
 _EXITED = re.compile(r"Node with rank (\d+) (?:exited with code (-?\d+)|was killed)")  # said by mlx.launch
 
 
@@ -22,6 +23,8 @@ class Watch:
     size: int
     hellos: dict[int, Hello] = field(default_factory=dict)
     beats: dict[int, float] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    joined: set[int] = field(default_factory=set)
     sent: dict[int, int] = field(default_factory=dict)
     failed: dict[int, Failed] = field(default_factory=dict)
     lost: bool = False
@@ -35,6 +38,11 @@ class Watch:
         return len(self.sent) == self.size
 
     @property
+    def turns(self) -> int:
+        """How often the ranks are due a byte of input: once all are ready, and after each that has joined."""
+        return (len(self.ready) == self.size) + len(self.joined)
+
+    @property
     def is_over(self) -> bool:
         """Whether any rank will not do its work."""
         return bool(self.failed or self.exits or self.lost)
@@ -45,9 +53,13 @@ class Watch:
         if found is None or not 0 <= found[0] < self.size:
             return None
         rank, told = found
-        self.beats.update({rank: time.monotonic()} if rank in self.beats or isinstance(told, Beat) else {})
+        self.beats[rank] = time.monotonic()
         if isinstance(told, Hello):
             self.hellos[rank] = told
+        elif isinstance(told, Ready):
+            self.ready.add(rank)
+        elif isinstance(told, Joined):
+            self.joined.add(rank)
         elif isinstance(told, Ended):
             self.sent[rank] = told.sent
         elif isinstance(told, Failed):
@@ -70,8 +82,11 @@ class Watch:
         if now - self.looked > SILENT_SECONDS / 2:  # this process itself was held up: listen first
             self.beats = dict.fromkeys(self.beats, now)
         self.looked = now
-        if len(self.beats) < self.size:
-            late = now - self.started > START_SECONDS
-            return next(rank for rank in range(self.size) if rank not in self.beats) if late else None
-        silent = [rank for rank, beat in self.beats.items() if now - beat > SILENT_SECONDS and rank not in self.sent]
-        return min(silent, default=None)
+        late = now - self.started > START_SECONDS
+        silent = [rank for rank in range(self.size) if rank not in self.sent and self._is_silent(rank, now)]
+        missing = [rank for rank in range(self.size) if late and rank not in self.joined]
+        return min(silent or missing, default=None)
+
+    def _is_silent(self, rank: int, now: float) -> bool:
+        joining = rank in self.ready and rank not in self.joined
+        return rank in self.beats and now - self.beats[rank] > (JOINING_SECONDS if joining else SILENT_SECONDS)
