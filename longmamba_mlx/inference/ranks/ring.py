@@ -31,7 +31,7 @@ class Ring(Protocol):
     """Bytes given to the next rank so far."""
 
     def send(self, buffer: mx.array) -> None:
-        """Begin to send buffer (n,) uint8 to the next rank."""
+        """Start sending buffer (n,) uint8 to the next rank."""
 
     def receive(self, nbytes: int) -> mx.array:
         """Wait for the next buffer (n,) uint8 of the rank before, which has this size."""

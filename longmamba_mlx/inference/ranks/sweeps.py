@@ -30,7 +30,7 @@ class Sweep:
         return self.pieces[count * rank // size : count * (rank + 1) // size]
 
     def first(self, rank: int, size: int) -> int:
-        """The token at which a rank's span begins, also where it is empty."""
+        """The first token of a rank's span, even if it is empty."""
         at = len(self.pieces) * rank // size
         return self.pieces[at][0] if at < len(self.pieces) else self.stop
 

@@ -4,7 +4,7 @@ below over the following span.
 The document is cut into sweeps, a sweep into one span for each rank. For layer l of a span a rank needs two things: its
 own output of layer l - 1, and the state of layer l at the end of the span before, which the rank before it sends as
 soon as it has run l. The last rank's states go to the first, for the next sweep. So with R ranks, L layers and K
-sweeps all have finished after K L + R - 1 steps, and nobody waits in between while R < L. What a rank computes
+sweeps all have finished after K L + R - 1 steps, and no rank waits in between while R < L. What a rank computes
 is what one process would: the same calls on the same pieces, to the last bit, whatever the layers are made of. What is
 sent is a state for each layer, span and sweep; its size does not depend on their length.
 """
@@ -193,7 +193,7 @@ class _Rank:
 
 @dataclass
 class _Clock:
-    """Progress of the whole: the share of its own work that a rank has done is taken for everyone's."""
+    """Progress of the whole reading, estimated from the share of its own work that this rank has done."""
 
     total: int
     before: int
@@ -205,7 +205,7 @@ class _Clock:
     _done: int = 0
 
     def begin(self, sweep: Sweep, work: int) -> None:
-        """A sweep begins: `work` tokens times layers for this rank."""
+        """Start a sweep of `work` tokens times layers for this rank."""
         self._start, self._tokens, self._work, self._done = sweep.start, sweep.stop - sweep.start, work, 0
 
     def advance(self, tokens: int) -> Progress:

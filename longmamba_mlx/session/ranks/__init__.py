@@ -1,1 +1,1 @@
-"""Reading with several processes or machines: how they start, agree, share the work, and end."""
+"""Read with several processes or machines: start, agreement, distribution of the work, and end."""

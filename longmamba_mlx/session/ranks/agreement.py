@@ -1,4 +1,4 @@
-"""What all ranks must have in common before they read."""
+"""Check that all ranks agree before they read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Fact:
 
 
 def facts_of(version: str, key: StateKey) -> tuple[Fact, ...]:
-    """What a document's state depends on, in the order in which people look for a difference."""
+    """What a document's state depends on, in the order of the most likely differences."""
     return (
         version_fact(version),
         Fact(

@@ -1,4 +1,4 @@
-"""The hostfile of `mlx.launch`: which machines the ranks run on."""
+"""The hostfile of `mlx.launch`: the machines of the ranks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def from_file(path: Path) -> list[dict[str, Any]]:
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody uses. Raises UsageError."""
+    """Return the first of `count` consecutive unused ports. Raises UsageError."""
     for _ in range(50):
         with socket.socket() as probe:
             probe.bind((LOCAL, 0))

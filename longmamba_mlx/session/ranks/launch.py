@@ -1,4 +1,4 @@
-"""Start ranks with `mlx.launch`, tell what they do, and notice when one of them ends or hangs."""
+"""Start ranks with `mlx.launch`, report their progress, and detect a rank that ends or hangs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Ranks:
     def open(self, files: Sequence[str]) -> Iterator[Event]:
         """Read the files: the events of rank 0, and of the others too where documents are shared out.
 
-        Raises StoppedError for a stop, and where a rank ends or hangs; what a rank has raised; NoMLXError where ranks
+        Raises StoppedError for a stop, and when a rank ends or hangs; what a rank has raised; NoMLXError when ranks
         cannot be started.
         """
         with TemporaryDirectory(prefix="longmamba-ranks-") as folder:

@@ -21,7 +21,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Launched:
-    """`mlx.launch` as a process, in a session of its own, so that Ctrl-C reaches only its starter."""
+    """`mlx.launch` as a process in its own session, so that Ctrl-C reaches only its starter."""
 
     def __init__(self, command: list[str]) -> None:
         self.last_words = ""
@@ -67,7 +67,7 @@ class Launched:
         return event
 
     def drain(self, watch: Watch, seconds: float) -> None:
-        """Listen on for a while, or until everything is said."""
+        """Read further lines for a while, or until the end."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.ended and not watch.complete:
             self.next_line(watch)

@@ -1,4 +1,4 @@
-"""What a rank tells the process that started it: one JSON object a line, on standard output."""
+"""Messages from a rank to its starter: one JSON object per line, on standard output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The rank has done its part, and sent so many bytes to the next one."""
+    """The rank has finished; `sent`: the bytes it sent to the next one."""
 
     sent: int
 
@@ -57,7 +57,7 @@ def to_line(rank: int, told: Told) -> str:
 
 
 def from_line(line: str) -> tuple[int, Told] | None:
-    """The rank and what it told; None for a line that is something else."""
+    """Parse a line into a rank and its message; None for any other line."""
     try:
         table = json.loads(line)
         rank, kind = table.pop("rank"), _KINDS[table.pop("is")]

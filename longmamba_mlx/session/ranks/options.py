@@ -1,4 +1,4 @@
-"""What every rank is told when it is started."""
+"""The options that every rank is started with."""
 
 from __future__ import annotations
 

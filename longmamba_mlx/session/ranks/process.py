@@ -1,6 +1,6 @@
-"""A rank as a process: it says that it lives, joins the ring, does its part, and tells how that goes.
+"""A rank as a process: send heartbeats, join the ring, read, and report progress.
 
-MLX is imported once the first line is out: on a busy machine that takes seconds.
+MLX is imported after the first line is sent: on a busy machine the import takes seconds.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _take_turn() -> None:
 
 
 class _Voice:
-    """Says lines on what was standard output; whatever else is printed goes to standard error."""
+    """Writes lines to the original standard output; anything else printed goes to standard error."""
 
     def __init__(self, rank: int) -> None:
         self.rank, self.starter = rank, 0
@@ -92,7 +92,7 @@ class _Voice:
         os.dup2(2, 1)
 
     def say(self, told: Told) -> None:
-        """Write a line in one piece. The process ends where nobody listens any more."""
+        """Write a line in one piece. The process ends when its reader is gone."""
         try:
             os.write(self._out, to_line(self.rank, told).encode())
         except OSError:

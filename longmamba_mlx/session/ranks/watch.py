@@ -1,4 +1,4 @@
-"""What the starting process knows of its ranks, and from that whether one of them has ended or hangs."""
+"""The starter's view of its ranks, from which it detects one that has ended or hangs."""
 
 from __future__ import annotations
 
