@@ -145,7 +145,7 @@ def causal_attention(
     batch, heads, length, width = queries.shape
     seen = keys.shape[2]
     most = max(1, SCORES // (batch * heads * seen))
-    if most >= length or (mx.default_device().type == mx.gpu and width in _FUSED):
+    if most >= length or keeps_scores(width):
         return _attended(queries, keys, values, scale, mask)
     parts = []
     for start in range(0, length, most):
@@ -154,6 +154,11 @@ def causal_attention(
         rows = None if mask is None else mask[start:end, :past]
         parts.append(_attended(queries[:, :, start:end], keys[:, :, :past], values[:, :, :past], scale, rows))
     return mx.concatenate(parts, axis=2)
+
+
+def keeps_scores(width: int) -> bool:
+    """Whether MLX's kernel keeps the scores of heads of this width to itself, for values of the same width."""
+    return mx.default_device().type == mx.gpu and width in _FUSED
 
 
 def _attended(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None) -> mx.array:

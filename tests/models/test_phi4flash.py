@@ -100,6 +100,16 @@ def test_a_filtered_token_changes_nothing(layer: int, kernel: str, monkeypatch: 
     assert np.array_equal(np.array(after.ssm), np.array(state.ssm)) and not np.array(kept).any()
 
 
+def test_values_of_a_pair_one_by_one_or_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one on a GPU, whose kernel wants values as wide as keys."""
+    from longmamba_mlx.models.families import phi4flash
+
+    model, ids = comparing.model("phi4flash"), mx.array(comparing.fixture("phi4flash").ids[:50])[None]
+    together = np.array(model(ids)[0])
+    monkeypatch.setattr(phi4flash, "keeps_scores", lambda width: True)
+    assert np.abs(np.array(model(ids)[0]) - together).max() <= 1e-5 * np.abs(together).max()
+
+
 def test_a_converted_folder_can_be_converted_again(tmp_path: Path) -> None:
     """Its layers have other names than the publisher's."""
     stored = comparing.fixture("phi4flash")

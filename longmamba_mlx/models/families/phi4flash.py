@@ -16,7 +16,7 @@ from typing import ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx.models.attention import Attention, causal_attention
+from longmamba_mlx.models.attention import Attention, causal_attention, keeps_scores
 from longmamba_mlx.models.base import LanguageModel, Layer, ParameterNames
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import BOTH, MAMBA, AttentionConfig
@@ -120,14 +120,17 @@ class PairedAttention(Attention):
 
     def mixed(self, queries: mx.array, keys: mx.array, values: mx.array, mask: mx.array | None) -> mx.array:
         """What each pair of heads makes of the values, (b, heads / 2, l, 2 * head_dim)."""
-        pairs = [(queries[:, place::2], keys[:, place::2]) for place in (0, 1)]
-        both = [
-            mx.concatenate(
-                [causal_attention(q, k, values[:, place::2], self.config.scale, mask) for place in (0, 1)], axis=-1
-            )
-            for q, k in pairs
-        ]
-        left: mx.array = self.inner_cross_attn(*both)
+        halves = [values[:, place::2] for place in (0, 1)]
+        if not keeps_scores(self.config.head_dim):  # one pass with both values makes the scores once
+            halves = [mx.concatenate(halves, axis=-1)]
+        first, second = (
+            [
+                causal_attention(queries[:, place::2], keys[:, place::2], half, self.config.scale, mask)
+                for half in halves
+            ]
+            for place in (0, 1)
+        )
+        left: mx.array = self.inner_cross_attn(*(mx.concatenate(parts, axis=-1) for parts in (first, second)))
         return left
 
 
