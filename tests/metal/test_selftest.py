@@ -19,6 +19,7 @@ def test_the_specification_passes() -> None:
     assert {row.kernel for row in rows} == {"mamba1", "mamba2", "mamba3", "conv", "norm", "parts"} and len(rows) >= 50
 
 
+@pytest.mark.timeout(900)  # some hundred kernels are compiled
 def test_the_emulated_kernels_pass(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(selftest._LONG, "metal", 2048)
     assert [row for row in selftest.run_cases("metal") if not row.passed] == []

@@ -54,7 +54,7 @@ def cases(long: int) -> Iterator[tuple[str, str, Case]]:
         inputs = random_inputs(replace(shape, dtype="float32"), 37)
         yield f"{name}, no gate, no start", "float32", {"inputs": replace(inputs, z=None, initial_state=None)}
         yield f"{name}, steps of 5", "float32", {"inputs": replace(inputs, dt_bias=mx.full((4,), 5.0), threshold=None)}
-    for rows, states, rank in ((64, 64, 1), (64, 128, 1), (32, 128, 2), (64, 64, 4)):
+    for rows, states, rank in ((64, 128, 1), (32, 64, 2)):
         shape = Mamba3Shape(1, rows, states, rank, states // 4, mimo=rank > 1, dtype="float32")
         yield f"sizes {rows} x {states}, rank {rank}", "float32", {"inputs": random_inputs(shape, 21)}
     one = Mamba3Shape(1, 2, 16, rank=1, angles=4, dtype="float32")
