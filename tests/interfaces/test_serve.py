@@ -270,3 +270,16 @@ def test_a_wrong_start_is_one_line(options: tuple[str, ...], says: str, capfd: p
         main(["serve", *options])
     lines = capfd.readouterr().err.strip().splitlines()
     assert ended.value.code == 2 and len(lines) == 2 and says in lines[0] and lines[1].startswith("Hint: ")
+
+
+def test_a_client_that_leaves_in_its_request_leaves_no_traceback(start: Callable[..., Serving]) -> None:
+    serving = start()
+    for path in ("/v1/chat/completions", "/v1/documents"):
+        connection = HTTPConnection(serving.url.removeprefix("http://"), timeout=30)
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"{")
+        connection.close()
+    assert serving.http.get("/health").status_code == 200
+    serving.end()
+    assert serving.process.stderr is not None and "Traceback" not in serving.process.stderr.read()

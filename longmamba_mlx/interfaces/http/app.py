@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -42,7 +42,7 @@ def application(service: Service, *, key: str = "", origins: Sequence[str] = ())
         cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
     handlers = {ApiError: _refuse, LongMambaError: _refuse, HTTPException: _refuse_route, ClientGoneError: _nobody,
-                Exception: _refuse}  # fmt: skip
+                ClientDisconnect: _nobody, Exception: _refuse}  # fmt: skip
     app = Starlette(routes=ROUTES, middleware=middleware, exception_handlers=handlers)  # type: ignore[arg-type]
     app.state.service = service
     return app
