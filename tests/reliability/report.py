@@ -65,6 +65,7 @@ def case_of(element: xml.Element) -> Case:
         outcome = "failed"
     file = element.get("classname", "").removeprefix("tests.").replace(".", "/")
     figures = tuple((found.get("name", ""), found.get("value", "")) for found in element.iter("property"))
+    figures = tuple(figure for figure in figures if not figure[0].startswith("hypothesis"))  # its own statistics
     name = element.get("name", "").partition("[")[0]
     return Case(f"{file}.py::{name}", outcome, float(element.get("time", 0)), figures)
 
