@@ -108,13 +108,14 @@ def test_a_long_message_is_read_once_for_all_conversations(server: Serving, stor
 
 
 def test_the_surest_part_is_named(server: Serving, story: str) -> None:
-    words = f"{story}\n\nWhat is the access code of Zorvath?"
+    text = story.replace("Zorvath is 48213", "Tapio is 52417")  # the story itself is a file's, below
+    words = f"{text}\n\nWhat is the access code of Tapio?"
     reply = server.post(
         "/v1/chat/completions", {"model": "demo", "messages": [{"role": "user", "content": words}], "surest": True}
     ).json()
     part = reply["longmamba"]["part"]
-    assert reply["choices"][0]["message"]["content"] == "48213" and 1 <= part["number"] <= part["count"]
-    assert part["start"] < story.index("48213") < part["end"]
+    assert reply["choices"][0]["message"]["content"] == "52417" and 1 <= part["number"] <= part["count"]
+    assert part["start"] < text.index("52417") < part["end"]
 
 
 def test_a_remembered_document_is_a_model(server: Serving) -> None:
