@@ -367,7 +367,7 @@ class Started:
 
     def end(self) -> tuple[int, str, float]:
         started = time.monotonic()
-        err = self.process.communicate(timeout=120)[1]
+        err = self.process.communicate(timeout=600)[1]
         return self.process.returncode, err, time.monotonic() - started
 
 
@@ -402,5 +402,6 @@ def test_a_rank_that_is_killed_or_hangs_costs_one_line_and_little_else(tmp_path:
         assert code == 75 and seconds < 10, err
         told = [line for line in err.splitlines() if not line.startswith("Note: ")]
         assert len(told) == 1 and told[0].startswith("Rank "), err
-    last = Started(book, home, 3)
-    assert last.end()[0] == 0
+    assert Started(book, home, 3).end()[0] == 0
+    assert Started(book, tmp_path / "one", 1).end()[0] == 0
+    assert_same_store(home, tmp_path / "one")
