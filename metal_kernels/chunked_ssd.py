@@ -15,8 +15,8 @@ _THREADS = 256
 _SIMDGROUPS = 8
 _TILE = 16
 _THREADGROUP_BYTES = 32 << 10
-# Matrices of 8 x 8 that a simdgroup holds in registers, two floats a lane each: the state, and y of its tokens. Apple's
-# GPUs have 128 registers a thread.
+# Matrices of 8 x 8 that a simdgroup holds in registers, two floats a lane each: the state, and y of its tokens; where
+# that leaves room, their C too (HOLDS_C in the kernel). Apple's GPUs have 128 registers a thread.
 _MATRICES = 40
 
 

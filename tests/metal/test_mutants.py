@@ -29,7 +29,7 @@ from tests.metal import (
 )
 from tests.metal.mutants import HARMLESS, MUTANTS
 from tests.metal.test_scan_kernel import check, small
-from tests.ops.cases import selective_case
+from tests.ops.cases import selective_case, ssd_case
 from tests.ops.mamba3_cases import mamba3_case
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("emulated"), pytest.mark.timeout(1800)]
@@ -42,6 +42,7 @@ def checks() -> list[Callable[[], None]]:
     return [
         lambda: check("mamba1", small("mamba1", 37)),
         lambda: check("mamba2", small("mamba2", 37)),
+        lambda: check("mamba2", ssd_case(1, 9, 1, 1, 1, 64)),  # fewer threads than states
         *(lambda case=case: check("mamba1", case) for case in cases),
         *(lambda name=name: check(name, small(name) | {"reverse": True}) for name in scans.SCANS),
         *(lambda name=name: check(name, small(name) | {"threshold": None, "z": None}) for name in scans.SCANS),

@@ -82,7 +82,7 @@ def test_mamba1_sizes(channels: int, states: int) -> None:
 
 
 @pytest.mark.parametrize("states", [64, 128, 256])
-@pytest.mark.parametrize(("heads", "width", "groups"), [(2, 32, 1), (2, 64, 2), (1, 128, 1)])
+@pytest.mark.parametrize(("heads", "width", "groups"), [(1, 1, 1), (2, 32, 1), (2, 64, 2), (1, 128, 1)])
 def test_mamba2_sizes(heads: int, width: int, groups: int, states: int) -> None:
     check("mamba2", ssd_case(1, 6, heads, width, groups, states))
 
