@@ -19,7 +19,7 @@ constexpr int U = 4;  // tokens loaded ahead: the compiler cannot move loads acr
 constexpr bool FOURS = R % 4 == 0;
 // Where whole tokens fill the threadgroup, a thread stages one state of every PASS-th token and needs no products.
 constexpr int PASS = GROUP < N ? 1 : GROUP / N;
-constexpr bool WHOLE = GROUP % N == 0;
+constexpr bool WHOLE = GROUP % N == 0 && TB % PASS == 0;  // so that each of its threads stages as many tokens as the others
 
 threadgroup float shared_b[TB][N];
 threadgroup float shared_c[TB][N];

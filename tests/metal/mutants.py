@@ -9,6 +9,7 @@ SCAN = (
     ("mem_flags::mem_threadgroup", "mem_flags::mem_none"),
     ("if (WHOLE) {", "if (true) {"),
     ("if (WHOLE) {", "if (false) {"),
+    ("TB % PASS == 0", "true"),
     ("forth * PASS * B_strides[1]", "forth * B_strides[1]"),
     ("forth * PASS * C_strides[1]", "PASS * C_strides[1]"),
     ("forth * (self / N) * B_strides[1]", "(self / N) * B_strides[1]"),

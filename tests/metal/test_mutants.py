@@ -43,6 +43,9 @@ def checks() -> list[Callable[[], None]]:
         lambda: check("mamba1", small("mamba1", 37)),
         lambda: check("mamba2", small("mamba2", 37)),
         lambda: check("mamba2", ssd_case(1, 9, 1, 1, 1, 64)),  # fewer threads than states
+        lambda: check(
+            "mamba2", ssd_case(1, 37, 1, 12, 1, 64)
+        ),  # three tokens at once, which does not divide those staged
         *(lambda case=case: check("mamba1", case) for case in cases),
         *(lambda name=name: check(name, small(name) | {"reverse": True}) for name in scans.SCANS),
         *(lambda name=name: check(name, small(name) | {"threshold": None, "z": None}) for name in scans.SCANS),

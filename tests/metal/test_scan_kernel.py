@@ -87,6 +87,10 @@ def test_mamba2_sizes(heads: int, width: int, groups: int, states: int) -> None:
     check("mamba2", ssd_case(1, 6, heads, width, groups, states))
 
 
+def test_a_threadgroup_that_stages_three_tokens_at_once() -> None:
+    check("mamba2", ssd_case(1, 37, 1, 12, 1, 64))
+
+
 @pytest.mark.parametrize(("heads", "groups"), [(1, 1), (6, 1), (6, 3), (6, 6)])
 def test_mamba2_groups(heads: int, groups: int) -> None:
     check("mamba2", ssd_case(2, 9, heads, 5, groups, 8))
