@@ -24,6 +24,10 @@ from longmamba_mlx.ops.values import values
 from tests.models.hybrids import hybrid
 from tests.models.samples import random_model
 
+# MLX keeps counting a task whose evaluation failed as active, and waits for it once there are too many: in a process of
+# their own (`pytest -m slow`), so that no other test ever waits.
+pytestmark = pytest.mark.slow
+
 OPS = ("selective_scan", "ssd_scan", "causal_conv1d", "gated_rms_norm", "dt_b_c_norms")
 IDS = np.arange(90, dtype=np.uint32) * 7 % 37
 QUESTION = np.array([3, 1, 4, 1, 5], np.uint32)
