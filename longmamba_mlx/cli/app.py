@@ -208,8 +208,7 @@ def mcp(
     from longmamba_mlx.cli.library import library_of
     from longmamba_mlx.cli.mcp import serve_mcp
 
-    name = chosen(model, offline=offline) or DEFAULT
-    library = library_of(allow or [], name, filter=filter, chunk=chunk, attention_window=attention_window,
+    library = library_of(allow, model, filter=filter, chunk=chunk, attention_window=attention_window,
                          offline=offline)  # fmt: skip
     serve_mcp(library, __version__)
 
@@ -246,8 +245,7 @@ def serve(
     from longmamba_mlx.cli.library import library_of
     from longmamba_mlx.cli.serve import serve_http
 
-    name = chosen(model, offline=offline) or DEFAULT
-    library = library_of(allow or [], name, filter=filter, chunk=chunk, attention_window=attention_window,
+    library = library_of(allow, model, filter=filter, chunk=chunk, attention_window=attention_window,
                          offline=offline)  # fmt: skip
     serve_http(library, __version__, host=host, port=port, key=api_key, cors=cors or [], queue=queue,
                max_tokens=max_tokens)  # fmt: skip
