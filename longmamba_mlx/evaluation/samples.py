@@ -12,7 +12,7 @@ from typing import Any
 from longmamba_mlx.errors import DiskError
 from longmamba_mlx.paths import private_file, private_folder
 
-VERSION = 2  # raised when the same options would give other documents, questions or scores
+VERSION = 3  # raised when the same options would give other documents, questions or scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from longmamba_mlx.errors import ConfigError, UsageError
 _QUESTION = "\n\nQuestion: {question}\nAnswer:"
 _STOPS = ("\n",)
 _NOT_FOUND = ("the document does not say", "not in the document", "not mentioned", "not given")
+_QUOTED = re.compile("[\"'“‘«](.*)[\"'”’»]([?!. ]*)")
+# A last word whose dot does not end the question: initials, and abbreviations that names end with.
+_ABBREVIATED = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]|ph\.d|inc|ltd|co|corp|bros|jr|sr|esq|st|ave|rd", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,14 @@ class PromptForm:
     def as_known(self, question: str) -> str | None:
         """The question in the model's own words; None if it is none of its known questions.
 
-        Case, white space and final punctuation are ignored outside the name.
+        Case, white space, final punctuation and quotes around the whole question are ignored outside the name. The name
+        stays as written, with the dot of "B." or "Acme Inc.": the document has it so.
         """
         if not self.known:
             return question
-        words = " ".join(question.split()).rstrip(" ?.!")
+        words = _without_ending(" ".join(question.split()))
         for shape in self.known:
-            before, _, after = " ".join(shape.split()).rstrip(" ?.!").partition("{name}")
+            before, _, after = _without_ending(" ".join(shape.split())).partition("{name}")
             match = re.fullmatch(f"{re.escape(before)}(\\S.*?){re.escape(after)}", words, re.IGNORECASE)
             if match:
                 return f"{before}{match[1]}{after}?"
@@ -105,3 +109,19 @@ def _texts(settings: Mapping[str, object], key: str, default: tuple[str, ...]) -
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
         raise ConfigError(f'"{key}" in the longmamba settings must be a list of texts')
     return tuple(value)
+
+
+def _without_ending(question: str) -> str:
+    """A question without its final punctuation and the quotes around all of it.
+
+    One dot before a question mark is the last word's, as in "… of B.?"; without a question mark, that of an
+    abbreviation is.
+    """
+    quoted = _QUOTED.fullmatch(question)
+    if quoted and not set(quoted[1]) & set('"“”«»'):
+        question = quoted[1] + quoted[2]
+    words = question.rstrip("?!. ")
+    ending = question[len(words) :]
+    if not ending.startswith(".") or ending.startswith(".."):
+        return words
+    return f"{words}." if "?" in ending or _ABBREVIATED.fullmatch(words.rpartition(" ")[2]) else words
