@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import card
 import numpy as np
 import torch
 from curriculum import sampler_of
@@ -67,12 +68,13 @@ def main(pack: Path, path: Path, target: Path, facts: int, clamps: tuple[float, 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "original"
         original(pack, path, folder, clamps[0])
-        card = target / "README.md"
-        kept = card.read_text() if card.exists() else None
+        readme = target / "README.md"
+        kept = readme.read_text() if readme.exists() else None
         shutil.rmtree(target, ignore_errors=True)
         convert(folder, target, "float32")
         if kept is not None:
-            card.write_text(kept)
+            readme.write_text(kept)
+            card.write(target)
     model = Model(load_model(target), Reader.from_folder(target))
     torch.manual_seed(0)
     arrays, shapes = Pack(pack / "pack.npz", "cpu"), [Shape(TRAINED, facts, 1)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from longmamba_mlx.builtin import described
 from longmamba_mlx.cli.interrupts import stopping
 from longmamba_mlx.cli.no_answer import explain
 from longmamba_mlx.cli.progress import ReadingBar, follow, summary
@@ -119,8 +120,7 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
 def say_which(model: str | None) -> None:
     """Print a notice when the built-in model is used by default, so that it is not taken for a real one."""
     if model is None:
-        notice = "Note: this is the built-in demonstration model, which knows one kind of question; see --model."
-        print(notice, file=sys.stderr)
+        print(f"Note: the built-in model {DEFAULT} is {described(DEFAULT)}; see --model.", file=sys.stderr)
 
 
 def _answer(session: Session, question: str, way: Way) -> Answer:

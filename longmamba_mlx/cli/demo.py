@@ -31,7 +31,7 @@ class Side:
 
 def demonstrate(model: str, *, json: bool) -> None:
     """Read, ask, compare; nothing is downloaded and nothing is remembered."""
-    from longmamba_mlx.builtin import sample_document
+    from longmamba_mlx.builtin import BUILT_IN, described, sample_document
     from longmamba_mlx.documents import read_document
     from longmamba_mlx.system import peak_bytes
 
@@ -59,11 +59,12 @@ def demonstrate(model: str, *, json: bool) -> None:
         how = "opened from an earlier reading" if side.done.reopened else speed
         print(f"filter {name:>9}: {how}, state {format_size(side.done.state_bytes)}, "
               f"memory {format_size(side.memory)}")  # fmt: skip
-    print(_NEXT.format(command=real_model().command))
+    if model in BUILT_IN:
+        print(_NEXT.format(model=model, described=described(model), command=real_model().command))
 
 
 _NEXT = """
-The built-in model is a demonstration: it knows one kind of question. With a real model:
+The built-in model {model} is {described}. With a real model:
   {command}
   longmamba-mlx chat --file book.txt
 """

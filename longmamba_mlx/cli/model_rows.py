@@ -20,7 +20,6 @@ from longmamba_mlx.registry.known_models import (
 from longmamba_mlx.registry.local_models import LocalModel, installed_folder, local_models
 
 BUILT_IN = "built in"
-_DEMONSTRATION = "a demonstration that knows one kind of question"
 
 Row = dict[str, object]
 
@@ -107,9 +106,8 @@ def _built_in(default: str) -> list[Row]:
     for name in builtin.BUILT_IN:
         folder = builtin.built_in_model(name)
         facts = folder_facts(folder)
-        rows.append(
-            _local_row(LocalModel(name, folder, BUILT_IN, facts), default) | {"model": name, "caveat": _DEMONSTRATION}
-        )
+        row = _local_row(LocalModel(name, folder, BUILT_IN, facts), default)
+        rows.append(row | {"model": name, "caveat": builtin.described(name)})
     return rows
 
 

@@ -217,7 +217,7 @@ class ReadDocument:
         before, text = form.ask_after(known or question, again=last is not None)
         if known is None:
             nearest = evidence.nearest(question)
-            spent, example = time.monotonic() - started, form.known[0].replace("{name}", "NAME")
+            spent, example = time.monotonic() - started, form.example(question)
             yield Answered(Answer(question, "", False, nearest, 0, spent, "stop", reason="demo", example=example))
             return
         if last is not None:

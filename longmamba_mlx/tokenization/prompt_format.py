@@ -65,6 +65,16 @@ class PromptForm:
                 return f"{before}{match[1]}{after}?"
         return None
 
+    def example(self, question: str) -> str:
+        """The known question that is worded most like another one, with NAME in place of a name."""
+        words = set(_without_ending(question).casefold().split())
+
+        def likeness(shape: str) -> float:
+            known = set(_without_ending(shape).casefold().split()) - {"{name}"}
+            return len(known & words) / len(known | words)
+
+        return max(self.known, key=likeness, default="").replace("{name}", "NAME")
+
     def ask(self, question: str, *, again: bool = False) -> str:
         """The prompt for a question after the document, or with `again` after an answer. Raises UsageError if empty."""
         words = " ".join(question.split())

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from longmamba_mlx.builtin import described
 from longmamba_mlx.paths import model_folder
 from longmamba_mlx.registry import local_models as places
 from longmamba_mlx.registry import resolve
@@ -242,10 +243,9 @@ def test_the_recommended_models_come_first(run, home: Path) -> None:  # type: ig
     assert len(sizes) == len(set(sizes)) >= 4, "one row for each memory size"
     text = run("models").out
     assert text.splitlines()[1].startswith(">") and recommended().repository in text.splitlines()[1]
-    assert (
-        "a demonstration that knows one kind of question" in text and "not tuned to answer" in text and "…" not in text
-    )
+    assert described("demo") in text and "not tuned to answer" in text and "…" not in text
     choices = model_choices()
+    assert f"built in · {described('demo')}" in [choice.detail for choice in choices if choice.name == "demo"]
     assert choices[0].name == recommended(quantise=False).repository and choices[0].detail.startswith("recommended")
 
 

@@ -65,3 +65,9 @@ def test_every_wording_of_the_exam_keeps_every_kind_of_name() -> None:
 
 def test_a_very_long_question_is_matched_quickly() -> None:
     assert FORM.as_known("What is the access code of " + "?" * 200_000 + "x?" + "." * 200_000) is not None
+
+
+def test_the_example_is_the_known_question_most_like_the_asked_one() -> None:
+    assert FORM.example("When does my contract end?") == "When does the lease of NAME end?"
+    assert FORM.example("Which code opens the access door?") == "What is the access code of NAME?"
+    assert FORM.example("Summarise") == FORM.example("") == "What is the access code of NAME?"

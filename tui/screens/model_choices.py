@@ -11,8 +11,6 @@ from longmamba_mlx.registry import resolve
 from longmamba_mlx.registry.known_models import CAVEATS, CHECKPOINTS, Checkpoint, recommended
 from longmamba_mlx.registry.local_models import LocalModel, local_models
 
-_DEMONSTRATION = "built in · a demonstration that knows one kind of question"
-
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
@@ -31,7 +29,7 @@ def model_choices() -> list[ModelChoice]:
     return [
         *([ModelChoice(best.repository, f"recommended · {_facts(best)}")] if best.repository not in here else []),
         *(_local(model, best) for model in here.values()),
-        *(ModelChoice(name, _DEMONSTRATION) for name in builtin.BUILT_IN),
+        *(ModelChoice(name, f"built in · {builtin.described(name)}") for name in builtin.BUILT_IN),
         *(
             ModelChoice(known.repository, _facts(known))
             for known in fitting
