@@ -38,6 +38,7 @@ _CODE = re.compile(r"[^\s–—]*\d[^\s–—]*")
 _AROUND = " .,;:!?\"'“”‘’«»()[]*_`"
 _UNITS = "%$€£#°"
 _CANDIDATES = 100
+_LONGEST_HEADING = 250  # characters
 _Arguments = ParamSpec("_Arguments")
 _Found = TypeVar("_Found")
 
@@ -157,17 +158,18 @@ class PassageIndex:
             database, places = self._open(should_stop)
             last = _count(database, end)
             query = "SELECT min(rowid) FROM passages WHERE passages MATCH ? AND rowid <= ?"
-            rows = [database.execute(query, (_join(name, "AND"), last)).fetchone()[0] for name in names]
-            return [_passage(row, *self._text(database, row, end), places, quoted=False) for row in rows if row]
+            found = [database.execute(query, (_join(name, "AND"), last)).fetchone()[0] for name in names]
+            rows = [self._below_headings(database, places, row, last, end) for row in found if row]
+            return [_passage(row, *self._text(database, row, end), places, quoted=False) for row in rows]
 
     def _first(self, start: int, end: int, count: int) -> list[Passage]:
         """The first passages of a stretch."""
         with self._lock:
             database, places = self._open(None)
-            rows = database.execute(
-                "SELECT number FROM spans WHERE start >= ? AND start < ? ORDER BY number LIMIT ?", (start, end, count)
-            ).fetchall()
-            return [_passage(row, *self._text(database, row, end), places, quoted=False) for (row,) in rows]
+            first, last = _count(database, start) + 1, _count(database, end)
+            first = self._below_headings(database, places, first, last, end)
+            rows = range(first, min(first + count, last + 1))
+            return [_passage(row, *self._text(database, row, end), places, quoted=False) for row in rows]
 
     def _search(
         self, question: str, answer: str, limit: int, start: int, end: int | None, should_stop: Stop | None
@@ -182,10 +184,13 @@ class PassageIndex:
             rows = _candidates(database, telling, told, first, total)
             weights = _rarity(database, telling, total)
             texts = {row: self._text(database, row, end) for row in rows}
+            below = {row: self._below_headings(database, places, row, total, end) for row in rows}
+            texts |= {row: self._text(database, row, end) for row in below.values() if row not in texts}
         wanted = {folded(word) for word in (*asked, *told)}
         verbatim = _verbatim(answer, told)
         scored: list[tuple[bool, float, int, int]] = []
-        for row, (_, text) in texts.items():
+        for row in rows:
+            text = texts[row][1]
             present = folded_words(text)
             if row == total and end is not None and not wanted & present:
                 continue  # its matching words come after the end
@@ -194,7 +199,8 @@ class PassageIndex:
             scored.append((not quoted, -overlap, len(scored), row))
         best: dict[str, tuple[int, bool]] = {}  # identical passages are shown once
         for unquoted, _, _, row in sorted(scored):
-            best.setdefault(texts[row][1], (row, not unquoted))
+            shown = below[row] if unquoted else row
+            best.setdefault(texts[shown][1], (shown, not unquoted))
         return tuple(
             _passage(row, *texts[row], places, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)]
         )
@@ -273,6 +279,18 @@ class PassageIndex:
         written = _standing_alone(_plain(code))
         rows = _matching(database, f'"{" ".join(WORD.findall(code))}"', 1, last)
         return any(written.search(_plain(self._text(database, row, end)[1])) for row in rows)
+
+    def _below_headings(
+        self, database: sqlite3.Connection, places: PlaceMap, row: int, last: int, end: int | None
+    ) -> int:
+        """The passage itself, or where it is but a heading, the first one below: its heading is told with its place."""
+        below = row
+        while below <= last:
+            start, text = self._text(database, below, end)
+            if len(text) > _LONGEST_HEADING or words_in(text) != words_in(places.chapter_at(start)):
+                return below
+            below += 1
+        return row
 
     def _text(self, database: sqlite3.Connection, number: int, end: int | None) -> tuple[int, str]:
         """The first character of a passage, and its text up to character `end`."""

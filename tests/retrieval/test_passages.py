@@ -268,6 +268,43 @@ def test_what_stands_twice_is_shown_once() -> None:
     assert found[0].number == 1
 
 
+LEASE = """# Lease
+
+## Rent
+
+The sum is 1,450 euros a month.
+
+CHAPTER II
+
+Two months are paid.
+
+## Deposit
+It is paid back.
+
+# Notice
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "first"),
+    [
+        ("What about rent?", "The sum is 1,450 euros a month."),
+        ("What about the lease?", "The sum is 1,450 euros a month."),
+        ("Tell me about Lease", "The sum is 1,450 euros a month."),  # by its name
+        ("What is in chapter 2?", "Two months are paid."),
+        ("What about the deposit?", "It is paid back."),
+        ("What about notice?", "# Notice"),  # nothing is below it
+    ],
+)
+def test_below_a_heading_is_the_passage(question: str, first: str) -> None:
+    assert PassageIndex(Document("lease", LEASE)).nearest(question)[0].text == first
+
+
+def test_a_heading_that_is_the_answer_is_a_quote() -> None:
+    (found, *_) = PassageIndex(Document("lease", LEASE)).search("What is the part on money called?", "Rent")
+    assert (found.text, found.quoted) == ("## Rent", True)
+
+
 def test_a_long_document_is_indexed_in_reasonable_time_and_memory() -> None:
     """Five megabytes; the bound is loose, for slow machines."""
     import time

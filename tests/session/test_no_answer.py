@@ -26,7 +26,7 @@ def book(demo: Model) -> ReadDocument:
     [
         ("Who is Captain Harlan?", "Captain Harlan kept"),
         ("Who is miss ferrars", "Miss Ferrars, came"),
-        ("What happens in chapter 2?", "Chapter 2"),
+        ("What happens in chapter 2?", "Miss Ferrars, came"),
         ("What does Miss Ferrars count in chapter 2?", "counted the lamps"),
         ("Which code opens the harbour?", "Nobody at the harbour"),
     ],
