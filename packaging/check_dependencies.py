@@ -2,14 +2,15 @@
 
     python packaging/check_dependencies.py [--licences-only]
 
-All that pyproject.toml asks for is followed through the packages installed here: extras too, and what they need
-themselves. pip-audit (`pip install pip-audit`) asks PyPI. Exit codes: 0 all is well; 1 a licence that is not allowed or
-not known, a required package that is missing, or a vulnerability; 3 not all packages could be asked for.
+Every dependency in pyproject.toml is checked as it is installed here: those of extras and indirect ones too. pip-audit
+(`pip install pip-audit`) asks PyPI for vulnerabilities. Exit codes: 0 no problem; 1 a licence that is not allowed or
+not known, a required package that is missing, or a vulnerability; 3 vulnerabilities could not be checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import subprocess
@@ -142,7 +143,7 @@ def licence_problems(found: dict[str, Distribution]) -> Iterator[str]:
 
 
 def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str]]:
-    """Known vulnerabilities, a line each, and the packages that could not be asked for."""
+    """Known vulnerabilities, a line each, and the packages that could not be checked."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "requirements.txt"
         versions = {name: Version(package.version).public for name, package in found.items()}
@@ -155,7 +156,10 @@ def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str]]:
     try:
         rows = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        print(*(done.stderr.strip().splitlines()[-1:] or ["pip-audit gives no answer"]), file=sys.stderr)
+        if importlib.util.find_spec("pip_audit") is None:
+            print("Install pip-audit first: pip install pip-audit", file=sys.stderr)
+        else:
+            print(*(done.stderr.strip().splitlines()[-1:] or ["pip-audit printed nothing"]), file=sys.stderr)
         return [], list(found)
     answered = {row["name"]: row["vulns"] for row in rows if "vulns" in row}
     holes = [f"{name} {versions.get(name, '')}: {hole['id']}" for name, of in answered.items() for hole in of]
@@ -164,7 +168,7 @@ def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Check licences and known vulnerabilities of all dependencies.")
-    parser.add_argument("--licences-only", action="store_true", help="ask nobody")
+    parser.add_argument("--licences-only", action="store_true", help="check licences only, without the network")
     given = parser.parse_args()
     found, missing = wanted()
     problems = list(licence_problems(found))
@@ -178,7 +182,8 @@ def main() -> int:
         return 1
     if unasked:
         print(
-            f"Licences are in order; {len(unasked)} of {len(found)} packages could NOT be asked for.", file=sys.stderr
+            f"Licences are in order; {len(unasked)} of {len(found)} packages were NOT checked for vulnerabilities.",
+            file=sys.stderr,
         )
         return NOT_ASKED
     print("Licences are in order." if given.licences_only else "Licences are in order; no known vulnerability.")

@@ -1,16 +1,17 @@
-"""Fuzz the readers of strangers' bytes with atheris, guided by coverage.
+"""Fuzz every reader of untrusted bytes with atheris, guided by coverage.
 
     pip install atheris
     python -m tests.security.fuzz [--minutes 5] [TARGET ...]
 
-Every target of `fuzz_targets` runs for so many minutes, one after the other. The corpus stays in build/fuzz/TARGET, so
-that the next run goes on from it, and an input that fails goes to build/fuzz/TARGET-crash-*: put it in
-tests/security/crashes/TARGET/ and mend the reader. Ends with 1 if anything failed.
+The targets of `fuzz_targets` run one after the other, each for the given minutes. The next run starts from the corpus
+in build/fuzz/TARGET. An input that fails is written to build/fuzz/TARGET-crash-*: put it in
+tests/security/crashes/TARGET/ and mend the reader. Exits with 1 if anything failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -44,11 +45,13 @@ def one(name: str, seconds: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fuzz the readers of strangers' bytes.")
+    parser = argparse.ArgumentParser(description="Fuzz every reader of untrusted bytes.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="all, if none is given")
     parser.add_argument("--minutes", type=float, default=5.0, help="for each target")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("atheris is not installed: pip install atheris")
     seconds = max(1, round(given.minutes * 60))
     if given.here:
         one(given.targets[0], seconds)
