@@ -18,6 +18,8 @@ from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
 from longmamba_mlx.ground.steps import run_to_end
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.inference.prefill import Reading
+from longmamba_mlx.ops.token_ids import token_ids
+from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.api import Model, ReadDocument, calibrate
 from longmamba_mlx.session.surest import Parts
 from longmamba_mlx.tokenization.prompt_format import PromptForm
@@ -238,7 +240,8 @@ def answer_nll(book: ReadDocument, question: Question, answer: str) -> float:
 def continuation_nll(book: ReadDocument, prompt: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> float:
     """Mean negative log-likelihood of ids `wanted` after the document and ids `prompt`, in nats."""
     model = book.model.loaded.model
-    hidden, _ = model(mx.array(np.concatenate([prompt, wanted[:-1]])[None]), book.state)
+    ids = token_ids(np.concatenate([prompt, wanted]), model.config.vocab_size)
+    hidden, _ = model(ids[None, :-1], book.state)
     logits = model.head(hidden[:, len(prompt) - 1 :])[0]
-    chosen = mx.take_along_axis(logits, mx.array(wanted.astype(np.int32))[:, None], axis=1)[:, 0]
-    return float(np.array((mx.logsumexp(logits, axis=1) - chosen).mean()))
+    chosen = mx.take_along_axis(logits, ids[-len(wanted) :, None], axis=1)[:, 0]
+    return float(values((mx.logsumexp(logits, axis=1) - chosen).mean()))

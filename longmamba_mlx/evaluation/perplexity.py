@@ -23,6 +23,7 @@ from longmamba_mlx.inference.pieces import read_pieces
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.fallback import with_fallback
+from longmamba_mlx.ops.token_ids import token_ids
 from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.model import Model
 
@@ -122,11 +123,15 @@ def _after_decimation(model: Model, ids: Ids) -> NDArray[np.float32]:
 
 
 def _continued(model: Model, ids: Ids, state: ModelState) -> NDArray[np.float32]:
-    return with_fallback(lambda: _scores(model, model.loaded.model(mx.array(ids[None, :-1]), state)[0], ids[1:]))
+    network = model.loaded.model
+    read = token_ids(ids[None, :-1], network.config.vocab_size)
+    return with_fallback(lambda: _scores(model, network(read, state)[0], ids[1:]))
 
 
 def _scores(model: Model, hidden: mx.array, targets: Ids) -> NDArray[np.float32]:
     """-log p of targets (n,) from hidden (1, l, d), l >= n."""
-    logits = model.loaded.model.head(hidden[:, : len(targets)])[0]
-    chosen = mx.take_along_axis(logits, mx.array(targets.astype(np.int32))[:, None], axis=1)[:, 0]
+    network = model.loaded.model
+    logits = network.head(hidden[:, : len(targets)])[0]
+    wanted = token_ids(targets, network.config.vocab_size)[:, None]
+    chosen = mx.take_along_axis(logits, wanted, axis=1)[:, 0]
     return values((mx.logsumexp(logits, axis=1) - chosen).astype(mx.float32))

@@ -17,6 +17,7 @@ from longmamba_mlx.models.batches import rows_of
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.fallback import with_fallback
+from longmamba_mlx.ops.token_ids import token_ids
 from longmamba_mlx.ops.values import values
 
 
@@ -32,7 +33,10 @@ class Asked:
 
 
 def ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray[np.uint32]) -> Asked:
-    """Read prompt (n,), n > 0, on top of a state of `rows` sequences. Raises NumericError for logits not finite."""
+    """Read prompt (n,), n > 0, on top of a state of `rows` sequences.
+
+    Raises NumericError for logits that are not finite, ModelError for a prompt outside the vocabulary.
+    """
     return with_fallback(partial(_ask_all, model, state, rows, prompt))
 
 
@@ -40,7 +44,7 @@ def _ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray
     hidden = None
     for start in range(0, len(prompt), CHUNK):
         piece = np.tile(prompt[start : start + CHUNK], (rows, 1))
-        hidden, state = model(mx.array(piece), state)
+        hidden, state = model(token_ids(piece, model.config.vocab_size), state)
         state.evaluate()
     if hidden is None:
         raise ValueError("there are no ids to read")

@@ -19,6 +19,7 @@ from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.fallback import steps_with_fallback, with_fallback
+from longmamba_mlx.ops.token_ids import token_ids
 from longmamba_mlx.ops.values import values
 
 CHUNK = 512  # prompt tokens per model call
@@ -39,7 +40,7 @@ def generate(
 
     The arrays of `state` are never changed, so any number of questions can start from it. Ends before an id of
     `stop_ids`, or when `should_stop()`. Temperature 0 takes the most likely id; above it, ids are sampled with `seed`.
-    Raises NumericError for logits that are not finite.
+    Raises NumericError for logits that are not finite, ModelError for a prompt outside the vocabulary.
     """
     ids: list[int] = []
 
@@ -111,7 +112,8 @@ def advance(
 ) -> tuple[mx.array, ModelState] | None:
     """Read ids (n,), n > 0, unfiltered -> the last chunk's hidden (1, l, d_model), the state after all of them.
 
-    None when `should_stop()` before the last chunk: a question may be as long as a book.
+    None when `should_stop()` before the last chunk: a question may be as long as a book. Raises ModelError for an id
+    outside the vocabulary.
     """
     if not len(ids):
         raise ValueError("there are no ids to read")
@@ -121,7 +123,7 @@ def advance(
         for start in range(0, len(ids), CHUNK):
             if should_stop is not None and should_stop():
                 return None
-            hidden, now = model(mx.array(ids[None, start : start + CHUNK]), now)
+            hidden, now = model(token_ids(ids[None, start : start + CHUNK], model.config.vocab_size), now)
             now.evaluate()
         return hidden, now
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.filtering import FilterPlan
+from longmamba_mlx.ops.token_ids import token_ids
 
 
 class Ids(Protocol):
@@ -35,11 +36,8 @@ def pieces_from(first: int, total: int, chunk: int, plan: FilterPlan | None) -> 
 
 
 def read_piece(ids: Ids, piece: Piece, vocabulary: int) -> mx.array:
-    """The ids (1, l) of a piece. Raises ValueError for one outside the vocabulary."""
-    found = np.asarray(ids[slice(*piece)], np.uint32)
-    if int(found.max()) >= vocabulary:
-        raise ValueError(f"token {int(found.max())} is outside the vocabulary of {vocabulary}")
-    return mx.array(found[None])
+    """The ids (1, l) of a piece. Raises ModelError for one outside the vocabulary."""
+    return token_ids(np.asarray(ids[slice(*piece)], np.uint32)[None], vocabulary)
 
 
 def read_pieces(ids: Ids, chunk: int, plan: FilterPlan | None, vocabulary: int, first: int = 0) -> Iterator[mx.array]:

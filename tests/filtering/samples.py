@@ -43,7 +43,7 @@ class TinyConfig:
     n_layer: int = 2
     d_model: int = 8
     d_state: int = 3
-    vocab: int = 512
+    vocab_size: int = 512
     model_type: str = "mamba2"
     training_length: int = 64
     time_step_limit: tuple[float, float] = (0.0, math.inf)
@@ -72,7 +72,7 @@ class TinyModel:
         rng = np.random.default_rng(seed)
         layers, units, width = config.n_layer, config.units, config.d_model
         modes = config.d_state if config.is_mamba1 else 1
-        self.table = rng.standard_normal((config.vocab, width))
+        self.table = rng.standard_normal((config.vocab_size, width))
         self.bias = rng.uniform(-5, -1, (layers, units))
         self.to_raw = rng.standard_normal((layers, width, units)) * 0.6
         self.to_x = rng.standard_normal((layers, width, units)) * 0.3

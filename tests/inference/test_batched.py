@@ -18,7 +18,7 @@ PROMPT = np.array([3, 1, 4, 1, 5], np.uint32)
 
 
 def read(model: LanguageModel, seed: int) -> ModelState:
-    ids = np.random.default_rng(seed).integers(0, 40, (1, 30))
+    ids = np.random.default_rng(seed).integers(0, model.config.vocab_size, (1, 30))
     state = model(mx.array(ids))[1]
     state.evaluate()
     return state

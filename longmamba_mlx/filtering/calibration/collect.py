@@ -28,6 +28,8 @@ class CalibratedConfig(ModelFacts, Protocol):
     @property
     def n_layer(self) -> int: ...
     @property
+    def vocab_size(self) -> int: ...
+    @property
     def units(self) -> int: ...
     @property
     def time_step_limit(self) -> tuple[float, float]: ...
@@ -92,7 +94,8 @@ def collect_steps(
     family; () for none; every other mode works with any clamp). `knots`: points of the mass curve (default
     256, or 64 for Mamba-1, which has thousands of units per layer). Yields (done, total), windows times
     layers. Holds all windows' hidden states and one layer's step sizes, float32. Raises
-    CalibrationError for windows of a wrong shape, NumericError where a layer's step sizes are not finite.
+    CalibrationError for windows of a wrong shape, ModelError for ids outside the vocabulary, NumericError where a
+    layer's step sizes are not finite.
     """
     windows = np.asarray(windows)
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
@@ -131,9 +134,10 @@ def collect_steps(
 
 
 def _embedded(model: CalibratedModel, window: NDArray[np.uint32], chunk: int) -> list[Any]:
-    import mlx.core as mx
+    from longmamba_mlx.ops.token_ids import token_ids
 
-    return [model.embed(mx.array(window[None, start : start + chunk])) for start in range(0, len(window), chunk)]
+    ids = token_ids(window[None], model.config.vocab_size)
+    return [model.embed(ids[:, start : start + chunk]) for start in range(0, len(window), chunk)]
 
 
 def _rates(model: CalibratedModel, index: int, units: int) -> Float32:

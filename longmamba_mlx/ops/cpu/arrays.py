@@ -12,9 +12,13 @@ from longmamba_mlx.ops.cpu.numpy_ops import Array
 
 
 def to_numpy(array: mx.array) -> Array:
-    """The values in float32: the array's own memory where it is float32 already. Never write to it."""
+    """The values in float32: the array's own memory where it is float32 already. Never write to it.
+
+    Raises what MLX raises: NumPy alone may hide an error of an array that is not computed yet (`ops.values`).
+    """
     if array.dtype != mx.float32:
         array = array.astype(mx.float32)
+    mx.eval(array)
     return np.asarray(array)
 
 
