@@ -113,7 +113,7 @@ def kept(model: Model, options: argparse.Namespace) -> None:
     stack = hide(filler, options.tokens, 4, random.Random(f"{options.seed} kept"), split="dev")
     ids = encode(stack.text)
     digits, facts = marked(model, ids, [needle.code for needle in stack.needles], stack.text)
-    file = WORK / f"kept-{options.tokens}.json"
+    file = WORK / f"kept-{options.tokens}-{model.loaded.fingerprint[:8]}.json"
     rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     for name in options.filters.split(","):
         if any(row["filter"] == name for row in rows):

@@ -1,18 +1,23 @@
 """Write the needle tables of README.md, docs/results.md and its appendix: `python benchmarks/niah_tables.py`.
 
-They come from docs/results/*.json, made by `measure_results.py` and `policies.py`.
+They come from docs/results/*.json, made by `measure_results.py`. Reports on earlier weights lie in folders of their
+own, docs/results/earlier/WHICH-WEIGHTS/*.json, and make the last section of docs/appendix/experiments.md:
+`--retire four-layers` moves those on `demo` there, before new weights are measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, APPENDIX = ROOT / "docs" / "results", ROOT / "docs" / "appendix" / "results.md"
+EARLIER, EXPERIMENTS = RESULTS / "earlier", ROOT / "docs" / "appendix" / "experiments.md"
 MODELS = ("demo", "demo-mamba1")
 TITLES = {
     "off": "filter off",
@@ -27,9 +32,9 @@ TITLES = {
 Report = dict[str, Any]
 
 
-def read(task: str, model: str) -> Report | None:
+def read(task: str, model: str, folder: Path = RESULTS) -> Report | None:
     """A report, None where it was not measured."""
-    path = RESULTS / f"{task}-{model}.json"
+    path = folder / f"{task}-{model}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -52,7 +57,7 @@ def by_filter(report: Report) -> list[str]:
         "|---" * (len(filters) + 1) + "|",
     ]
     for length in dict.fromkeys(row["length"] for row in report["rows"]):
-        rows = {row["filter"]: row for row in report["rows"] if row["length"] == length}
+        rows = {row["filter"]: row for row in report["rows"] if row["length"] == length and not row.get("part")}
         cells = [cell(rows[name]) if name in rows else "–" for name in filters]
         lines.append(f"| {length:,} tokens ({length / trained:g} × L) | " + " | ".join(cells) + " |")
     return lines
@@ -73,6 +78,22 @@ def by_depth(report: Report) -> list[str]:
     return lines
 
 
+def by_kind(report: Report) -> list[str]:
+    """One line per kind of question, one column per length and filter; the number of questions in parentheses."""
+    rows = {(row["filter"], row["length"], row["part"]): row for row in report["rows"]}
+    columns = list(dict.fromkeys((length, name) for name, length, _ in rows))
+    columns.sort(key=lambda column: (column[0], list(TITLES).index(column[1])))
+    lines = [
+        "| question about | " + " | ".join(f"{length:,} tokens, {TITLES[name]}" for length, name in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for part in sorted({part for _, _, part in rows}):
+        found = [rows.get((name, length, part)) for length, name in columns]
+        cells = ["–" if row is None else f"{cell({**row, 'nll': None})} ({row['samples']})" for row in found]
+        lines.append(f"| {part or '**all**'} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def by_policy(report: Report) -> list[str]:
     """One line per policy, with what it gains over the first."""
     lines = ["| tokens | policy | right ± standard error (NLL) | over the first, 95 % interval |", "|---|---|---|---|"]
@@ -83,17 +104,19 @@ def by_policy(report: Report) -> list[str]:
     return lines
 
 
-def section(model: str, task: str) -> list[str]:
+def section(model: str, task: str, folder: Path = RESULTS) -> list[str]:
     """A report's table with its heading; nothing where it was not measured."""
-    report = read(task, model)
+    report = read(task, model, folder)
     if report is None:
         return []
     samples = max(row["samples"] for row in report["rows"])
-    kind, *_ = task.split("-")
+    kind = "exam-absent" if task == "exam-absent" else task.split("-")[0]
     said, table = {
         "absent": ("refused (right)", by_filter),
         "ppl": ("perplexity of the last 100 tokens of a window ± standard error", by_filter),
         "depth": ("exact match by depth of the fact", by_depth),
+        "exam": ("exact match ± standard error", by_kind),
+        "exam-absent": ("refused (right)", by_kind),
         "policies": ("exact match", by_policy),
         "baselines": ("exact match", by_policy),
     }.get(kind, ("exact match ± standard error (NLL per token)", by_filter))
@@ -126,27 +149,52 @@ MARKERS = {
     "ppl": ("ppl",),
     "dev": ("modes",),
     "sweeps": ("theta", "clamp"),
-    "policies": ("policies", "policies-far"),
+    "exam": ("exam", "exam-absent", "exam-far"),
     "baselines": ("baselines",),
     "farther": ("farther-dev", "farther", "surest"),
 }
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--retire", metavar="WEIGHTS", help="name of the earlier weights, as a folder: four-layers")
+    parser.add_argument("--model", default="demo", choices=MODELS, help="for --retire")
+    options = parser.parse_args()
+    if options.retire:
+        retire(options.model, options.retire)
     for page in (ROOT / "README.md", ROOT / "docs" / "results.md"):
         put(page, "results", brief())
     for marker, tasks in MARKERS.items():
         lines = [line for model in MODELS for task in tasks for line in section(model, task)]
-        put(APPENDIX, marker, lines or ["Not measured yet."])
+        put(APPENDIX, marker, lines or ["Not measured with these weights."])
+    put(EXPERIMENTS, "earlier", [line for folder in sorted(EARLIER.iterdir()) for line in earlier(folder)])
     put(APPENDIX, "kept", kept_table())
     put(APPENDIX, "passkey", passkey_table())
+
+
+def retire(model: str, weights: str) -> None:
+    """Move a model's reports to the folder of the earlier weights. Raises SystemExit if there are some already."""
+    target = EARLIER / weights
+    if not re.fullmatch(r"[a-z0-9-]+", weights) or target.exists():
+        raise SystemExit(f"{weights!r} is there already, or not in small letters and hyphens")
+    target.mkdir(parents=True)
+    for path in sorted(RESULTS.glob("*.json")):
+        if path.stem.endswith(f"-{model}"):
+            shutil.move(path, target / path.name)
+
+
+def earlier(folder: Path) -> list[str]:
+    """The tables of earlier weights, in the order of the appendix."""
+    lines = [f"### {folder.name.replace('-', ' ').capitalize()}", ""]
+    tasks = [*(task for marker in MARKERS.values() for task in marker), "policies", "policies-far"]
+    return lines + [line for model in MODELS for task in tasks for line in section(model, task, folder)]
 
 
 def kept_table() -> list[str]:
     """What the filters keep in the heads that remember, by length."""
     report = read("kept", "demo")
     if report is None:
-        return ["Not measured yet."]
+        return ["Not measured with these weights."]
     lines = [
         "| filter | layer, head | tokens read | kept | digits of facts | other digits |",
         "|---|---|---|---|---|---|",
@@ -163,7 +211,7 @@ def passkey_table() -> list[str]:
     """The pass key by the surest part, for each size of a part."""
     report = read("passkey", "demo")
     if report is None:
-        return ["Not measured yet."]
+        return ["Not measured with these weights."]
     lines = ["| way | parts | right | states |", "|---|---|---|---|"]
     for size in dict.fromkeys(row["size"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["size"] == size]
@@ -182,11 +230,10 @@ def brief() -> list[str]:
     for length in sorted(set.intersection(*(set(column) for column in columns.values()))):
         row = [cell({**column[length], "nll": None}) for column in columns.values()]
         lines.append(f"| {length:,} tokens ({length // 512} × L) | {' | '.join(row)} |")
-    return [
-        *lines,
-        "",
-        "L = 512 is the training length; 200 questions a cell, 60 at 256 × L; names and book unseen in training.",
-    ]
+    counts = [{row["samples"] for column in columns.values() if (row := column.get(n))} for n in (512, length)]
+    each, furthest = ("/".join(map(str, sorted(count))) for count in counts)
+    said = f"{each} questions a cell" + (f", {furthest} at {length // 512} × L" if each != furthest else "")
+    return [*lines, "", f"L = 512 is the training length; {said}; names and book unseen in training."]
 
 
 def points(model: str, name: str) -> dict[int, Report]:
