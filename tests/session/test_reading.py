@@ -161,7 +161,7 @@ def test_logits_for_every_token(demo: Model, story: str) -> None:
 
 
 def test_nonsense_is_refused(demo: Model) -> None:
-    for ids, chunk in (([], 4), ([1, 2], 0), ([[1, 2]], 4), ([10**6], 4)):
+    for ids, chunk in (([], 4), ([1, 2], 0), ([[1, 2]], 4)):
         with pytest.raises(ValueError):
             prefill(demo.loaded.model, np.asarray(ids, np.uint32), None, chunk=chunk)
 
