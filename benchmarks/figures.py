@@ -142,6 +142,8 @@ def method(raw: np.ndarray, thresholds: np.ndarray, tokens: list[str], layer: in
 
 
 def far() -> None:
+    if not report("niah")["rows"]:
+        return
     figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
     names = {
         "off": ("filter off", "#888888", "o--"),
@@ -181,6 +183,8 @@ def policies() -> None:
     """Every policy and baseline on the same documents, at two lengths."""
     rows = [row for row in report("baselines")["rows"] if ":" not in row["filter"] and "," not in row["filter"]]
     lengths = sorted({row["length"] for row in rows})
+    if not rows:
+        return
     names = list(dict.fromkeys(row["filter"] for row in rows))
     figure, axis = plt.subplots(figsize=(7, 3.4), constrained_layout=True)
     for offset, (length, colour) in enumerate(zip(lengths, (FILTERED, KEPT), strict=True)):

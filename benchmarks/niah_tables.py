@@ -12,8 +12,11 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from longmamba_mlx.evaluation.attributes import ATTRIBUTES, UNSEEN
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, APPENDIX = ROOT / "docs" / "results", ROOT / "docs" / "appendix" / "results.md"
@@ -29,6 +32,8 @@ TITLES = {
     "decimamba": "DeciMamba",
     "surest": "surest part",
 }
+KINDS = {item.name: item.kind for item in (*ATTRIBUTES, *UNSEEN)}
+MISSING = "Not measured with these weights."
 Report = dict[str, Any]
 
 
@@ -79,18 +84,28 @@ def by_depth(report: Report) -> list[str]:
 
 
 def by_kind(report: Report) -> list[str]:
-    """One line per kind of question, one column per length and filter; the number of questions in parentheses."""
-    rows = {(row["filter"], row["length"], row["part"]): row for row in report["rows"]}
-    columns = list(dict.fromkeys((length, name) for name, length, _ in rows))
+    """One line per kind of value, one column per length and filter; the number of questions in parentheses."""
+    columns = list(dict.fromkeys((row["length"], row["filter"]) for row in report["rows"]))
     columns.sort(key=lambda column: (column[0], list(TITLES).index(column[1])))
+    kinds, whole = Counter[tuple[int, str, str]](), dict[tuple[int, str], str]()
+    right = Counter[tuple[int, str, str]]()
+    for row in report["rows"]:
+        column = row["length"], row["filter"]
+        if row["part"]:
+            key = *column, KINDS.get(row["part"], row["part"])
+            kinds[key] += row["samples"]
+            right[key] += row["samples"] * row["accuracy"]
+        else:
+            whole[column] = f"{cell({**row, 'nll': None})} ({row['samples']})"
     lines = [
         "| question about | " + " | ".join(f"{length:,} tokens, {TITLES[name]}" for length, name in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
+        "| **all** | " + " | ".join(whole[column] for column in columns) + " |",
     ]
-    for part in sorted({part for _, _, part in rows}):
-        found = [rows.get((name, length, part)) for length, name in columns]
-        cells = ["–" if row is None else f"{cell({**row, 'nll': None})} ({row['samples']})" for row in found]
-        lines.append(f"| {part or '**all**'} | " + " | ".join(cells) + " |")
+    for kind in sorted({kind for *_, kind in kinds}):
+        keys = [(*column, kind) for column in columns]
+        cells = [f"{right[key] / kinds[key]:.3f} ({kinds[key]})" if kinds[key] else "–" for key in keys]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
     return lines
 
 
@@ -166,7 +181,7 @@ def main() -> None:
         put(page, "results", brief())
     for marker, tasks in MARKERS.items():
         lines = [line for model in MODELS for task in tasks for line in section(model, task)]
-        put(APPENDIX, marker, lines or ["Not measured with these weights."])
+        put(APPENDIX, marker, lines or [MISSING])
     put(EXPERIMENTS, "earlier", [line for folder in sorted(EARLIER.iterdir()) for line in earlier(folder)])
     put(APPENDIX, "kept", kept_table())
     put(APPENDIX, "passkey", passkey_table())
@@ -194,7 +209,7 @@ def kept_table() -> list[str]:
     """What the filters keep in the heads that remember, by length."""
     report = read("kept", "demo")
     if report is None:
-        return ["Not measured with these weights."]
+        return [MISSING]
     lines = [
         "| filter | layer, head | tokens read | kept | digits of facts | other digits |",
         "|---|---|---|---|---|---|",
@@ -211,7 +226,7 @@ def passkey_table() -> list[str]:
     """The pass key by the surest part, for each size of a part."""
     report = read("passkey", "demo")
     if report is None:
-        return ["Not measured with these weights."]
+        return [MISSING]
     lines = ["| way | parts | right | states |", "|---|---|---|---|"]
     for size in dict.fromkeys(row["size"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["size"] == size]
@@ -227,12 +242,15 @@ def brief() -> list[str]:
     heads = [f"{model}, {TITLES[name]}" for model, name in columns]
     lines = ["Answers right (exact match ± standard error) about four facts hidden in a novel:", "",
              f"| document | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]  # fmt: skip
-    for length in sorted(set.intersection(*(set(column) for column in columns.values()))):
+    lengths = sorted(set.intersection(*(set(column) for column in columns.values())))
+    if not lengths:
+        return [MISSING]
+    for length in lengths:
         row = [cell({**column[length], "nll": None}) for column in columns.values()]
         lines.append(f"| {length:,} tokens ({length // 512} × L) | {' | '.join(row)} |")
-    counts = [{row["samples"] for column in columns.values() if (row := column.get(n))} for n in (512, length)]
-    each, furthest = ("/".join(map(str, sorted(count))) for count in counts)
-    said = f"{each} questions a cell" + (f", {furthest} at {length // 512} × L" if each != furthest else "")
+    ends = [{column[length]["samples"] for column in columns.values()} for length in (lengths[0], lengths[-1])]
+    each, furthest = ("/".join(map(str, sorted(samples))) for samples in ends)
+    said = f"{each} questions a cell" + (f", {furthest} at {lengths[-1] // 512} × L" if each != furthest else "")
     return [*lines, "", f"L = 512 is the training length; {said}; names and book unseen in training."]
 
 
