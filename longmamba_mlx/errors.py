@@ -1,4 +1,4 @@
-"""Errors shown to users: one line, a hint, and an exit code (README, "Exit codes")."""
+"""Errors shown to users: one line, a hint, and an exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXIT_CODES: dict[int, str] = {
     75: "stopped, the same command resumes",
     130: "interrupted",
 }
-"""What the command line returns; README's line is compared with it."""
+"""What the command line returns; docs/reference/cli.md lists them."""
 
 INTERRUPTED = 130
 

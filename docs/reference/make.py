@@ -90,7 +90,8 @@ def command_line() -> list[str]:
     lines.append("")
     for name, command in found:
         lines += command_section(name, command)
-    return lines
+    lines += ["## Exit codes", "", "| code | meaning |", "|---|---|"]
+    return [*lines, *(f"| {code} | {meaning} |" for code, meaning in errors.EXIT_CODES.items()), ""]
 
 
 # --- the chat -----------------------------------------------------------------------------------------------------

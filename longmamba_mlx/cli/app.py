@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Read long documents with a Mamba model on this machine, once, and ask them questions.",
+    help="Read a long document once, with a Mamba model on this machine, and ask it questions.",
 )
 app.add_typer(states, name="states")
 app.add_typer(evaluation, name="eval")
@@ -43,7 +43,7 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Read long documents with a Mamba model on this machine, once, and ask them questions."""
+    """Read a long document once, with a Mamba model on this machine, and ask it questions."""
 
 
 @app.command()
@@ -79,7 +79,7 @@ def ask(
     file: o.File = None,
     encoding: o.Encoding = "",
     questions: Annotated[
-        Path | None, typer.Option("--questions", help="A file with one question per line.", metavar="FILE")
+        Path | None, typer.Option("--questions", help="File with one question per line.", metavar="FILE")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Ask each question as a follow-up to the one before.")] = False,
     reread: o.Reread = 0,
@@ -101,7 +101,7 @@ def ask(
         bool, typer.Option("--fail-if-not-found", help="Exit with code 3 when nothing is found.")
     ] = False,
 ) -> None:
-    """Ask about documents: the answer on standard output, everything else on standard error."""
+    """Answer questions about documents. Answers go to standard output, everything else to standard error."""
     from longmamba_mlx.cli.ask import Way, ask_about, wanted_questions
     from longmamba_mlx.session.session import Session
 
@@ -120,14 +120,14 @@ def ask(
 def read(
     file: o.File = None,
     encoding: o.Encoding = "",
-    each: Annotated[bool, typer.Option("--each", help="Remember every file as a document of its own.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Store every file as a separate document.")] = False,
     ranks: Annotated[
         int,
-        typer.Option("--ranks", min=1, max=64, help="Processes that read together.", metavar="N"),
+        typer.Option("--ranks", min=1, max=64, help="Number of processes that read together.", metavar="N"),
     ] = 1,
     hostfile: Annotated[
         Path | None,
-        typer.Option("--hostfile", help="Macs that read together, as for mlx.launch.", metavar="F"),
+        typer.Option("--hostfile", help="Hostfile of mlx.launch: the Macs that read together.", metavar="FILE"),
     ] = None,
     model: o.ModelOrDefault = None,
     filter: o.Filter = FILTER,
@@ -136,7 +136,7 @@ def read(
     offline: o.Offline = False,
     json: o.Json = False,
 ) -> None:
-    """Read documents and store them, so that chat and ask open them at once."""
+    """Read documents and store them. `chat` and `ask` then open them at once."""
     from longmamba_mlx.cli.read import Crew, read_and_remember
     from longmamba_mlx.session.ranks.options import RankOptions
 
@@ -159,7 +159,7 @@ def demo(
     model: o.Model = "demo",
     json: o.Json = False,
 ) -> None:
-    """Read the sample document with a built-in model, filter off and on, and compare the answers."""
+    """Compare answers with the filter off and on. A built-in model reads the sample document."""
     from longmamba_mlx.cli.demo import demonstrate
 
     demonstrate(model, json=json)
@@ -170,12 +170,22 @@ models.register(app)
 
 @app.command()
 def calibrate(
-    model: o.Model,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model folder or Hub id. The built-in models are calibrated; --report prints theirs.",
+            metavar="MODEL",
+        ),
+    ],
     text: Annotated[
         Path | None, typer.Option("--text", help="Text to measure on; the sample document by default.", metavar="FILE")
     ] = None,
     encoding: o.Encoding = "",
-    windows: Annotated[int, typer.Option("--windows", min=1, help="Windows of training length.", metavar="N")] = 16,
+    windows: Annotated[
+        int, typer.Option("--windows", min=1, help="Number of windows, each of training length.", metavar="N")
+    ] = 16,
     report: Annotated[
         bool, typer.Option("--report", help="Print the calibration; measure it first if there is none.")
     ] = False,
@@ -183,7 +193,7 @@ def calibrate(
     json: o.Json = False,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the report into this PNG.", metavar="FILE")] = None,
 ) -> None:
-    """Measure a model's step sizes and store them beside it, for the filter."""
+    """Measure a model's step sizes for the filter. They are stored beside the model."""
     if report or plot is not None or json:
         from longmamba_mlx.cli.calibrate import report_calibration
 
@@ -203,7 +213,7 @@ def mcp(
     attention_window: o.Window = None,
     offline: o.Offline = False,
 ) -> None:
-    """Serve stored documents to an MCP client (Claude, Cursor, LM Studio) over standard input and output."""
+    """Serve stored documents to MCP clients. Claude, Cursor and LM Studio start it and use its standard streams."""
     from longmamba_mlx import __version__
     from longmamba_mlx.cli.library import library_of
     from longmamba_mlx.cli.mcp import serve_mcp
@@ -216,7 +226,8 @@ def mcp(
 @app.command()
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; any other than 127.0.0.1 needs --api-key.")
+        str,
+        typer.Option("--host", help="Address to listen on; any other than 127.0.0.1 needs --api-key.", metavar="HOST"),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.", metavar="N")
@@ -231,7 +242,8 @@ def serve(
         typer.Option("--cors", help="Origin whose web pages may call the server. May be repeated.", metavar="ORIGIN"),
     ] = None,
     queue: Annotated[
-        int, typer.Option("--queue", min=1, help="Requests that may wait; more get status 429.", metavar="N")
+        int,
+        typer.Option("--queue", min=1, help="Maximum number of waiting requests; more get status 429.", metavar="N"),
     ] = 64,
     max_tokens: o.MaxTokens = 256,
     model: o.ModelOrDefault = None,
@@ -253,7 +265,7 @@ def serve(
 
 @app.command()
 def selftest(json: o.Json = False) -> None:
-    """Run the kernels on this machine and compare them with float64; exits with 1 where they differ."""
+    """Compare the kernels on this machine with float64. Exits with 1 where they differ."""
     from longmamba_mlx.ops.selftest import print_cases
 
     raise typer.Exit(0 if print_cases(json=json) else 1)

@@ -14,7 +14,7 @@ from longmamba_mlx.errors import UsageError
 bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Measure speed and memory on this machine, beside the peers that are installed.",
+    help="Measure speed and memory on this machine. Other engines are measured too where they are installed.",
 )
 
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Rounds; engines take turns within each.", metavar="N")]
@@ -48,7 +48,7 @@ def peers(
     json: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
-    """Prefill and decode on the same random 130m checkpoints, engines in turn."""
+    """Prefill and decode, compared with other engines. All run the same random 130m checkpoints, in turn."""
     from longmamba_mlx.bench import suites
 
     _check_plot(plot)
@@ -68,7 +68,7 @@ def prefill(
     json: JsonFile = None,
     plot: PlotFile = None,
 ) -> None:
-    """Prefill by length: speed, cost of the filter, peak memory, growth with length."""
+    """Prefill by length: speed, memory and the cost of the filter."""
     from longmamba_mlx.bench import suites
 
     _check_plot(plot)
@@ -84,7 +84,7 @@ def decode(
     threads: Threads = 1,
     json: JsonFile = None,
 ) -> None:
-    """Decoding speed, compared with reading all weights once."""
+    """Decoding speed, compared with one read of all weights."""
     from longmamba_mlx.bench import suites
 
     rows = suites.decode(_names(families), rounds=rounds, threads=threads, steps=tokens, log=_log)
@@ -98,7 +98,7 @@ def scan(
     threads: Threads = 1,
     json: JsonFile = None,
 ) -> None:
-    """The scans alone, with the shapes of one layer of a 130m model."""
+    """The scans alone, in the shapes of a layer of a 130m model."""
     from longmamba_mlx.bench import suites
 
     rows = suites.scan(_lengths(lengths), rounds=rounds, threads=threads)
@@ -107,7 +107,7 @@ def scan(
 
 @bench.command()
 def reopen(model: Models = BUILT_IN, rounds: Rounds = 3, threads: Threads = 1, json: JsonFile = None) -> None:
-    """Reopening a stored document: time until its state is ready, and from the shell to an answer."""
+    """Reopening a stored document. Measures the time until its state is ready, and from the shell to an answer."""
     from longmamba_mlx.bench import suites
 
     rows = suites.reopen(_names(model), rounds=rounds, threads=threads, log=_log)

@@ -21,7 +21,10 @@ def calibrate_model(model: str, text: Path | None, windows: int, *, encoding: st
     from longmamba_mlx.session.api import calibrate, calibration_file, load
 
     if model in BUILT_IN:
-        raise UsageError(f"{model} is built in and calibrated already.", hint="Give a model folder.")
+        raise UsageError(
+            f"{model} is built in and calibrated already.",
+            hint="--report prints its calibration; or name a model folder.",
+        )
     loaded = load(model)
 
     def progress(done: int, total: int) -> None:

@@ -55,7 +55,7 @@ Filler = Annotated[
     list[Path] | None,
     typer.Option("--filler", help="Texts to build documents from; the sample document by default.", metavar="FILE"),
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.", metavar="FILE")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder with the published files.", metavar="FOLDER")]
 Tasks = Annotated[
     str,
     typer.Option("--tasks", help="Tasks, separated by commas. Default: all whose files are present.", metavar="TASKS"),
@@ -78,7 +78,7 @@ def niah(
     filler: Filler = None,
     encoding: o.Encoding = "",
     absent: Annotated[
-        bool, typer.Option("--absent", help="Ask about names that do not occur; a refusal is right.")
+        bool, typer.Option("--absent", help="Ask about names that do not occur; the right answer is a refusal.")
     ] = False,
     attributes: Annotated[
         str,
@@ -94,7 +94,7 @@ def niah(
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
-    """Needles in a haystack: facts hidden in a long text, asked for one by one."""
+    """Needles in a haystack: facts hidden in a long text. They are asked for one by one."""
     from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_attributes, measure_niah
 
     run, texts = Measurement(model, filter, lengths, samples, seed, json, plot, log), Texts(filler or [], encoding)
@@ -116,7 +116,7 @@ def passkey(
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
-    """A number hidden in repeated sentences, in the published wording."""
+    """Pass key: a number hidden in repeated sentences. The wording is the published one."""
     from longmamba_mlx.cli.eval_runs import Measurement, measure_passkey
 
     measure_passkey(Measurement(model, filter, lengths, samples, seed, json, plot, log), depths=depths)
@@ -139,7 +139,7 @@ def ppl(
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
-    """Perplexity of windows of books: their last 100 tokens, and the whole window."""
+    """Perplexity of windows of books. Scores the last 100 tokens, and the whole window."""
     from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_perplexity
 
     measure_perplexity(Measurement(model, filter, lengths, samples, 0, json, plot, log), texts=Texts(text, encoding))
@@ -160,7 +160,7 @@ def ruler(
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
-    """RULER: eleven synthetic tasks, and question answering where --data holds squad.json and hotpotqa.json."""
+    """RULER's synthetic tasks. Question answering is added where --data holds squad.json and hotpotqa.json."""
     from longmamba_mlx.cli.eval_runs import Measurement, Texts, measure_ruler
 
     run = Measurement(model, filter, lengths, samples, seed, json, plot, log)
@@ -182,7 +182,7 @@ def longbench(
     plot: PlotFile = None,
     log: Log = None,
 ) -> None:
-    """LongBench or LongBench-E, from its published files in --data or from the Hub."""
+    """LongBench, or LongBench-E with --e. Reads the published files in --data, or downloads them from the Hub."""
     from longmamba_mlx.cli.eval_runs import Measurement, measure_longbench
 
     run = Measurement(model, filter, "", samples or 0, 0, json, plot, log)

@@ -13,11 +13,11 @@ from longmamba_mlx.registry.known_models import Recommendation, recommendations,
 
 _WIDE = 165
 _LEGEND = """
-* marks the default, > what is recommended for this machine. "fits" is about its
-memory; "with -q" means in 4 bit. Sizes of models not on this machine are
-computed; licence and context are what their publishers tell, empty where
-unchecked. longmamba-mlx use MODEL takes one as it lies on this machine, or
-downloads it, and makes it the default."""
+* is the default, > is recommended for this machine. "fits" compares a model with
+this machine's memory; "with -q" means that it fits in 4 bits. Sizes of models that
+are not on this machine are computed. Licence and context are their publishers'
+statements; empty means unchecked. `longmamba-mlx use MODEL` makes a model the
+default, and downloads it if necessary."""
 
 
 def print_models(rows: list[Row]) -> None:
@@ -27,7 +27,7 @@ def print_models(rows: list[Row]) -> None:
     console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
     mine = recommended()
     console.print("Recommended, by memory")
-    for row in (mine, *(other for other in recommendations() if other != mine)):
+    for row in recommendations():
         console.print(_recommendation(row, mine))
     show = _print_table if console.width >= _WIDE else _print_list
     for title, part in _sections(rows):

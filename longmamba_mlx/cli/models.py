@@ -55,7 +55,7 @@ def convert(
     q_mode: Mode = "affine",
     offline: o.Offline = False,
 ) -> None:
-    """Convert a Mamba checkpoint to an MLX model folder; nothing in it is run."""
+    """Convert a Mamba checkpoint to an MLX model folder. No code in it is run."""
     from longmamba_mlx.cli.conversion_progress import TerminalReport
     from longmamba_mlx.conversion import convert as run
 
@@ -67,7 +67,7 @@ def convert(
 
 
 def models(json: o.Json = False) -> None:
-    """List models: recommended ones, those on this machine, known checkpoints, and whether they fit its memory."""
+    """List models and whether they fit this machine. Shows recommended, installed and known ones."""
     from longmamba_mlx.cli.model_rows import model_rows
     from longmamba_mlx.cli.model_table import print_models
 
@@ -90,7 +90,7 @@ def use(
     yes: Yes = False,
     offline: o.Offline = False,
 ) -> None:
-    """Make a model the default of chat, ask and read; download and convert it first if necessary."""
+    """Make a model the default of chat, ask and read. It is downloaded and converted first if necessary."""
     from longmamba_mlx.cli.fetch_model import fetch
     from longmamba_mlx.conversion.recipe import format_for
     from longmamba_mlx.models.quantisation import Quantisation

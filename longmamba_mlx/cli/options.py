@@ -45,7 +45,7 @@ MaxTokens = Annotated[
     int, typer.Option("--max-tokens", min=1, help="Maximum length of an answer, in tokens.", metavar="N")
 ]
 Temperature = Annotated[
-    float, typer.Option("--temp", min=0.0, help="Sampling temperature; 0 takes the likeliest token.", metavar="X")
+    float, typer.Option("--temp", min=0.0, help="Sampling temperature; 0 picks the likeliest token.", metavar="X")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Random seed, for temperatures above 0.", metavar="N")]
 Chunk = Annotated[
@@ -59,11 +59,11 @@ Window = Annotated[
     typer.Option(
         "--attention-window",
         min=1,
-        help="Let the attention layers of a hybrid see only the latest N tokens, in constant memory.",
+        help="Limit the attention layers of a hybrid to the last N tokens, which bounds its memory.",
         metavar="N",
     ),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Do not store the document.")]
 Reread = Annotated[
     int, typer.Option("--reread", min=0, help="Read the N most related passages again before answering.", metavar="N")
@@ -77,10 +77,16 @@ Surest = Annotated[
 ]
 PartTokens = Annotated[
     int | None,
-    typer.Option("--part-tokens", help="Tokens in each part; as few as there is room for by default.", metavar="N"),
+    typer.Option(
+        "--part-tokens", help="Length of a part in tokens. Default: the shortest whose states fit.", metavar="N"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Allow = Annotated[
     list[str] | None,
-    typer.Option("--allow", help="Folder whose files may be read. May be repeated. Default: the current folder."),
+    typer.Option(
+        "--allow",
+        help="Folder whose files may be read. May be repeated. Default: the current folder.",
+        metavar="FOLDER",
+    ),
 ]

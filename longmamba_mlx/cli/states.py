@@ -62,7 +62,7 @@ def remove_state(
     key: Annotated[str | None, typer.Argument(help="A key from `states ls`, or its first digits.")] = None,
     bad: Annotated[bool, typer.Option("--bad", help="Delete the files that were set aside as broken.")] = False,
 ) -> None:
-    """Delete a stored document; the text itself stays."""
+    """Delete a stored document. The file it was read from stays."""
     from longmamba_mlx.errors import UsageError
 
     if (key is None) != bad:
@@ -83,7 +83,7 @@ def export(key: Key, file: Annotated[Path, typer.Argument(help="The file to writ
 
 @states.command("import")
 def import_(file: Annotated[Path, typer.Argument(help="A file that `states export` wrote.")]) -> None:
-    """Store a document that was read elsewhere, after checking its file."""
+    """Import a document that was read elsewhere. Its file is checked first."""
     from longmamba_mlx.states.transfer import import_state
 
     print(f"Remembered: {_line(import_state(_store(), file))}")
@@ -91,7 +91,7 @@ def import_(file: Annotated[Path, typer.Argument(help="A file that `states expor
 
 @states.command("limit")
 def limit(size: Annotated[str | None, typer.Argument(help="The new limit: 500MB, 8GB.")] = None) -> None:
-    """Show or set the limit of the store. Beyond it the least recently used document is deleted, with a note."""
+    """Show or set how much may be stored. Beyond it the least recently used document is deleted, with a note."""
     from longmamba_mlx.states.size_limit import limit_of, over_limit, parse_size, set_limit, title_of
 
     store = _store()

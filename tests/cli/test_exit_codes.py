@@ -1,4 +1,4 @@
-"""Exit codes: README's line, and a command for every code; standard streams that are closed, full or odd."""
+"""Exit codes: a command for every code; standard streams that are closed, full or odd."""
 
 from __future__ import annotations
 
@@ -33,12 +33,6 @@ def shell(command: str, **options: object) -> subprocess.CompletedProcess[str]:
         ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=120, check=False, **options,
         stdin=subprocess.DEVNULL,
     )  # type: ignore[call-overload,no-any-return]  # fmt: skip
-
-
-def test_readme_lists_the_codes_of_the_table() -> None:
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    line = " · ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
-    assert f"Exit codes: {line}." in readme
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,6 @@ def test_the_documentation_lists_every_filter_and_option() -> None:
     page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
     expected = "\n".join((*filter_table(), "", *option_table()))
     assert expected in page, f"docs/evaluation.md should hold:\n\n{expected}"
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in readme for name in names())
 
 
 def filter_table() -> list[str]:
