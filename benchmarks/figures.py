@@ -152,17 +152,19 @@ def far() -> None:
         "document": ("LongMamba, filter document", "#3d7a4e", "^-."),
         "surest": ("surest part", "#7a4e9c", "D:"),
     }
+    furthest = 0
     for name, (label, colour, style) in names.items():
         points: dict[int, dict[str, Any]] = {}
-        for task in ("niah", "far", "farther", "surest"):
+        for task in ("niah", "far", "farther", "millions", "surest", "surest-far"):
             points |= {row["length"]: row for row in report(task)["rows"] if row["filter"] == name}
         if not points:
             continue
         lengths = sorted(points)
+        furthest = max(furthest, lengths[-1])
         axis.errorbar(lengths, [points[n]["accuracy"] for n in lengths], [points[n]["stderr"] or 0 for n in lengths],
                       fmt=style, color=colour, label=label, markersize=4, capsize=2)  # fmt: skip
     axis.set_xscale("log", base=2)
-    ticks = [512 * 4**power for power in range(6)]
+    ticks = [length for length in (512 * 4**power for power in range(9)) if length <= furthest]
     axis.set_xticks(ticks, [f"{n:,}\n{n // 512} × L" for n in ticks], fontsize=8)
     axis.set_xlabel("tokens in the document (L = 512, the training length)")
     axis.set_ylabel("answers right")

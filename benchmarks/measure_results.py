@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from longmamba_mlx.builtin import BUILT_IN, known_questions
-from longmamba_mlx.evaluation.attributes import ATTRIBUTES
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a checkout that is not installed
+
+from longmamba_mlx.builtin import BUILT_IN, known_questions  # noqa: E402
+from longmamba_mlx.evaluation.attributes import ATTRIBUTES  # noqa: E402
+
+HERE = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 RESULTS, LOGS = ROOT / "docs" / "results", ROOT / "build" / "results"
 TEST, DEV = "frankenstein.txt", "treasure-island.txt"
 L = 512  # the training length of the built-in models
@@ -81,12 +85,14 @@ def measurements() -> Iterator[Measurement]:
     yield Measurement("absent-demo", demo, (1, 16, 32), off_on, FULL, more="--absent")
     yield Measurement("depth-demo", demo, (1, 8, 16, 32), off_on, 20, more="--depths 5", each=1)
     yield Measurement("surest-demo", demo, (32,), "surest", 20)
+    yield Measurement("surest-far-demo", demo, (256,), "longmamba,surest", 60)
     yield Measurement("farther-demo", demo, (2048,), "document", 20)
     yield Measurement("ppl-demo", demo, (1, 4, 16, 64), EVERY, 10, task="ppl", each=1)
     yield Measurement("modes-demo", demo, (1, 8, 16, 32), "off,paper,curve,document", 120, seed=7)
     yield Measurement("clamp-demo", demo, (32,), CLAMPS, 40, seed=7)
     yield Measurement("theta-demo", demo, (32,), THETAS, 40, seed=7)
     yield Measurement("farther-dev-demo", demo, (2048,), FAR, 8, seed=41)
+    yield Measurement("millions-demo", demo, (16384,), "document", 4)
     yield Measurement("niah-demo-mamba1", mamba1, (1, 4, 16, 64), f"{off_on},last", FULL)
     yield Measurement("far-demo-mamba1", mamba1, (256,), off_on, 60)
     yield Measurement("absent-demo-mamba1", mamba1, (1, 16), off_on, FULL, more="--absent")
@@ -150,9 +156,13 @@ def main() -> None:
         print(f"# in all {sum(run.tokens(share) for run in chosen) / 1e6:.1f} million tokens")
         return
     with ThreadPoolExecutor(options.jobs) as pool:
-        codes = list(pool.map(run_one, commands))
+        try:
+            codes = list(pool.map(run_one, commands))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     for script in ("niah_tables.py", "figures.py"):
-        subprocess.run([sys.executable, str(ROOT / "benchmarks" / script)], check=True)
+        run_one([sys.executable, str(ROOT / "benchmarks" / script)])
     if any(codes):
         failed = [run.name for run, code in zip(chosen, codes, strict=True) if code]
         raise SystemExit(f"Failed: {', '.join(failed)}. The same command goes on.")
@@ -160,7 +170,7 @@ def main() -> None:
 
 def run_one(command: list[str]) -> int:
     print(shlex.join(command), flush=True)
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": HERE}).returncode
 
 
 if __name__ == "__main__":

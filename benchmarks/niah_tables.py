@@ -12,13 +12,16 @@ import json
 import math
 import re
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from longmamba_mlx.evaluation.attributes import ATTRIBUTES, UNSEEN
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # a checkout that is not installed
+
+from longmamba_mlx.evaluation.attributes import ATTRIBUTES, UNSEEN  # noqa: E402
+
 RESULTS, APPENDIX = ROOT / "docs" / "results", ROOT / "docs" / "appendix" / "results.md"
 EARLIER, EXPERIMENTS = RESULTS / "earlier", ROOT / "docs" / "appendix" / "experiments.md"
 MODELS = ("demo", "demo-mamba1")
@@ -166,7 +169,7 @@ MARKERS = {
     "sweeps": ("theta", "clamp"),
     "exam": ("exam", "exam-absent", "exam-far"),
     "baselines": ("baselines",),
-    "farther": ("farther-dev", "farther", "surest"),
+    "farther": ("farther-dev", "farther", "millions", "surest", "surest-far"),
 }
 
 
