@@ -33,14 +33,17 @@ class Model(TextModel):
         """Prefill the model with a file, several files (in order) or a Document.
 
         on_progress(Progress) is called after every `chunk` tokens (None: 2,048 on a GPU, else 512). encoding: that of
-        text files; "" detects it. Raises DocumentError or a subclass of it, UsageError for an unknown encoding.
+        text files; "" detects it. Raises DocumentError or a subclass of it, UsageError for an unknown encoding,
+        ModelError where it would take more memory than may be used (docs/states.md, Memory).
         """
         document = as_document(source, encoding)
         counted = self.count(document)
         if counted.left_out:
             warnings.warn(left_out_line(self.name, counted.left_out), RuntimeWarning, stacklevel=2)
+        chunk = chunk_or_default(chunk)
         plan = self.plan(len(counted.ids), counted.ids)
-        started, chunk = time.monotonic(), chunk_or_default(chunk)
+        self.require_memory(len(counted.ids), chunk)
+        started = time.monotonic()
         reading = prefill(self.loaded.model, counted.ids, plan, chunk=chunk, logits="none", on_progress=on_progress)
         key = self.key(document, len(counted.ids), plan, chunk)
         return ReadDocument(self, document, reading, key, time.monotonic() - started, counted.text_map)
@@ -64,8 +67,13 @@ class Model(TextModel):
         return ReadDocument.restored(self, document, stored, plan)
 
     def logits(self, token_ids: ArrayLike, *, chunk: int | None = None) -> NDArray[np.float32]:
-        """Return the next-token logits (L, vocab) float32 for token_ids (L,), filtered as configured with S = L."""
-        ids = np.asarray(token_ids, np.uint32)
+        """Return the next-token logits (L, vocab) float32 for token_ids (L,), filtered as configured with S = L.
+
+        Raises ModelError where that would take more memory than may be used.
+        """
+        ids, chunk = np.asarray(token_ids, np.uint32), chunk_or_default(chunk)
+        rows = ids.size * self.loaded.config.vocab_size * np.dtype(np.float32).itemsize
+        self.require_memory(ids.size, chunk, beside=2 * rows)  # those of each chunk, and then of all
         reading = prefill(self.loaded.model, ids, self.plan(len(ids), ids), chunk=chunk, logits="all")
         return np.asarray(reading.logits, np.float32)
 

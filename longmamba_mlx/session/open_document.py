@@ -17,7 +17,6 @@ from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, chunk_or_default, prefill_steps
-from longmamba_mlx.models import memory
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex
@@ -186,7 +185,7 @@ class _Opener:
         total = len(task.counted.ids)
         self.notes.extend(() if task.plan is None else task.plan.notices)
         self.notes.extend(self._growth(total))
-        self._require_memory(total)
+        self.model.require_memory(total, self.chunk)
         start = find_start(task, writer, self.store, self.like, self.notes.append) if self.save else None
         if start is not None:
             self.notes.append(f"Resuming at token {start.state.tokens:,} of {total:,}.")
@@ -200,13 +199,6 @@ class _Opener:
                 f"The attention layers of {self.model.name} hold {format_size(each)} a token, "
                 f"{format_size(each * tokens)} for this text; --attention-window N bounds that."
             )
-
-    def _require_memory(self, tokens: int) -> None:
-        """Raise ModelError where reading would take more memory than there is."""
-        need = memory.need(self.model.loaded.model, tokens, self.chunk)
-        unbounded = bool(self.like.nbytes_per_token) and self.like.window is None
-        out = "Bound its attention: --attention-window 4096" if unbounded else "Read less at once: --chunk 128"
-        memory.require(need.total, f"Reading {tokens:,} tokens with {self.model.name}", out)
 
     def _prefill_and_save(
         self, task: PrefillTask, writer: CheckpointWriter, start: Reading | None

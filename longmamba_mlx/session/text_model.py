@@ -28,6 +28,7 @@ from longmamba_mlx.filtering import (
 from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
 from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.prefill import Progress
+from longmamba_mlx.models import memory
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type
 from longmamba_mlx.ops import kernel
@@ -131,6 +132,14 @@ class TextModel:
             raise RuntimeError("a measured model has its calibration")
         plan = build_plan(self.calibration, self.policy, total)
         return None if plan.is_off else plan
+
+    def require_memory(self, tokens: int, chunk: int, *, beside: int = 0) -> None:
+        """Raise ModelError where reading `tokens` tokens, `chunk` at a time, and `beside` bytes for what becomes of
+        them would take more memory than may be used."""
+        need = memory.need(self.loaded.model, tokens, chunk)
+        grows = bool(self.loaded.model.initial_state().nbytes_per_token)  # with the text: attention without a window
+        out = "Bound its attention: --attention-window 4096" if grows else "Read less at once: --chunk 128"
+        memory.require(need.total + beside, f"Reading {tokens:,} tokens with {self.name}", out)
 
     def measure(
         self,

@@ -118,6 +118,14 @@ async def test_wrong_arguments_are_one_line(connect: Connect) -> None:
             assert result.is_error and says in result.content[0].text and "Traceback" not in str(result), arguments
 
 
+async def test_a_text_that_needs_more_memory_is_refused(connect: Connect, environment: dict[str, str]) -> None:
+    environment["LONGMAMBA_MEMORY"] = "4MB"  # enough for the model alone
+    async with connect() as client:
+        result = await call(client, "read_document", path="story.txt")
+        assert result.is_error and result.content[0].text.count("\n") == 0
+        assert "tokens with demo needs about" in result.content[0].text and "--chunk 128" in result.content[0].text
+
+
 async def test_a_reading_that_is_cancelled_or_left_goes_on_later(connect: Connect, folder: Path) -> None:
     (folder / "long.txt").write_text(long_text(20_000), encoding="utf-8")
     reading = asyncio.Event()

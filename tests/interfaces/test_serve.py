@@ -71,9 +71,9 @@ def start(tmp_path_factory: pytest.TempPathFactory, story: str) -> Iterator[Call
     environment = os.environ | {"PYTHONPATH": str(ROOT), "LONGMAMBA_HOME": str(top / "home"), "HF_HUB_OFFLINE": "1"}
     started: list[Serving] = []
 
-    def begin(*options: str) -> Serving:
+    def begin(*options: str, **variables: str) -> Serving:
         command = [sys.executable, "-m", "longmamba_mlx", "serve", "--port", "0", "--allow", str(folder), *options]
-        started.append(Serving(command, environment))
+        started.append(Serving(command, environment | variables))
         return started[-1]
 
     yield begin
@@ -176,6 +176,13 @@ BAD: list[tuple[object, int, str]] = [
         )
     ),
 ]
+
+
+def test_a_text_that_needs_more_memory_is_refused(start: Callable[..., Serving]) -> None:
+    small = start(LONGMAMBA_MEMORY="4MB")  # enough for the model alone
+    reply = small.post("/v1/documents", {"path": "story.txt"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "failed")
+    assert "tokens with demo needs about" in reply.json()["error"]["message"]
 
 
 def test_broken_requests_get_the_error_object(server: Serving) -> None:

@@ -18,7 +18,7 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.errors import ModelError, UsageError
 from longmamba_mlx.models import memory
 from longmamba_mlx.models.loading import load_model
-from longmamba_mlx.session.api import load
+from longmamba_mlx.session.api import Model, load
 from longmamba_mlx.session.open_document import open_document
 from tests.models.hybrids import write_folder
 
@@ -123,14 +123,27 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(monkeypatch: p
 
 
 def test_a_text_whose_keys_and_values_do_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load(str(write_folder(tmp_path / "granite", "granite")))
+    model, text = load(str(write_folder(tmp_path / "granite", "granite"))), Document("text", "x" * 3000)
     need = memory.need(model.loaded.model, 3000, 64)
     monkeypatch.setenv(memory.VARIABLE, str(need.total - need.keys_and_values // 2))
-    with pytest.raises(ModelError, match=r"^Reading 3,000 tokens with .* needs about") as caught:
-        list(open_document(model, Document("text", "x" * 3000), chunk=64))
-    assert "--attention-window" in str(caught.value.hint)
+    told = []
+    for read in (lambda: list(open_document(model, text, chunk=64)), lambda: model.read(text, chunk=64)):
+        with pytest.raises(ModelError, match=r"^Reading 3,000 tokens with .* needs about") as caught:
+            read()
+        told.append((str(caught.value), caught.value.hint, caught.value.exit_code))
+    assert told[0] == told[1] and "--attention-window" in str(told[0][1])
     bounded = load(str(tmp_path / "granite"), attention_window=64)
-    list(open_document(bounded, Document("text", "x" * 3000), chunk=64))
+    list(open_document(bounded, text, chunk=64))
+    assert bounded.read(text, chunk=64).tokens == 3000
+
+
+def test_logits_that_do_not_fit_are_refused(demo: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = memory.need(demo.loaded.model, 1000, 512).total + 2 * 4 * 1000 * demo.loaded.config.vocab_size
+    monkeypatch.setenv(memory.VARIABLE, str(need - 1))
+    with pytest.raises(ModelError, match=r"^Reading 1,000 tokens with demo needs about"):
+        demo.logits([1] * 1000)
+    monkeypatch.setenv(memory.VARIABLE, str(need))
+    assert demo.logits([1] * 1000).shape == (1000, demo.loaded.config.vocab_size)
 
 
 @pytest.mark.parametrize("said", ["lots", "-1GB", "nan", "1e30", "\x1b[2J"])
