@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,43 @@ QUESTION = "What is the access code of Zorvath?"
 # As the installed command begins. Before this line, and for its import of a few milliseconds, Python itself answers.
 BEGUN = "import os; from longmamba_mlx.__main__ import main; os.write(1, b'.'); main()"
 CODES = {0, 75, 130, -signal.SIGINT}
+# Forks once for each line that `--version` passes in the files that begin and end a command, and interrupts it there.
+EVERY_LINE = """
+    import linecache, os, signal, sys
+    from longmamba_mlx import __main__, cli
+    from longmamba_mlx.cli import app
+    sys.argv = ["longmamba-mlx", "--version"]
+    files = {__main__.__file__, cli.__file__, signal.__file__}
+    passed = 0
+
+    def trace(frame, event, argument):
+        global passed
+        if frame.f_code.co_filename not in files:
+            return None
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and line != "try:":  # where Python itself looks for no signal
+            passed += 1
+            if passed == number:
+                os.kill(os.getpid(), signal.SIGINT)
+        return trace
+
+    reached, number = True, 0
+    while reached:
+        number += 1
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            sys.settrace(trace)
+            try:
+                __main__.main()
+            finally:
+                sys.settrace(None)
+                if passed < number:
+                    os._exit(99)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        reached = code != 99
+        print("code", code)
+"""
 
 
 def interrupt(file: Path, after: float) -> tuple[int, str]:
@@ -55,6 +93,18 @@ def check(file: Path, text: str, times: int, record_property: Callable[[str, obj
     assert any(codes[code] for code in (75, 130, -signal.SIGINT)), codes
     record_property("interrupts", times)
     record_property("exit codes", ", ".join(f"{count} times {code}" for code, count in sorted(codes.items())))
+
+
+def test_an_interrupt_at_any_line(record_property: Callable[[str, object], None]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(EVERY_LINE)],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    codes = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("code")]
+    assert codes.pop() == 99 and len(codes) > 40 and set(codes) == {130, -signal.SIGINT}, codes
+    record_property("lines interrupted", len(codes))
 
 
 def test_an_interrupt_at_the_start(tmp_path: Path, story: str, record_property: Callable[[str, object], None]) -> None:
