@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from longmamba_mlx.builtin import known_questions
+from longmamba_mlx.tokenization.prompt_format import PromptForm
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "What is the access code of Zorvath?"
 
@@ -54,3 +57,10 @@ def long_text(tokens: int) -> str:
     """A text of at least that many tokens, in which no two paragraphs are the same."""
     sentence = "On day {n} of the voyage the wind came from the west, and nobody on board saw land or another ship. "
     return "\n\n".join(sentence.format(n=number) * 3 for number in range(tokens // 60))
+
+
+@pytest.fixture(scope="session")
+def unknown() -> tuple[str, str]:
+    """A question that the built-in model does not know, and the one that it names instead."""
+    question = "Who is Zorvath?"
+    return question, PromptForm(known=known_questions("demo")).example(question)

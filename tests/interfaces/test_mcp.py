@@ -68,11 +68,12 @@ async def test_a_document_is_read_asked_listed_and_forgotten(connect: Connect) -
             await client.read_resource(resource.uri)
 
 
-async def test_where_there_is_no_answer_the_reason_is_said(connect: Connect) -> None:
+async def test_where_there_is_no_answer_the_reason_is_said(connect: Connect, unknown: tuple[str, str]) -> None:
+    question, example = unknown
     async with connect() as client:
-        other = await call(client, "ask_document", document="story.txt", question="Who is Zorvath?")
+        other = await call(client, "ask_document", document="story.txt", question=question)
         assert other.structured_content["reason"] == "demo" and other.structured_content["answer"] is None
-        assert "What is the access code of NAME?" in other.content[0].text
+        assert example in other.content[0].text
         assert "text search (related passages, not an answer)" in other.content[0].text
 
         unknown = await call(client, "ask_document", document="story", question="What is the access code of Varnok?")
