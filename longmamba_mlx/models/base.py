@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar, Literal, overload
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -178,14 +178,25 @@ class LanguageModel(nn.Module):
         """Whether layer `index` has a Mamba mixer, and so something to filter."""
         return self.layers[index].scan is not None
 
+    @overload
+    def layer(
+        self, index: int, hidden: mx.array, state: LayerState, threshold: mx.array | None = None
+    ) -> tuple[mx.array, LayerState]: ...
+
+    @overload
+    def layer(
+        self, index: int, hidden: mx.array, state: LayerState, threshold: mx.array | None, *, return_kept: Literal[True]
+    ) -> tuple[mx.array, LayerState, mx.array]: ...
+
     def layer(
         self,
         index: int,
         hidden: mx.array,
         state: LayerState,
         threshold: mx.array | None = None,
+        *,
         return_kept: bool = False,
-    ) -> Any:
+    ) -> tuple[mx.array, LayerState] | tuple[mx.array, LayerState, mx.array]:
         """Run layer `index` over hidden (b, l, d_model), starting from `state`.
 
         threshold (units,) float32 on raw dt, None for no filter. Returns (hidden, LayerState) and,

@@ -18,6 +18,7 @@ UNBOUNDED: DtRange = (0.0, math.inf)
 Scan = tuple[mx.array, mx.array] | tuple[mx.array, mx.array, mx.array]
 """What a scan returns: y, the state after the last token and, where asked for, kept counts."""
 
+State = TypeVar("State")
 Arguments = ParamSpec("Arguments")
 Inputs = TypeVar("Inputs")
 Result = TypeVar("Result")
@@ -39,6 +40,13 @@ class ScanInputs(NamedTuple):
     time_step_limit: DtRange = UNBOUNDED
     reverse: bool = False
     return_kept: bool = False
+
+
+def unpacked(
+    scan: tuple[mx.array, State] | tuple[mx.array, State, mx.array],
+) -> tuple[mx.array, State, mx.array | None]:
+    """y, the state and the kept counts of what a scan returned; None where those were not asked for."""
+    return scan if len(scan) == 3 else (*scan, None)
 
 
 def takes(

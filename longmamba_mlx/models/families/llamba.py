@@ -15,7 +15,6 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx import ops
 from longmamba_mlx.models.base import ParameterNames
 from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.families.mamba2 import advanced
@@ -25,6 +24,7 @@ from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState, require
 from longmamba_mlx.ops.activations import silu, softplus
 from longmamba_mlx.ops.conv import depthwise_conv1d
+from longmamba_mlx.ops.inputs import ScanInputs, unpacked
 
 _EPS = 1e-5  # of the layers' norms, whatever the model's epsilon
 _LOWEST = -60.0  # raw: exp(-softplus) is 1 there, and x / softplus is still a number
@@ -68,13 +68,13 @@ class DiscreteMamba2Mixer(ScanMixer):
         x_b_c, z, raw = self._split(hidden)
         weight, bias = self.conv1d.parts()
         if config.parts.conv_activation:
-            x_b_c, window = ops.causal_conv1d(x_b_c, weight, bias, state.conv)
+            x_b_c, window = self.ops().causal_conv1d(x_b_c, weight, bias, state.conv)
         else:
             x_b_c, window = depthwise_conv1d(x_b_c, weight, bias, state.conv)
         keys = config.n_groups * config.d_state
         x, B, C = mx.split(x_b_c.astype(mx.float32), [config.d_inner, config.d_inner + keys], axis=-1)
         x = x.reshape(*lead, config.n_heads, config.headdim)
-        result = ops.ssd_scan(
+        inputs = ScanInputs(
             x / softplus(raw)[..., None],
             raw,
             self.A(),
@@ -84,10 +84,10 @@ class DiscreteMamba2Mixer(ScanMixer):
             initial_state=state.ssm,
             return_kept=return_kept,
         )
-        y = result[0] + self.D.astype(mx.float32)[:, None] * x
+        y, ssm, kept = unpacked(self.ops().ssd_scan(inputs))
+        y = y + self.D.astype(mx.float32)[:, None] * x
         y = (y.reshape(*lead, config.d_inner) * silu(z)).astype(hidden.dtype)
-        after = LayerState(conv=window, ssm=result[1])
-        return self.out_proj(y), after, result[2] if len(result) == 3 else None
+        return self.out_proj(y), LayerState(conv=window, ssm=ssm), kept
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         x_b_c, _, raw = self._split(hidden)

@@ -12,7 +12,7 @@ from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState
 from longmamba_mlx.ops import precision
-from longmamba_mlx.ops.inputs import ScanInputs
+from longmamba_mlx.ops.inputs import ScanInputs, unpacked
 
 
 class MambaMixer(ScanMixer):
@@ -80,8 +80,7 @@ class MambaMixer(ScanMixer):
             initial_state=state.ssm,
             return_kept=return_kept,
         )
-        y, ssm, *counts = self.ops().selective_scan(inputs)
-        return y, ssm, counts[0] if counts else None
+        return unpacked(self.ops().selective_scan(inputs))
 
     def _inputs(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, mx.array, mx.array]:
         """The convolved input x and the gate z, (b, l, d_inner) each, and the next conv window."""

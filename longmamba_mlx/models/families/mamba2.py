@@ -13,7 +13,7 @@ from longmamba_mlx.models.config.base import ModelConfig
 from longmamba_mlx.models.config.hybrid import ATTENTION
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer
 from longmamba_mlx.models.state import LayerState, require
-from longmamba_mlx.ops.inputs import ScanInputs
+from longmamba_mlx.ops.inputs import ScanInputs, unpacked
 
 
 class GatedNorm(nn.Module):
@@ -88,11 +88,10 @@ class Mamba2Mixer(ScanMixer):
             time_step_limit=config.time_step_limit,
             return_kept=return_kept,
         )
-        result = self.ops().ssd_scan(inputs)
-        y, ssm = result[:2]
+        y, ssm, kept = unpacked(self.ops().ssd_scan(inputs))
         y = y.reshape(*lead, config.d_inner)
         y = self._normed(y, z) if "norm" in self else y
-        return self.out_proj(y), LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
+        return self.out_proj(y), LayerState(conv=window, ssm=ssm), kept
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         _, x_b_c, dt = self._split(hidden)

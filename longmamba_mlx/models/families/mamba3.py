@@ -10,15 +10,15 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx import ops
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.config.parse import ModelConfig
 from longmamba_mlx.models.families.mamba2 import GatedNorm
 from longmamba_mlx.models.feedforward import FeedForward
 from longmamba_mlx.models.mixer import ScanMixer
 from longmamba_mlx.models.state import LayerState, require
-from longmamba_mlx.ops import Mamba3State, Mimo
 from longmamba_mlx.ops.activations import softplus
+from longmamba_mlx.ops.inputs import unpacked
+from longmamba_mlx.ops.mamba3.inputs import Mamba3Inputs, Mamba3State, Mimo
 from longmamba_mlx.ops.mamba3.rates import decay_rates
 
 _EPS = 1e-5  # of the mixer's own norms, whatever the model's epsilon
@@ -71,7 +71,7 @@ class Mamba3Mixer(ScanMixer):
         z, u = (part.reshape(*lead, config.n_heads, config.headdim) for part in (z, u))
         by_rank = (*lead, own.rank, config.n_groups, config.d_state)
         dt, dt_bias = self._scaled_dt(dt)
-        result = ops.mamba3_scan(
+        inputs = Mamba3Inputs(
             u,
             dt,
             rate if "_decay" not in self else self._rates(rate) * -self["_decay"],
@@ -90,9 +90,9 @@ class Mamba3Mixer(ScanMixer):
             return_kept=return_kept,
             A_floor=None if "_decay" in self else own.decay_floor,
         )
-        y = self._normed(result[0], z) if normed else result[0]
-        y = self.out_proj(y.reshape(*lead, config.d_inner))
-        return y, _as_layer(result[1]), result[2] if len(result) == 3 else None
+        y, after, kept = unpacked(self.ops().mamba3_scan(inputs))
+        y = self._normed(y, z) if normed else y
+        return self.out_proj(y.reshape(*lead, config.d_inner)), _as_layer(after), kept
 
     def scale(self, decay: NDArray[np.float32], write: float) -> None:
         """As `ScanMixer.scale`; one factor for both is one on dt, by which the state turns too."""
@@ -142,9 +142,18 @@ class Mamba3Mixer(ScanMixer):
         if mimo:
             z = z[:, :, None] * self.mimo_z.swapaxes(0, 1).astype(z.dtype)
         flat = (y.shape[0], -1, config.d_inner)
-        out = ops.gated_rms_norm(
-            y.reshape(flat), z.reshape(flat), self.norm.weight, groups=config.n_heads, eps=_EPS, norm_before_gate=True
-        ).reshape(y.shape)
+        out = (
+            self.ops()
+            .gated_rms_norm(
+                y.reshape(flat),
+                z.reshape(flat),
+                self.norm.weight,
+                groups=config.n_heads,
+                eps=_EPS,
+                norm_before_gate=True,
+            )
+            .reshape(y.shape)
+        )
         return (out * self.mimo_o.swapaxes(0, 1).astype(out.dtype)).sum(axis=2) if mimo else out
 
 

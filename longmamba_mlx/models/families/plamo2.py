@@ -21,7 +21,7 @@ from longmamba_mlx.models.hybrid import fed
 from longmamba_mlx.models.mixer import DepthwiseConv, Mixer, ScanMixer
 from longmamba_mlx.models.state import KeyValues, LayerState
 from longmamba_mlx.ops import precision
-from longmamba_mlx.ops.inputs import ScanInputs
+from longmamba_mlx.ops.inputs import ScanInputs, unpacked
 
 _HEADS_EPS = 1e-6  # of the norms of queries and keys, whatever the model's epsilon
 
@@ -90,10 +90,9 @@ class Plamo2Mixer(ScanMixer):
             initial_state=state.ssm,
             return_kept=return_kept,
         )
-        result = self.ops().ssd_scan(inputs)
-        y, ssm = result[:2]
+        y, ssm, kept = unpacked(self.ops().ssd_scan(inputs))
         y = self.out_proj(y.reshape(*lead, config.d_inner))
-        return y, LayerState(conv=window, ssm=ssm), result[2] if len(result) == 3 else None
+        return y, LayerState(conv=window, ssm=ssm), kept
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
         _, x, window = self._inputs(hidden, state)

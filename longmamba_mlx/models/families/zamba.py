@@ -11,7 +11,6 @@ from typing import ClassVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from longmamba_mlx import ops
 from longmamba_mlx.models.attention import Attention
 from longmamba_mlx.models.base import Layer
 from longmamba_mlx.models.config.base import ModelConfig
@@ -19,6 +18,7 @@ from longmamba_mlx.models.config.hybrid import BOTH
 from longmamba_mlx.models.families.zamba2 import ACTIVATIONS, HybridLayer, MambaLayer, Zamba2, shared_of
 from longmamba_mlx.models.mixer import DepthwiseConv, ScanMixer, float_type
 from longmamba_mlx.models.state import KeyValues, LayerState, require
+from longmamba_mlx.ops.inputs import ScanInputs, unpacked
 
 
 class GroupedMambaMixer(ScanMixer):
@@ -53,26 +53,25 @@ class GroupedMambaMixer(ScanMixer):
         x, z, window = self._inputs(hidden, state)
         raw, B, C = self._selection(x)
         A, ssm, width = self.A(), require(state.ssm), self.config.d_inner // self.config.n_groups
-        results = []
+        heads = []
         for head in range(self.config.n_groups):
             own = slice(head * width, (head + 1) * width)
-            results.append(
-                ops.selective_scan(
-                    x[..., own],
-                    raw[..., own],
-                    A[own],
-                    self.written(B[:, head]),
-                    C[:, head],
-                    D=self.D[own],
-                    z=z[..., own],
-                    threshold=None if threshold is None else threshold[own],
-                    initial_state=ssm[:, own],
-                    return_kept=return_kept,
-                )
+            inputs = ScanInputs(
+                x[..., own],
+                raw[..., own],
+                A[own],
+                self.written(B[:, head]),
+                C[:, head],
+                D=self.D[own],
+                z=z[..., own],
+                threshold=None if threshold is None else threshold[own],
+                initial_state=ssm[:, own],
+                return_kept=return_kept,
             )
-        y = mx.concatenate([result[0] for result in results], axis=-1)
-        after = LayerState(conv=window, ssm=mx.concatenate([result[1] for result in results], axis=1))
-        counts = [result[2] for result in results if len(result) == 3]
+            heads.append(unpacked(self.ops().selective_scan(inputs)))
+        y = mx.concatenate([y for y, _, _ in heads], axis=-1)
+        after = LayerState(conv=window, ssm=mx.concatenate([state for _, state, _ in heads], axis=1))
+        counts = [kept for _, _, kept in heads if kept is not None]
         return self.out_proj(y), after, sum(counts[1:], counts[0]) if counts else None
 
     def raw(self, hidden: mx.array, state: LayerState) -> tuple[mx.array, LayerState]:
@@ -84,7 +83,7 @@ class GroupedMambaMixer(ScanMixer):
         pairs = self.in_proj(hidden).reshape(*hidden.shape[:2], -1, 2)  # x and z take turns
         x, z = pairs[..., 0], pairs[..., 1]
         weight, bias = self.conv1d.parts()
-        x, window = ops.causal_conv1d(x, weight, bias, state.conv)
+        x, window = self.ops().causal_conv1d(x, weight, bias, state.conv)
         return x, z, window
 
     def _selection(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
