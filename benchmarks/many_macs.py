@@ -26,9 +26,10 @@ import longmamba_mlx as lm
 from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.documents import read_document
 from longmamba_mlx.ground.steps import run_to_end
-from longmamba_mlx.inference.prefill import PrefillOptions, prefill
+from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.inference.ranks.ring import MLXRing
 from longmamba_mlx.inference.ranks.wave import wave_steps
+from longmamba_mlx.inference.reading import PrefillOptions
 from longmamba_mlx.session.ranks.hosts import free_ports, on_this_machine
 from longmamba_mlx.states.checkpoints import places_of
 
@@ -49,7 +50,7 @@ def read_one(model_name: str, tokens: int, size: int, logits_file: str) -> dict[
         reading = prefill(network, ids, plan, chunk=512, logits="none")
     else:
         marks = places_of(len(ids), 512, network.initial_state().nbytes)
-        reading = run_to_end(wave_steps(network, ids, plan, PrefillOptions(512, logits="none"), ring, marks))
+        reading = run_to_end(wave_steps(network, ids, plan, PrefillOptions(512), ring, marks))
     seconds, processor, own = time.monotonic() - clock, time.process_time() - processor, time.thread_time() - own
     if reading is not None:
         hidden, _ = network(mx.array([[5]]), reading.state)

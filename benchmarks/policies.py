@@ -26,7 +26,8 @@ from longmamba_mlx.evaluation.report import rows
 from longmamba_mlx.evaluation.samples import Sample, SampleLog
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.filtering.delta import delta_of
-from longmamba_mlx.inference.prefill import Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.cpu import numpy_ops
 from longmamba_mlx.retrieval.passages import PassageIndex

@@ -78,7 +78,7 @@ def measure_effect(
     known, fresh = windows[::2], windows[1::2]
     calibration = collect(before, known, clamps=())
     plan = build_plan(calibration, policy_for(before.config, "curve", settings), _LENGTHS * length)
-    thresholds = [plan.thresholds(layer) for layer in range(before.config.n_layer)]
+    thresholds = plan.all_thresholds()
     sides = (LayerByLayer(build_before), LayerByLayer(build_after))
     streams = [[side.embed(mx.array(window[None])) for window in fresh] for side in sides]
     decisions = _Decisions()

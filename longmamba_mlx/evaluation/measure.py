@@ -17,7 +17,7 @@ from longmamba_mlx.documents import Document
 from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
 from longmamba_mlx.ground.steps import run_to_end
 from longmamba_mlx.inference.decode import generate
-from longmamba_mlx.inference.prefill import Reading
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.ops.token_ids import token_ids
 from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.api import Model, ReadDocument, calibrate

@@ -97,7 +97,7 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
     network, limits = model.loaded.model, None
     filtered = filtered_model(network, plan)
     if plan is not None:
-        thresholds = [plan.thresholds(index) for index in range(len(plan.layers))]
+        thresholds = plan.all_thresholds()
         limits = [None if values is None else mx.array(values) for values in thresholds]
     state, scores = network.initial_state(), []
 

@@ -90,6 +90,10 @@ class FilterPlan:
             raise ValueError(f"layer {layer} needs the document's own step sizes: call resolve")
         return self.layers[layer].thresholds
 
+    def all_thresholds(self) -> list[Float32 | None]:
+        """`thresholds` of every layer. Raises as it does."""
+        return [self.thresholds(layer) for layer in range(len(self.layers))]
+
     def resolve(self, layer: int, raw: Float32) -> Float32 | None:
         """Thresholds of a layer for this document: raw (S, units) float32 is the document's dt + dt_bias.
 

@@ -10,14 +10,12 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.errors import NumericError
-from longmamba_mlx.inference.decode import CHUNK
+from longmamba_mlx.inference.decode import not_finite, read_prompt
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.batches import rows_of
 from longmamba_mlx.models.decode_step import decode_step
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.fallback import with_fallback
-from longmamba_mlx.ops.token_ids import token_ids
 from longmamba_mlx.ops.values import values
 
 
@@ -41,19 +39,13 @@ def ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray[
 
 
 def _ask_all(model: LanguageModel, state: ModelState, rows: int, prompt: NDArray[np.uint32]) -> Asked:
-    hidden = None
-    for start in range(0, len(prompt), CHUNK):
-        piece = np.tile(prompt[start : start + CHUNK], (rows, 1))
-        hidden, state = model(token_ids(piece, model.config.vocab_size), state)
-        state.evaluate()
-    if hidden is None:
-        raise ValueError("there are no ids to read")
+    hidden, state = read_prompt(model, state, prompt, rows=rows)
     logits = model.head(hidden[:, -1:])[:, 0]
     logs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     entropy, likeliest = -(mx.exp(logs) * logs).sum(axis=-1), mx.exp(logs.max(axis=-1))
     mx.eval(logits, entropy, likeliest)
     if not bool(mx.isfinite(entropy).all()):
-        raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
+        raise not_finite()
     return Asked(logits, state, np.array(entropy, np.float32), np.array(likeliest, np.float32))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import mlx.core as mx
 import numpy as np
@@ -13,19 +12,16 @@ from numpy.typing import NDArray
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.filtered import PlannedModel
-from longmamba_mlx.inference.kept_share import KeptSum
+from longmamba_mlx.inference.kept_share import Kept, KeptSum
 from longmamba_mlx.inference.lookahead import one_ahead
 from longmamba_mlx.inference.pieces import Ids, read_pieces
+from longmamba_mlx.inference.reading import Wanted
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops.checks import threshold_array
 from longmamba_mlx.ops.fallback import steps_with_fallback
 from longmamba_mlx.ops.values import values
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
-
-Wanted = Literal["none", "last", "all"]
-Kept = NDArray[np.uint8]
-Thresholds = list[NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +51,24 @@ def chunks(
     plan: FilterPlan | None,
     size: int,
     state: ModelState,
-    thresholds: Thresholds | None,
     *,
-    counted: bool,
-    logits: Wanted,
+    counted: bool = False,
+    logits: Wanted = "none",
 ) -> Iterator[Chunk]:
     """Read the ids that follow `state` in chunks of at most `size`, and yield each when it is computed.
 
-    Where a Metal kernel fails, plain MLX takes over: after the last computed chunk, or from `state` again where
-    attention has overwritten its keys and values by then.
+    `counted`: with the kept shares. Where a Metal kernel fails, plain MLX takes over: after the last computed chunk, or
+    from `state` again where attention has overwritten its keys and values by then.
     """
     # Attention writes keys and values in place only if nothing else refers to the previous state: no lookahead there.
     overwrites = state.attends
+    work = _Work(PlannedModel.of(model, plan), ids, size, counted, logits)
 
     def begin() -> Generator[Chunk, None, None]:
         nonlocal state
-        dispatched = _dispatched(model, ids, plan, size, state, thresholds, counted=counted)
+        dispatched = work.dispatched(state)
         for ahead in dispatched if overwrites else one_ahead(dispatched):
-            chunk = _computed(model, ahead, thresholds, counted, logits, len(ids))
+            chunk = work.computed(ahead)
             del ahead
             if not overwrites:
                 state = chunk.state
@@ -84,29 +80,54 @@ def chunks(
     return steps_with_fallback(begin)
 
 
-def _dispatched(
-    model: LanguageModel,
-    ids: Ids,
-    plan: FilterPlan | None,
-    size: int,
-    state: ModelState,
-    thresholds: Thresholds | None,
-    *,
-    counted: bool,
-) -> Iterator[_Dispatched]:
-    """Yield the chunks that follow `state`, each dispatched when it is asked for."""
-    rows = None if thresholds is None else [threshold_array(row, model.config.units) for row in thresholds]
-    planned = PlannedModel.of(model, plan)
-    for piece in read_pieces(ids, size, plan, model.config.vocab_size, state.tokens):
-        counts = None
-        if not planned.filters(state.tokens):
-            hidden, state = model(piece, state)
-        elif rows is None or not counted:
-            hidden, state = planned.filtered(piece, state, rows)
-        else:
-            hidden, state, counts = _counted(planned.filtered, piece, state, rows)
-        state.begin(*(count for _, count in counts or ()))
-        yield _Dispatched(hidden, state, counts)
+class _Work:
+    """The arguments of `chunks`, and what is done to one chunk."""
+
+    def __init__(self, planned: PlannedModel, ids: Ids, size: int, counted: bool, logits: Wanted) -> None:
+        self._planned, self._ids, self._size = planned, ids, size
+        self._counted, self._logits = counted, logits
+        plan, units = planned.plan, planned.model.config.units
+        self._thresholds: list[NDArray[np.float32] | None] | None = None
+        self._rows: list[mx.array | None] | None = None
+        if plan is not None and plan.has_thresholds:
+            self._thresholds = plan.all_thresholds()
+            self._rows = [threshold_array(row, units) for row in self._thresholds]
+
+    def dispatched(self, state: ModelState) -> Iterator[_Dispatched]:
+        """Yield the chunks that follow `state`, each dispatched when it is asked for."""
+        planned, vocabulary = self._planned, self._planned.model.config.vocab_size
+        for piece in read_pieces(self._ids, self._size, planned.plan, vocabulary, state.tokens):
+            counts = None
+            if not planned.filters(state.tokens):
+                hidden, state = planned.model(piece, state)
+            elif self._rows is None or not self._counted:
+                hidden, state = planned.filtered(piece, state, self._rows)
+            else:
+                hidden, state, counts = _counted(planned.filtered, piece, state, self._rows)
+            state.begin(*(count for _, count in counts or ()))
+            yield _Dispatched(hidden, state, counts)
+
+    def computed(self, ahead: _Dispatched) -> Chunk:
+        """Wait for a chunk, in one go with what was counted, and compute the wanted logits."""
+        hidden, state, model = ahead.hidden, ahead.state, self._planned.model
+        state.evaluate(*(count for _, count in ahead.counts or ()))
+        scores = None
+        if self._logits == "all" or (self._logits == "last" and state.tokens == len(self._ids)):
+            scores = values(model.head(hidden if self._logits == "all" else hidden[:, -1:])[0])
+        length = hidden.shape[1]
+        kept = self._share(length, ahead.counts) if self._counted else None
+        return Chunk(state.tokens - length, state, scores, kept)
+
+    def _share(self, length: int, counts: list[tuple[int, mx.array]] | None) -> Kept:
+        """The share of filtered units that kept each token of a chunk; without counts, all of them."""
+        if counts is None or self._thresholds is None:
+            return np.full(length, ALL_KEPT, np.uint8)
+        total = KeptSum(length)
+        for index, kept in counts:
+            threshold = self._thresholds[index]
+            if threshold is not None:
+                total.add(np.array(kept)[0], threshold)
+        return total.share()
 
 
 def _counted(
@@ -123,34 +144,3 @@ def _counted(
             counts.append((index, kept))
         after.append(layer)
     return hidden, ModelState(layers=tuple(after), tokens=state.tokens + piece.shape[1]), counts
-
-
-def _computed(
-    model: LanguageModel,
-    ahead: _Dispatched,
-    thresholds: Thresholds | None,
-    counted: bool,
-    logits: Wanted,
-    total: int,
-) -> Chunk:
-    """Wait for a chunk, in one go with what was counted, and compute the wanted logits."""
-    hidden, state = ahead.hidden, ahead.state
-    state.evaluate(*(count for _, count in ahead.counts or ()))
-    scores = None
-    if logits == "all" or (logits == "last" and state.tokens == total):
-        scores = values(model.head(hidden if logits == "all" else hidden[:, -1:])[0])
-    length = hidden.shape[1]
-    kept = _share(length, ahead.counts, thresholds) if counted else None
-    return Chunk(state.tokens - length, state, scores, kept)
-
-
-def _share(length: int, counts: list[tuple[int, mx.array]] | None, thresholds: Thresholds | None) -> Kept:
-    """The share of filtered units that kept each token of a chunk, from computed counts; all where there are none."""
-    if counts is None or thresholds is None:
-        return np.full(length, ALL_KEPT, np.uint8)
-    total = KeptSum(length)
-    for index, kept in counts:
-        threshold = thresholds[index]
-        if threshold is not None:
-            total.add(np.array(kept)[0], threshold)
-    return total.share()

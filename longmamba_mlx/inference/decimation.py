@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeVar
+from collections.abc import Generator, Iterator
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-Step = TypeVar("Step")
+from longmamba_mlx.inference.progress import Clock, Progress
+from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.models.state import LayerState
 
 
 def decimate(
-    model: Any,
+    model: LanguageModel,
     layer: int,
-    hidden: list[Any],
-    state: Any,
+    hidden: list[mx.array],
+    state: LayerState,
     keep: NDArray[np.intp],
     chunk: int,
-    advance: Callable[[int], Step],
-) -> Generator[Step, None, tuple[list[Any], Any]]:
+    clock: Clock,
+) -> Generator[Progress, None, tuple[list[mx.array], LayerState]]:
     """Run a layer on the tokens at `keep` only, with the convolution still over all of them.
 
     hidden: chunks (1, l, d_model) of the whole document. The convolution's window moves over dropped tokens
-    (`raw_step`) while the scan stands still. `advance` receives the number of kept tokens that are done; what it
-    returns is yielded. Returns the kept tokens in chunks and the LayerState after all of them.
+    (`raw_step`) while the scan stands still. Yields Progress; returns the kept tokens in chunks and the LayerState
+    after all of them.
     """
     whole = mx.concatenate(hidden, axis=1) if len(hidden) > 1 else hidden[0]
     reach = max(1, model.config.d_conv - 1)
-    pieces: list[Any] = []
+    pieces: list[mx.array] = []
     done = pending = 0
     for start, stop in _runs(keep, chunk):
         state = _passed(model, layer, whole, state, done, start, reach)
@@ -38,16 +39,18 @@ def decimate(
         done, pending = stop, pending + stop - start
         if pending >= chunk:
             mx.eval(pieces, *state.buffers())
-            yield advance(pending)
+            yield clock.advance(pending)
             pending = 0
     state = _passed(model, layer, whole, state, done, whole.shape[1], reach)
     kept = mx.concatenate(pieces, axis=1)
     mx.eval(kept, *state.buffers())
-    yield advance(pending)
+    yield clock.advance(pending)
     return [kept[:, start : start + chunk] for start in range(0, kept.shape[1], chunk)], state
 
 
-def _passed(model: Any, layer: int, whole: Any, state: Any, start: int, stop: int, reach: int) -> Any:
+def _passed(
+    model: LanguageModel, layer: int, whole: mx.array, state: LayerState, start: int, stop: int, reach: int
+) -> LayerState:
     """The state with the dropped tokens from start to stop in its convolution window."""
     if stop <= start:
         return state

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.errors import NumericError
+from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.lookahead import one_ahead
@@ -54,7 +54,7 @@ def generate(
         for upcoming in one_ahead(chosen):
             token = int(values(upcoming))
             if token == _NOT_FINITE:
-                raise NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
+                raise not_finite()
             if token in stop_ids or (should_stop is not None and should_stop()):
                 return
             ids.append(token)
@@ -62,6 +62,11 @@ def generate(
 
     with gpu_memory.resident():
         yield from steps_with_fallback(begin)
+
+
+def not_finite() -> NumericError:
+    """The error for logits that are not finite."""
+    return NumericError("The model's output holds NaN or infinity.", hint="The weights may be broken.")
 
 
 _NOT_FINITE = -1  # in place of an id: so one number tells both, and a GPU is asked once a token
@@ -115,16 +120,24 @@ def advance(
     None when `should_stop()` before the last chunk: a question may be as long as a book. Raises ModelError for an id
     outside the vocabulary.
     """
+    try:
+        # All of it again where a kernel fails: attention may overwrite what was read.
+        return with_fallback(lambda: read_prompt(model, state, ids, should_stop=should_stop))
+    except StoppedError:
+        return None
+
+
+def read_prompt(
+    model: LanguageModel, state: ModelState, ids: NDArray[np.uint32], *, rows: int = 1, should_stop: Stop | None = None
+) -> tuple[mx.array, ModelState]:
+    """`advance` without its fallback, for `rows` sequences that all read the same ids. Raises StoppedError."""
     if not len(ids):
         raise ValueError("there are no ids to read")
-
-    def work() -> tuple[mx.array, ModelState] | None:
-        hidden, now = mx.zeros(0), state
-        for start in range(0, len(ids), CHUNK):
-            if should_stop is not None and should_stop():
-                return None
-            hidden, now = model(token_ids(ids[None, start : start + CHUNK], model.config.vocab_size), now)
-            now.evaluate()
-        return hidden, now
-
-    return with_fallback(work)  # all of it again where a kernel fails: attention may overwrite what was read
+    hidden = mx.zeros(0)
+    for start in range(0, len(ids), CHUNK):
+        if should_stop is not None and should_stop():
+            raise StoppedError
+        piece = np.tile(ids[start : start + CHUNK], (rows, 1))
+        hidden, state = model(token_ids(piece, model.config.vocab_size), state)
+        state.evaluate()
+    return hidden, state

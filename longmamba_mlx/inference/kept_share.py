@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
+Kept = NDArray[np.uint8]
+"""For each token the share of filterable units that kept it, 0 to ALL_KEPT."""
+
 MOST_TOKENS = 16 << 20  # a longer document gets no map: it would be larger than any state
 
 
@@ -27,6 +30,6 @@ class KeptSum:
         if at == 0:
             self._units += len(thresholds) - always
 
-    def share(self) -> NDArray[np.uint8]:
+    def share(self) -> Kept:
         """The shares (length,): 0 where no unit kept the token, ALL_KEPT only where all units did."""
         return np.asarray(self._counts * ALL_KEPT // max(self._units, 1), np.uint8)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -18,21 +17,15 @@ from numpy.typing import NDArray
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.inference.decimation import decimate
 from longmamba_mlx.inference.filtered import PlannedModel
-from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
+from longmamba_mlx.inference.kept_share import MOST_TOKENS, Kept, KeptSum
+from longmamba_mlx.inference.progress import Clock, Progress
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
 from longmamba_mlx.ops.checks import threshold_array
 from longmamba_mlx.ops.fallback import with_fallback
 from longmamba_mlx.tokenization.offsets import ALL_KEPT
 
-Step = TypeVar("Step", covariant=True)
 Thresholds = NDArray[np.float32] | None
-
-
-class Clock(Protocol[Step]):
-    """Receives each unit of progress; its return value is yielded to the caller."""
-
-    def advance(self, tokens: int) -> Step: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +36,7 @@ class LayerwiseResult:
     hidden: list[mx.array]
     state: ModelState
     thresholds: list[Thresholds]
-    kept: NDArray[np.uint8] | None
+    kept: Kept | None
 
 
 def passes(model: LanguageModel, plan: FilterPlan) -> int:
@@ -52,11 +45,11 @@ def passes(model: LanguageModel, plan: FilterPlan) -> int:
 
 
 def layerwise_steps(
-    model: LanguageModel, hidden: list[mx.array], tokens: int, plan: FilterPlan, chunk: int, clock: Clock[Step]
-) -> Generator[Step, None, LayerwiseResult]:
+    model: LanguageModel, hidden: list[mx.array], tokens: int, plan: FilterPlan, chunk: int, clock: Clock
+) -> Generator[Progress, None, LayerwiseResult]:
     """Run embedded chunks (1, l, d_model) of a document of `tokens` tokens through all layers with `plan`.
 
-    Yields what `clock` returns for each unit of work, and returns the result. The list `hidden` is overwritten.
+    Yields Progress for each unit of work, and returns the result. The list `hidden` is overwritten.
     """
     initial, after, fixed = model.initial_state(), [], []
     total, left, planned = KeptSum(tokens), np.arange(tokens), PlannedModel.of(model, plan)
@@ -69,7 +62,7 @@ def layerwise_steps(
         if positions is None:
             state = yield from layer_steps(planned, index, hidden, state, fixed[-1], total, clock)
         else:
-            hidden, state = yield from decimate(model, index, hidden, state, positions, chunk, clock.advance)
+            hidden, state = yield from decimate(model, index, hidden, state, positions, chunk, clock)
             left = left[positions]
         if len(left) < tokens:
             yield clock.advance(tokens - len(left))  # dropped tokens need no more work
@@ -80,8 +73,8 @@ def layerwise_steps(
 
 
 def _raw_steps(
-    model: LanguageModel, index: int, hidden: list[mx.array], state: LayerState, clock: Clock[Step]
-) -> Generator[Step, None, NDArray[np.float32]]:
+    model: LanguageModel, index: int, hidden: list[mx.array], state: LayerState, clock: Clock
+) -> Generator[Progress, None, NDArray[np.float32]]:
     """Compute the raw step sizes of the whole document in one layer, (S, units) float32."""
     pieces = []
     for piece in hidden:
@@ -107,9 +100,9 @@ def layer_steps(
     state: LayerState,
     threshold: Thresholds,
     total: KeptSum,
-    clock: Clock[Step],
+    clock: Clock,
     first: int = 0,
-) -> Generator[Step, None, LayerState]:
+) -> Generator[Progress, None, LayerState]:
     """Run one layer over chunks: replaces those of `hidden`, adds to `total`, returns the state after them.
 
     `first` is the chunks' first token in the document.
@@ -149,7 +142,7 @@ def _computed(model: LanguageModel, index: int, piece: mx.array, state: LayerSta
     return hidden, state
 
 
-def _share(total: KeptSum, fixed: list[Thresholds], left: NDArray[np.intp], tokens: int) -> NDArray[np.uint8] | None:
+def _share(total: KeptSum, fixed: list[Thresholds], left: NDArray[np.intp], tokens: int) -> Kept | None:
     """The share of filterable units that kept each token; for a decimated document, ALL_KEPT for the tokens left."""
     if tokens > MOST_TOKENS:
         return None

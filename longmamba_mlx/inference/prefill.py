@@ -11,104 +11,28 @@ state before its end and holds the whole document's activations: it starts again
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longmamba_mlx.errors import NumericError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.steps import Stop, run_to_end
 from longmamba_mlx.inference import gpu_memory
-from longmamba_mlx.inference.chunkwise import Kept, Wanted, chunks
-from longmamba_mlx.inference.kept_share import MOST_TOKENS
+from longmamba_mlx.inference.chunkwise import chunks
+from longmamba_mlx.inference.kept_share import Kept
 from longmamba_mlx.inference.layerwise import layerwise_steps, passes
 from longmamba_mlx.inference.pieces import Ids, read_pieces
+from longmamba_mlx.inference.progress import Clock, Progress
+from longmamba_mlx.inference.reading import PrefillOptions, Reading, Wanted, check_ids, finite, kept_so_far
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import numpy_backed
 from longmamba_mlx.ops.fallback import steps_with_fallback
 from longmamba_mlx.ops.values import values
-from longmamba_mlx.system import resident_bytes
-
-__all__ = [
-    "Ids",
-    "Kept",
-    "PrefillOptions",
-    "Progress",
-    "Reading",
-    "Wanted",
-    "chunk_or_default",
-    "prefill",
-    "prefill_steps",
-]
 
 # Tokens per model call. More of them keep a GPU busier: fewer launches, and passes over the weights and states.
 _ON_GPU, _ELSEWHERE = 2048, 512
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`done` of `total` tokens after `seconds`, `before` of them in an earlier run; resident `memory` in bytes."""
-
-    done: int
-    total: int
-    seconds: float
-    memory: int
-    before: int = 0
-
-    @property
-    def tokens_per_second(self) -> float:
-        return (self.done - self.before) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        now = self.done - self.before
-        return self.seconds * (self.total - self.done) / now if now else float("inf")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The result of a prefill: the state after the last token, the wanted logits, the plan with its thresholds fixed.
-
-    `logits` is (vocab,) for "last", (S, vocab) for "all", float32, None for "none". kept (S,) uint8 is the share of
-    filtered units that kept each token (`offsets.ALL_KEPT`: all); None where nothing was filtered, or S > 16 million.
-    """
-
-    state: ModelState
-    logits: NDArray[np.float32] | None
-    plan: FilterPlan | None
-    kept: Kept | None = None
-
-
-@dataclass(frozen=True)
-class PrefillOptions:
-    """The options of `prefill`, which describes them."""
-
-    chunk: int = 512
-    should_stop: Stop | None = None
-    logits: Wanted = "last"
-    start: Reading | None = None
-    on_chunk: Callable[[ModelState, Kept | None], object] | None = None
-
-
-class _Clock:
-    """Counts work in tokens times layers and reports it in tokens."""
-
-    def __init__(self, tokens: int, passes: int, options: PrefillOptions, before: int = 0) -> None:
-        self.tokens, self.passes, self.work, self.before = tokens, passes, before * passes, before
-        self.started = time.monotonic()
-        self._should_stop = options.should_stop
-
-    def advance(self, tokens: int) -> Progress:
-        self.work += tokens
-        at_end = self.work >= self.tokens * self.passes  # then there is nothing left to stop
-        if self._should_stop is not None and self._should_stop() and not at_end:
-            raise StoppedError
-        done = self.work // self.passes
-        return Progress(done, self.tokens, time.monotonic() - self.started, resident_bytes(), self.before)
 
 
 def chunk_or_default(chunk: int | None) -> int:
@@ -140,7 +64,7 @@ def prefill(
     Raises StoppedError, NumericError for a state or logits that are not finite, ValueError for no tokens or a chunk
     below 1.
     """
-    options = PrefillOptions(chunk_or_default(chunk), should_stop, logits, start, on_chunk)
+    options = PrefillOptions(chunk_or_default(chunk), should_stop, start, on_chunk, logits)
     return run_to_end(prefill_steps(model, ids, plan, options), on_progress)
 
 
@@ -148,36 +72,24 @@ def prefill_steps(
     model: LanguageModel, ids: Ids, plan: FilterPlan | None, options: PrefillOptions
 ) -> Generator[Progress, None, Reading]:
     """`prefill` as a generator: yields Progress, returns the Reading."""
-    if not len(ids) or np.ndim(ids[:1]) != 1 or options.chunk < 1:
-        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {options.chunk}")
+    check_ids(ids, options.chunk)
     with gpu_memory.resident():
         if plan is not None and plan.needs_document:
             reading = yield from _layerwise(model, ids, plan, options)
         else:
             reading = yield from _chunkwise(model, ids, plan, options)
-    if not reading.state.is_finite() or (reading.logits is not None and not np.isfinite(reading.logits).all()):
-        raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
-    return reading
+    return finite(reading)
 
 
 def _chunkwise(
     model: LanguageModel, ids: Ids, plan: FilterPlan | None, options: PrefillOptions
 ) -> Generator[Progress, None, Reading]:
-    layers = range(model.config.n_layer)
-    thresholds = None if plan is None or not plan.has_thresholds else [plan.thresholds(index) for index in layers]
     state = model.initial_state() if options.start is None else options.start.state
-    kept = None if thresholds is None or len(ids) > MOST_TOKENS else np.zeros(len(ids), np.uint8)
-    if kept is not None and options.start is not None:
-        if options.start.kept is None:
-            kept = None
-        else:
-            kept[: state.tokens] = options.start.kept
-    clock = _Clock(len(ids), 1, options, state.tokens)
+    kept = kept_so_far(len(ids), plan, options.start)
+    clock = Clock(len(ids), before=state.tokens, should_stop=options.should_stop)
     rows: list[NDArray[np.float32]] = []
     at = start = state.tokens
-    for chunk in chunks(
-        model, ids, plan, options.chunk, state, thresholds, counted=kept is not None, logits=options.logits
-    ):
+    for chunk in chunks(model, ids, plan, options.chunk, state, counted=kept is not None, logits=options.logits):
         before, at = at, chunk.state.tokens
         if chunk.first == start:  # also where a kernel failed and everything is read again
             rows.clear()
@@ -198,7 +110,8 @@ def _layerwise(
     model: LanguageModel, ids: Ids, plan: FilterPlan, options: PrefillOptions
 ) -> Generator[Progress, None, Reading]:
     def begin() -> Generator[Progress, None, Reading]:
-        clock = _Clock(len(ids), passes(model, plan), options)
+        clock = Clock(len(ids), should_stop=options.should_stop)
+        clock.begin(0, len(ids), len(ids) * passes(model, plan))
         embedded = [model.embed(piece) for piece in read_pieces(ids, options.chunk, plan, model.config.vocab_size)]
         end = yield from layerwise_steps(model, embedded, len(ids), plan, options.chunk, clock)
         hidden = {"none": [], "last": [end.hidden[-1][:, -1:]], "all": end.hidden}[options.logits]

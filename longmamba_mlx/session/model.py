@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from longmamba_mlx.documents import Document, join, read_document
-from longmamba_mlx.inference.prefill import Progress, chunk_or_default, prefill
+from longmamba_mlx.inference.prefill import chunk_or_default, prefill
+from longmamba_mlx.inference.progress import Progress
 from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.text_model import TextModel
 from longmamba_mlx.states.state_file import read_state

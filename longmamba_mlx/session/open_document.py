@@ -16,7 +16,9 @@ from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.sizes import format_size
 from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, chunk_or_default, prefill_steps
+from longmamba_mlx.inference.prefill import chunk_or_default, prefill_steps
+from longmamba_mlx.inference.progress import Progress
+from longmamba_mlx.inference.reading import PrefillOptions, Reading
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex
@@ -229,7 +231,7 @@ class _Opener:
     ) -> Generator[Event, None, Reading]:
         """Read the document; however that ends early, write a checkpoint."""
         on_chunk = writer.on_chunk if self.save else None
-        options = PrefillOptions(self.chunk, self.should_stop, "none", start, on_chunk)
+        options = PrefillOptions(self.chunk, self.should_stop, start, on_chunk)
         steps = self.prefill(self.model, task, options)
         work = Steps(reading_events(steps, task.document, task.counted.text_map))
         complete = False

@@ -18,7 +18,8 @@ from longmamba_mlx.events import Answer, Answered, Event, Part, Passage, Piece, 
 from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference.decode import advance
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, Reading, prefill_steps
+from longmamba_mlx.inference.prefill import prefill_steps
+from longmamba_mlx.inference.reading import PrefillOptions, Reading
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.answer import Reply
@@ -283,7 +284,7 @@ class ReadDocument:
         if start is not None and start.state.tokens == len(ids):
             state = start.state
         else:
-            options = PrefillOptions(self.key.chunk, should_stop, "none", start)
+            options = PrefillOptions(self.key.chunk, should_stop, start)
             steps = prefill_steps(model.loaded.model, ids, plan, options)
             state = (yield from reading_events(steps, document, self.text_map)).state
         self._as_of = end, state

@@ -10,7 +10,8 @@ from longmamba_mlx.ground.steps import Steps
 
 if TYPE_CHECKING:
     from longmamba_mlx.documents.streamed_text import Text
-    from longmamba_mlx.inference.prefill import Progress, Reading
+    from longmamba_mlx.inference.progress import Progress
+    from longmamba_mlx.inference.reading import Reading
     from longmamba_mlx.tokenization.offsets import TextMap
 
 

@@ -15,7 +15,7 @@ from longmamba_mlx.documents.streamed_text import Text, digest_of, length_of
 from longmamba_mlx.errors import StateError
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.ground.sizes import format_duration
-from longmamba_mlx.inference.prefill import Reading
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.states.checkpoints import CheckpointWriter, nearest_place
 from longmamba_mlx.states.state_file import StateKey, StoredState, read_state
@@ -123,7 +123,7 @@ def _filters_alike(old: StoredState, plan: FilterPlan | None) -> bool:
         return plan is None and not old.thresholds
     if plan.policy.protect_last or plan.is_scaled or old.info.get("settings") != plan.policy.canonical():
         return False
-    new = [plan.thresholds(index) for index in range(len(plan.layers))]
+    new = plan.all_thresholds()
     return len(new) == len(old.thresholds) and all(
         (a is None) == (b is None) and (a is None or b is None or np.array_equal(a, b))
         for a, b in zip(new, old.thresholds, strict=True)

@@ -25,7 +25,8 @@ from longmamba_mlx.ground.steps import Steps, Stop
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.batched import Asked, ask_all, write_all
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import PrefillOptions, prefill_steps
+from longmamba_mlx.inference.prefill import prefill_steps
+from longmamba_mlx.inference.reading import PrefillOptions
 from longmamba_mlx.models.batches import joined, rows_of
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.parts import Layout, MemoryShelf, Shelf, layout_of, rows_for
@@ -138,7 +139,7 @@ class Parts:
         for number in group:
             start, end = self.span(number)
             part = np.concatenate([self.model.opening_ids, np.asarray(ids[start:end], np.uint32)])
-            options = PrefillOptions(self.chunk, should_stop, "none")
+            options = PrefillOptions(self.chunk, should_stop)
             place = self._place_of(number)
             steps = Steps(prefill_steps(self.model.loaded.model, part, self._plan(len(part)), options))
             for progress in steps:

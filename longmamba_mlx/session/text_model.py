@@ -27,7 +27,7 @@ from longmamba_mlx.filtering import (
 )
 from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.prefill import Progress
+from longmamba_mlx.inference.progress import Progress
 from longmamba_mlx.models import memory
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type

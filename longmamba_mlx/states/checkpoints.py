@@ -25,8 +25,8 @@ from longmamba_mlx.states.store import SUFFIX, StateStore
 from longmamba_mlx.storage import atomic
 
 if TYPE_CHECKING:
+    from longmamba_mlx.inference.kept_share import Kept
     from longmamba_mlx.inference.pieces import Ids
-    from longmamba_mlx.inference.prefill import Kept
     from longmamba_mlx.models.state import ModelState
 
 EVERY_TOKENS = 32_768

@@ -17,7 +17,8 @@ from longmamba_mlx.filtering.names import parse_filter
 from longmamba_mlx.filtering.policies.decimamba import DeciMamba
 from longmamba_mlx.filtering.policies.document import Document
 from longmamba_mlx.filtering.policies.paper import Paper
-from longmamba_mlx.inference.prefill import Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.session.api import Model
 from tests.filtering.samples import TinyConfig, TinyModel, policy, raw_sample
 

@@ -15,7 +15,8 @@ from longmamba_mlx.errors import UsageError
 from longmamba_mlx.evaluation.perplexity import token_nll
 from longmamba_mlx.filtering import FilterPlan
 from longmamba_mlx.filtering.delta import delta_of, raw_of
-from longmamba_mlx.inference.prefill import Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.models.scaled import scaled
 from longmamba_mlx.ops import reference
 from longmamba_mlx.ops.inputs import ScanInputs

@@ -11,12 +11,14 @@ import pytest
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import FilterPlan, build_plan, collect, policy_for
 from longmamba_mlx.ground.steps import run_to_end
-from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.progress import Progress
 from longmamba_mlx.inference.ranks import messages, sweeps
 from longmamba_mlx.inference.ranks.messages import from_cells, to_cells
 from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.inference.ranks.sweeps import cut
 from longmamba_mlx.inference.ranks.wave import wave_steps
+from longmamba_mlx.inference.reading import PrefillOptions, Reading
 from longmamba_mlx.models import LanguageModel, ModelState
 from longmamba_mlx.models.loading import load_model, make_ready
 from tests.inference.loopback import run_ranks
@@ -58,7 +60,7 @@ def read_by(
             assert ring.rank == 0
             seen.append((state, None if kept is None else kept.copy()))
 
-        options = PrefillOptions(chunk, logits="none", start=start, on_chunk=on_chunk)
+        options = PrefillOptions(chunk, start=start, on_chunk=on_chunk)
         return run_to_end(wave_steps(model, ids, plan, options, ring, marks))
 
     first, *others = run_ranks(size, work)
@@ -188,7 +190,7 @@ def test_progress_goes_up_to_the_end() -> None:
     model, ids = random_model("mamba2"), some_ids(203)
 
     def work(ring: Ring) -> list[Progress]:
-        return list(wave_steps(model, ids, None, PrefillOptions(8, logits="none"), ring, (104,)))
+        return list(wave_steps(model, ids, None, PrefillOptions(8), ring, (104,)))
 
     for steps in run_ranks(3, work):
         done = [step.done for step in steps]

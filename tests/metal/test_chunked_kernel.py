@@ -15,7 +15,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from benchmarks import kernel_model
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import build_plan, collect, policy_for
-from longmamba_mlx.inference.prefill import Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.metal_kernels import chunked_ssd
 from longmamba_mlx.metal_kernels import scan as scan_launches
 from longmamba_mlx.models import FAMILIES, LanguageModel

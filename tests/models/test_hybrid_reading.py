@@ -13,7 +13,9 @@ import longmamba_mlx as lm
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import Calibration, build_plan, collect, policy_for
 from longmamba_mlx.filtering.plan import require_layers
-from longmamba_mlx.inference.prefill import Progress, Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.progress import Progress
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.states.state_file import StateKey, read_state, write_state

@@ -11,7 +11,9 @@ import pytest
 
 from longmamba_mlx.errors import LongMambaError, StoppedError
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.inference.prefill import Progress, Reading, prefill
+from longmamba_mlx.inference.prefill import prefill
+from longmamba_mlx.inference.progress import Progress
+from longmamba_mlx.inference.reading import Reading
 from longmamba_mlx.models.loading import load_model
 from longmamba_mlx.session.api import Model, load
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
+from longmamba_mlx.inference.kept_share import Kept
 from longmamba_mlx.models.state import LayerState, ModelState
 
 CELLS = 1 << 14
 """Kept shares of one span in a message; longer spans send means, so that no message grows with the document."""
-
-Kept = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -11,28 +11,25 @@ sent is a state for each layer, span and sweep; its size does not depend on thei
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Generator
-from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 
-from longmamba_mlx.errors import NumericError, StoppedError, UsageError
+from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.ground.steps import Stop
 from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.filtered import PlannedModel
-from longmamba_mlx.inference.kept_share import MOST_TOKENS, KeptSum
+from longmamba_mlx.inference.kept_share import Kept, KeptSum
 from longmamba_mlx.inference.layerwise import layer_steps
 from longmamba_mlx.inference.pieces import Ids, pieces_from, read_piece
-from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading
-from longmamba_mlx.inference.ranks.messages import CELLS, Kept, Layout, from_cells, to_cells
+from longmamba_mlx.inference.progress import Clock, Progress
+from longmamba_mlx.inference.ranks.messages import CELLS, Layout, from_cells, to_cells
 from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.inference.ranks.sweeps import Sweep, cut, most_pieces
+from longmamba_mlx.inference.reading import PrefillOptions, Reading, check_ids, counts_kept, finite, kept_so_far
 from longmamba_mlx.models import LanguageModel
 from longmamba_mlx.models.state import LayerState, ModelState
-from longmamba_mlx.system import resident_bytes
 
 
 def check_readable(model: LanguageModel, plan: FilterPlan | None) -> None:
@@ -65,8 +62,7 @@ def wave_steps(
     `prefill` does, UsageError as `check_readable`, and RankLostError.
     """
     check_readable(model, plan)
-    if not len(ids) or options.chunk < 1:
-        raise ValueError(f"ids must be (S,) with S > 0 and chunk > 0, got {len(ids)} ids and {options.chunk}")
+    check_ids(ids, options.chunk)
     first = 0 if options.start is None else options.start.state.tokens
     pieces = list(pieces_from(first, len(ids), options.chunk, plan))
     most = most_pieces(model.config.d_model, options.chunk, ring.size)
@@ -74,11 +70,7 @@ def wave_steps(
     with gpu_memory.resident():
         yield from rank.steps()
     ring.flush()
-    if ring.rank:
-        return None
-    if not rank.state.is_finite():
-        raise NumericError("The model's state holds NaN or infinity.", hint="The weights may be broken.")
-    return Reading(rank.state, None, plan, rank.kept)
+    return None if ring.rank else finite(Reading(rank.state, None, plan, rank.kept))
 
 
 class _Rank:
@@ -96,10 +88,10 @@ class _Rank:
         self.model, self.ids, self.options, self.ring, self.sweeps = model, ids, options, ring, sweeps
         self.planned = PlannedModel.of(model, plan)
         self.depth = model.config.n_layer
-        self.thresholds = [None if plan is None else plan.thresholds(index) for index in range(self.depth)]
+        self.thresholds = [None] * self.depth if plan is None else plan.all_thresholds()
         self.state = model.initial_state() if options.start is None else options.start.state
-        self.counts = any(row is not None for row in self.thresholds) and len(ids) <= MOST_TOKENS
-        self.kept = self._kept_so_far()
+        self.counts = counts_kept(len(ids), plan)
+        self.kept = kept_so_far(len(ids), plan, options.start)
         self.layout = Layout(model.initial_state())
         self.arrived: list[LayerState] = []  # at rank 0: states of the sweep that the last rank is finishing
         self.finished = 0  # sweeps
@@ -109,10 +101,11 @@ class _Rank:
 
     def steps(self) -> Generator[Progress, None, None]:
         """Read all sweeps. Yields Progress, in tokens of the whole document."""
-        clock = _Clock(len(self.ids), self.state.tokens, self.options.should_stop)
+        clock = Clock(len(self.ids), before=self.state.tokens, should_stop=self.options.should_stop)
         for number, sweep in enumerate(self.sweeps):
             span = sweep.span(self.ring.rank, self.ring.size)
-            clock.begin(sweep, self.depth * sum(stop - start for start, stop in span))
+            # The progress of the whole sweep is estimated from the share of its own work that this rank has done.
+            clock.begin(sweep.start, sweep.stop, self.depth * sum(stop - start for start, stop in span))
             hidden = [self.model.embed(read_piece(self.ids, piece, self.model.config.vocab_size)) for piece in span]
             first = sweep.first(self.ring.rank, self.ring.size)
             total = KeptSum(sum(stop - start for start, stop in span))
@@ -180,38 +173,3 @@ class _Rank:
     def _no_cells(self, index: int) -> Kept | None:
         """Room for the kept shares of a sweep, one row for each rank; None where none are sent."""
         return np.zeros((self.ring.size, CELLS), np.uint8) if self.counts and index == self.depth - 1 else None
-
-    def _kept_so_far(self) -> Kept | None:
-        start = self.options.start
-        if not self.counts or (start is not None and start.kept is None):
-            return None
-        kept = np.zeros(len(self.ids), np.uint8)
-        if start is not None and start.kept is not None:
-            kept[: start.state.tokens] = start.kept
-        return kept
-
-
-@dataclass
-class _Clock:
-    """Progress of the whole reading, estimated from the share of its own work that this rank has done."""
-
-    total: int
-    before: int
-    should_stop: Stop | None
-    started: float = field(default_factory=time.monotonic)
-    _start: int = 0
-    _tokens: int = 0
-    _work: int = 0
-    _done: int = 0
-
-    def begin(self, sweep: Sweep, work: int) -> None:
-        """Start a sweep of `work` tokens times layers for this rank."""
-        self._start, self._tokens, self._work, self._done = sweep.start, sweep.stop - sweep.start, work, 0
-
-    def advance(self, tokens: int) -> Progress:
-        """`tokens` more went through a layer. Raises StoppedError."""
-        if self.should_stop is not None and self.should_stop():
-            raise StoppedError
-        self._done += tokens
-        done = self._start + self._tokens * self._done // max(self._work, 1)
-        return Progress(done, self.total, time.monotonic() - self.started, resident_bytes(), self.before)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from longmamba_mlx.events import Event
 from longmamba_mlx.ground.steps import Steps, Stop
-from longmamba_mlx.inference.prefill import PrefillOptions, Progress, Reading, chunk_or_default
+from longmamba_mlx.inference.prefill import chunk_or_default
+from longmamba_mlx.inference.progress import Progress
 from longmamba_mlx.inference.ranks.ring import Ring
 from longmamba_mlx.inference.ranks.wave import check_readable, wave_steps
+from longmamba_mlx.inference.reading import PrefillOptions, Reading
 from longmamba_mlx.session.open_document import count_and_plan, open_document
 from longmamba_mlx.session.ranks.agreement import NOTHING, agree, facts_of
 from longmamba_mlx.session.resume import PrefillTask
@@ -80,7 +82,7 @@ def _followed(model: TextModel, document: Text, ring: Ring, version: str, chunk:
     first = agree(ring, facts_of(version, task.key), 0)
     if first != NOTHING:
         start = Reading(replace(model.loaded.model.initial_state(), tokens=first), None, task.plan)
-        for _ in _wave(model, task, PrefillOptions(chunk, logits="none", start=start), ring):
+        for _ in _wave(model, task, PrefillOptions(chunk, start=start), ring):
             pass
 
 
