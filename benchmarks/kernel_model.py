@@ -1,4 +1,4 @@
-"""Model what the scans cost on Apple's GPUs (nothing is measured); print the table of docs/kernels.md.
+"""Model what the scans cost on Apple's GPUs (nothing is measured); print the table of docs/appendix/kernels.md.
 
 A core issues 4 instructions for 32 lanes a cycle. Matrix products reach 70 % of that (on M5 four times as much, on its
 neural accelerators); memory gives 80 % of its public bandwidth, the cache twice as much. Model sizes as published.

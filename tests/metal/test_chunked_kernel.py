@@ -363,7 +363,7 @@ def test_work_falls_with_what_is_filtered(emulated: Options) -> None:
 
 
 def test_the_docs_show_what_the_model_says() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "appendix" / "kernels.md").read_text(encoding="utf-8")
     assert kernel_model.table() in page
     modelled = kernel_model.ssm_attn(kernel_model.FIELD_MODEL, kernel_model.FIELD_GPU)
     assert f"says {modelled:.1f}." in page and f"takes {kernel_model.FIELD_MICROSECONDS:.1f} microseconds" in page
