@@ -255,7 +255,7 @@ def _b_and_c(block: Any, hidden: np.ndarray, conv: np.ndarray | None) -> tuple[n
 
 def _book(model: Model, document: Document, reading: Reading, plan: FilterPlan | None) -> ReadDocument:
     """A read document without its text: its answers come from the state alone."""
-    return ReadDocument(model, None, reading, model.key(document, reading.state.tokens, plan, 512), 0.0)
+    return ReadDocument(model, None, reading, model.key(document.digest, reading.state.tokens, plan, 512), 0.0)
 
 
 def _asked(reader: Reader, exam: Exam, question: Question, reading: Reading | None) -> tuple[str, bool, float | None]:

@@ -24,10 +24,10 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     model = load(job["model"], filter=job["filter"])
     once = model.tokenizer.encode(read_document(builtin.sample_document()).text)
     ids = np.resize(once, job["tokens"])
-    prefill(model.loaded.model, ids[:1024], None, logits="none")
+    prefill(model.network, ids[:1024], None, logits="none")
     plan, loaded = model.plan(len(ids), ids), peak_bytes()
     started = time.perf_counter()
-    prefill(model.loaded.model, ids, plan, logits="last")
+    prefill(model.network, ids, plan, logits="last")
     return {
         "tokens": len(ids),
         "seconds": time.perf_counter() - started,

@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.documents import Document
+from longmamba_mlx.evaluation.likelihood import continued_nll
 from longmamba_mlx.evaluation.samples import Cell, Sample, SampleLog, run_digest
 from longmamba_mlx.ground.steps import run_to_end
 from longmamba_mlx.inference.decode import generate
 from longmamba_mlx.inference.reading import Reading
-from longmamba_mlx.ops.token_ids import token_ids
-from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.api import Model, ReadDocument, calibrate
 from longmamba_mlx.session.surest import Parts
 from longmamba_mlx.tokenization.prompt_format import PromptForm
@@ -97,7 +95,7 @@ class Reader:
         model, document = self.model, Document("document", text)
         counted = model.count(document)
         parts = Parts(model, document, len(counted.ids), counted.text_map)
-        key = model.key(document, len(counted.ids), None, parts.chunk)
+        key = model.key(document.digest, len(counted.ids), None, parts.chunk)
 
         def surest_for(question: Question) -> ReadDocument:
             words = (
@@ -219,7 +217,7 @@ def continuation(book: ReadDocument, prompt: str, max_tokens: int) -> str:
     """Generate greedily after the document and `prompt`, up to an end-of-text token."""
     model = book.model
     ids = generate(
-        model.loaded.model,
+        model.network,
         book.state,
         model.tokenizer.encode(prompt),
         max_tokens=max_tokens,
@@ -239,9 +237,4 @@ def answer_nll(book: ReadDocument, question: Question, answer: str) -> float:
 
 def continuation_nll(book: ReadDocument, prompt: NDArray[np.uint32], wanted: NDArray[np.uint32]) -> float:
     """Mean negative log-likelihood of ids `wanted` after the document and ids `prompt`, in nats."""
-    model = book.model.loaded.model
-    ids = token_ids(np.concatenate([prompt, wanted]), model.config.vocab_size)
-    hidden, _ = model(ids[None, :-1], book.state)
-    logits = model.head(hidden[:, len(prompt) - 1 :])[0]
-    chosen = mx.take_along_axis(logits, ids[-len(wanted) :, None], axis=1)[:, 0]
-    return float(values((mx.logsumexp(logits, axis=1) - chosen).mean()))
+    return float(continued_nll(book.model.network, book.state, prompt, wanted).mean())

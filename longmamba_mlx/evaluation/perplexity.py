@@ -8,29 +8,22 @@ the windows of all lengths end at the same places, so that always the same token
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from longmamba_mlx.errors import UsageError
+from longmamba_mlx.evaluation.likelihood import Ids, continued_nll, nll
 from longmamba_mlx.evaluation.measure import PlannedDocument, Reader
 from longmamba_mlx.evaluation.samples import Cell, Sample
 from longmamba_mlx.filtering import FilterPlan
-from longmamba_mlx.inference.filtered import filtered_model
-from longmamba_mlx.inference.pieces import read_pieces
+from longmamba_mlx.inference.chunkwise import chunks
 from longmamba_mlx.inference.prefill import prefill
-from longmamba_mlx.models.state import ModelState
-from longmamba_mlx.ops.fallback import with_fallback
-from longmamba_mlx.ops.token_ids import token_ids
-from longmamba_mlx.ops.values import values
 from longmamba_mlx.session.model import Model
 
 SCORED = 100
 _CHUNK = 512
-
-Ids = NDArray[np.uint32]
 
 
 def perplexity_documents(
@@ -93,45 +86,21 @@ def token_nll(model: Model, ids: Ids, plan: FilterPlan | None) -> NDArray[np.flo
     Never holds more than a chunk's logits. A plan that waits for the document is fixed by a first reading.
     """
     if plan is not None and plan.needs_document:
-        plan = prefill(model.loaded.model, ids, plan, logits="none").plan
-    network, limits = model.loaded.model, None
-    filtered = filtered_model(network, plan)
-    if plan is not None:
-        thresholds = plan.all_thresholds()
-        limits = [None if values is None else mx.array(values) for values in thresholds]
-    state, scores = network.initial_state(), []
-
-    def read(piece: mx.array, before: ModelState) -> tuple[NDArray[np.float32], ModelState]:
-        if plan is not None and plan.filters(before.tokens):
-            hidden, after = filtered(piece, before, limits)
-        else:
-            hidden, after = network(piece, before)
-        after.evaluate()
-        return _scores(model, hidden, ids[before.tokens + 1 : after.tokens + 1]), after
-
-    for piece in read_pieces(ids, _CHUNK, plan, network.config.vocab_size):
-        score, state = with_fallback(partial(read, piece, state))
-        scores.append(score)
+        plan = prefill(model.network, ids, plan, logits="none").plan
+    network = model.network
+    scores: list[NDArray[np.float32]] = []
+    for chunk in chunks(network, ids, plan, _CHUNK, network.initial_state(), logits="all"):
+        if chunk.first == 0:  # also where a kernel failed and everything is read again
+            scores.clear()
+        following = ids[chunk.first + 1 : chunk.state.tokens + 1]
+        if chunk.logits is not None and len(following):
+            scores.append(nll(mx.array(chunk.logits[: len(following)]), following))
+        del chunk  # attention overwrites the state that it holds
     return np.concatenate(scores)
 
 
 def _after_decimation(model: Model, ids: Ids) -> NDArray[np.float32]:
     """The last tokens' scores where the tokens before them were decimated; the scored ones never are."""
-    before = ids[: -SCORED - 1]
-    state = prefill(model.loaded.model, before, model.plan(len(before), before), logits="none").state
-    return _continued(model, ids[-SCORED - 1 :], state)
-
-
-def _continued(model: Model, ids: Ids, state: ModelState) -> NDArray[np.float32]:
-    network = model.loaded.model
-    read = token_ids(ids[None, :-1], network.config.vocab_size)
-    return with_fallback(lambda: _scores(model, network(read, state)[0], ids[1:]))
-
-
-def _scores(model: Model, hidden: mx.array, targets: Ids) -> NDArray[np.float32]:
-    """-log p of targets (n,) from hidden (1, l, d), l >= n."""
-    network = model.loaded.model
-    logits = network.head(hidden[:, : len(targets)])[0]
-    wanted = token_ids(targets, network.config.vocab_size)[:, None]
-    chosen = mx.take_along_axis(logits, wanted, axis=1)[:, 0]
-    return values((mx.logsumexp(logits, axis=1) - chosen).astype(mx.float32))
+    before, last = ids[: -SCORED - 1], ids[-SCORED - 1 :]
+    state = prefill(model.network, before, model.plan(len(before), before), logits="none").state
+    return continued_nll(model.network, state, last[:1], last[1:])

@@ -33,6 +33,10 @@ class Reading:
     plan: FilterPlan | None
     kept: Kept | None = None
 
+    def thresholds(self) -> list[NDArray[np.float32] | None]:
+        """The thresholds (units,) of each layer, None for a layer that was not filtered; [] without a filter."""
+        return [] if self.plan is None else self.plan.all_thresholds()
+
 
 @dataclass(frozen=True)
 class PrefillOptions:

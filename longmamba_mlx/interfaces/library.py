@@ -185,10 +185,9 @@ class Library:
             return False
         if entry.digest in self._usable:
             return True
-        if model.can_plan(key.tokens):
-            wanted = model.key_of(key.document, key.tokens, model.plan(key.tokens), chunk_or_default(self._chunk))
-            if key == replace(wanted, reader=key.reader):  # the text is the same: its reader does not matter
-                self._usable.add(entry.digest)
+        chunk = chunk_or_default(self._chunk)
+        if model.can_plan(key.tokens) and model.would_store(key, model.plan(key.tokens), chunk):
+            self._usable.add(entry.digest)
         return entry.digest in self._usable
 
     def _is_path(self, name: str) -> bool:

@@ -33,7 +33,7 @@ class Reply:
         """Answer prompt (n,) on top of `state`; the pieces together are `text` and white space around it."""
         form, decoder, raw, shown, ended = self._model.form, self._model.tokenizer.stream(), "", "", False
         for token in generate(
-            self._model.loaded.model,
+            self._model.network,
             state,
             prompt,
             max_tokens=self._max_tokens,

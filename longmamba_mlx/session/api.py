@@ -12,11 +12,11 @@ from longmamba_mlx.documents import read_document
 from longmamba_mlx.errors import UsageError
 from longmamba_mlx.filtering import Calibration
 from longmamba_mlx.models.loading import load_model
+from longmamba_mlx.models.weight_files import CALIBRATION
 from longmamba_mlx.registry import resolve
 from longmamba_mlx.registry.local_models import is_of_others
 from longmamba_mlx.session.model import Model
 from longmamba_mlx.session.read_document import ReadDocument
-from longmamba_mlx.session.text_model import CALIBRATION
 from longmamba_mlx.tokenization.tokenizer import NoTokenizer, Tokenizer, tokenizer_file
 
 if TYPE_CHECKING:

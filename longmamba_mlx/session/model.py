@@ -45,8 +45,8 @@ class Model(TextModel):
         plan = self.plan(len(counted.ids), counted.ids)
         self.require_memory(len(counted.ids), chunk)
         started = time.monotonic()
-        reading = prefill(self.loaded.model, counted.ids, plan, chunk=chunk, logits="none", on_progress=on_progress)
-        key = self.key(document, len(counted.ids), plan, chunk)
+        reading = prefill(self.network, counted.ids, plan, chunk=chunk, logits="none", on_progress=on_progress)
+        key = self.key(document.digest, len(counted.ids), plan, chunk)
         return ReadDocument(self, document, reading, key, time.monotonic() - started, counted.text_map)
 
     def open(self, path: str | Path, document: str | Path | Document | None = None) -> ReadDocument:
@@ -54,7 +54,7 @@ class Model(TextModel):
 
         Raises StateError for a file that is broken or was made with another model, DocumentError for another document.
         """
-        stored = read_state(Path(path), like=self.loaded.model.initial_state())
+        stored = read_state(Path(path), like=self.network.initial_state())
         wanted = replace(stored.key, **self.identity())  # type: ignore[arg-type]
         if document is not None:
             document = as_document(document)
@@ -75,7 +75,7 @@ class Model(TextModel):
         ids, chunk = np.asarray(token_ids, np.uint32), chunk_or_default(chunk)
         rows = ids.size * self.loaded.config.vocab_size * np.dtype(np.float32).itemsize
         self.require_memory(ids.size, chunk, beside=2 * rows)  # those of each chunk, and then of all
-        reading = prefill(self.loaded.model, ids, self.plan(len(ids), ids), chunk=chunk, logits="all")
+        reading = prefill(self.network, ids, self.plan(len(ids), ids), chunk=chunk, logits="all")
         return np.asarray(reading.logits, np.float32)
 
 

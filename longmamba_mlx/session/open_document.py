@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TypeAlias
 
 from longmamba_mlx.documents.streamed_text import Text, length_of
@@ -23,7 +23,7 @@ from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.paths import state_folder
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.parts import MemoryShelf, Shelf, StoredShelf
-from longmamba_mlx.session.read_document import ReadDocument, all_thresholds
+from longmamba_mlx.session.read_document import ReadDocument
 from longmamba_mlx.session.reading_progress import progress_event, reading_events
 from longmamba_mlx.session.resume import PrefillTask, find_start
 from longmamba_mlx.session.text_model import TextModel
@@ -42,7 +42,7 @@ _LONG = 20_000_000  # characters: about ten seconds of counting
 
 def read_alone(model: TextModel, task: PrefillTask, options: PrefillOptions) -> Generator[Progress, None, Reading]:
     """Read with this process alone."""
-    return prefill_steps(model.loaded.model, task.counted.ids, task.plan, options)
+    return prefill_steps(model.network, task.counted.ids, task.plan, options)
 
 
 def count_and_plan(
@@ -58,9 +58,9 @@ def count_and_plan(
         yield Notice(left_out_line(model.name, counted.left_out))
     if not model.can_plan(total):
         for step in model.calibration_steps(counted.ids):
-            yield replace(progress_event(step, None, None), place="measuring the model, once")
+            yield progress_event(step, "measuring the model, once")
     plan = model.plan(total, counted.ids)
-    return PrefillTask(document, counted, plan, model.key(document, total, plan, chunk))
+    return PrefillTask(document, counted, plan, model.key(document.digest, total, plan, chunk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class _Opener:
 
     def __post_init__(self) -> None:
         self.store = StateStore(state_folder(), warn=self.notes.append)
-        self.like = self.model.loaded.model.initial_state()
+        self.like = self.model.network.initial_state()
 
     def open(self, document: Text) -> Generator[Event, None, _Opened]:
         """Find and restore the stored state; else resume or start a prefill, and save its state."""
@@ -144,15 +144,12 @@ class _Opener:
 
     def _find(self, document: Text) -> tuple[StateKey, FilterPlan | None] | None:
         """The key of the stored state of this document, and its plan, without tokenising the document."""
-        plans: dict[int, FilterPlan | None] = {}
+        plan_of = cache(self.model.plan)
         for key in self.store.stored_keys():
             if key.document != document.digest or not self.model.can_plan(key.tokens):
                 continue
-            if key.tokens not in plans:
-                plans[key.tokens] = self.model.plan(key.tokens)
-            plan = plans[key.tokens]
-            # The text is the same, so it does not matter which version of the reader it came from.
-            if key == replace(self.model.key(document, key.tokens, plan, self.chunk), reader=key.reader):
+            plan = plan_of(key.tokens)
+            if self.model.would_store(key, plan, self.chunk):
                 return key, plan
         return None
 
@@ -253,10 +250,16 @@ class _Opener:
     def _store(self, task: PrefillTask, reading: Reading, seconds: float, writer: CheckpointWriter) -> bool:
         """Store the state. A full disk costs the stored state, never the reading."""
         info = self.model.describe(task.document, reading.plan, seconds)
-        thresholds, text_map = all_thresholds(reading.plan), task.counted.text_map.array()
+        text_map = task.counted.text_map.array()
         try:
             self.store.save(
-                task.key, reading.state, thresholds, info, kept=reading.kept, text_map=text_map, ids=writer.digest()
+                task.key,
+                reading.state,
+                reading.thresholds(),
+                info,
+                kept=reading.kept,
+                text_map=text_map,
+                ids=writer.digest(),
             )
         except DiskError as error:
             self.notes.append(f"Not remembered: {error} {error.hint or ''}".rstrip())

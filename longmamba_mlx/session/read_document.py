@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from longmamba_mlx.inference.reading import PrefillOptions, Reading
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.retrieval.passages import PassageIndex
 from longmamba_mlx.session.answer import Reply
+from longmamba_mlx.session.asking import AskOptions, check_asking
 from longmamba_mlx.session.evidence import Evidence, judged
 from longmamba_mlx.session.parts import MemoryShelf, Shelf
 from longmamba_mlx.session.reading_progress import reading_events
@@ -34,9 +35,6 @@ from longmamba_mlx.tokenization.offsets import TextMap, regions
 if TYPE_CHECKING:
     from longmamba_mlx.documents.places import PlaceMap
     from longmamba_mlx.filtering import FilterPlan
-
-
-_SHORTEST_PART = 16  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +144,14 @@ class ReadDocument:
             self._index = PassageIndex(self.source, self.passages_file)
         return self._index
 
-    def ask(self, question: str, **options: object) -> Answer:
+    def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
         """Answer a question; options as for `answering`. Raises UsageError for an empty one."""
-        *_, last = self.answering(question, **options)  # type: ignore[arg-type]
+        *_, last = self.answering(question, **options)
         return cast("Answered", last).answer
 
-    def stream(self, question: str, **options: object) -> Iterator[str]:
+    def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[str]:
         """Yield the answer in pieces as they are generated; options as for `answering`."""
-        for event in self.answering(question, **options):  # type: ignore[arg-type]
+        for event in self.answering(question, **options):
             if isinstance(event, Piece):
                 yield event.text
 
@@ -203,51 +201,53 @@ class ReadDocument:
         Raises UsageError for an empty question, an unknown place or options that exclude each other, StoppedError while
         such a stretch or the parts are read.
         """
-        if surest and (keep or reread or as_of is not None):
-            other = "a follow-up" if keep else "passages read again" if reread else "a place"
-            raise UsageError(f"The surest part and {other} exclude each other.", hint="Ask for one of them.")
-        if part_tokens is not None and (not surest or part_tokens < _SHORTEST_PART):
-            why = f"at least {_SHORTEST_PART}" if surest else "a question to the surest part"
-            raise UsageError(f"The tokens of a part need {why}.", hint="For example: --surest --part-tokens 1024")
-        started = time.monotonic()
-        form = self.model.form
+        check_asking(keep=keep, reread=reread, as_of=as_of, surest=surest, part_tokens=part_tokens)
+        started, form = time.monotonic(), self.model.form
         end = self._end_of(as_of, should_stop)
         evidence = Evidence(self.index(), end, should_stop)
         last = self.conversation if keep and self.conversation and self.conversation.end == end else None
         known = form.as_known(question)
         before, text = form.ask_after(known or question, again=last is not None)
         if known is None:
-            nearest = evidence.nearest(question)
-            spent, example = time.monotonic() - started, form.example(question)
+            nearest, example = evidence.nearest(question), form.example(question)
+            spent = time.monotonic() - started
             yield Answered(Answer(question, "", False, nearest, 0, spent, "stop", reason="demo", example=example))
             return
-        if last is not None:
-            caught_up = advance(self.model.loaded.model, last.state, last.ids, should_stop)
-            state = last.state if caught_up is None else caught_up[1]
-        else:
-            state = self.state if end is None else (yield from self._state_at(end, should_stop))
-        if reread:
-            encode = self.model.tokenizer.encode
-            again = self._reread_ids(evidence.to_reread(question, reread))
-            prompt = np.concatenate([encode(before), again, encode(text)])
-        else:
-            prompt = self.model.tokenizer.encode(before + text)
-        chosen = (yield from self._surest(prompt, part_tokens, should_stop)) if surest else None
-        state = state if chosen is None else chosen[0].state
+        state = yield from self._start(last, end, should_stop)
+        prompt = self._prompt(before, text, evidence.to_reread(question, reread) if reread else ())
+        choice, part = (yield from self._surest(prompt, part_tokens, should_stop)) if surest else (None, None)
+        state = state if choice is None else choice.state
         reply = Reply(self.model, max_tokens)
         yield from reply.stream(state, prompt, temperature, seed, should_stop)
         if reply.ids or reply.reason != "stopped":  # else the question was not read to its end
             self.conversation = Conversation(state, np.concatenate([prompt, np.asarray(reply.ids, np.uint32)]), end)
         # A demonstration model knows facts about names only: of a name that the text has not, it can know nothing.
         found = form.found(reply.text) and not (form.known and evidence.missing_names(question))
-        found = found and (chosen is None or not chosen[0].refused)
-        part = None if chosen is None else chosen[1]
+        found = found and (choice is None or not choice.refused)
         found, passages, not_in_text, reason = judged(reply, found, question, evidence, part)
         spent, part = time.monotonic() - started, part if found else None
         yield Answered(
             Answer(question, reply.text, found, passages, len(reply.ids), spent, reply.reason, not_in_text, reason,
                    part=part)
         )  # fmt: skip
+
+    def _start(
+        self, last: Conversation | None, end: int | None, should_stop: Stop | None
+    ) -> Generator[Event, None, ModelState]:
+        """The state that a question is read on top of: after the `last` turn, or after the document's first `end`
+        characters (None: all)."""
+        if last is not None:
+            caught_up = advance(self.model.network, last.state, last.ids, should_stop)
+            return last.state if caught_up is None else caught_up[1]
+        return self.state if end is None else (yield from self._state_at(end, should_stop))
+
+    def _prompt(self, before: str, text: str, passages: tuple[Passage, ...]) -> NDArray[np.uint32]:
+        """The ids of a question: what goes `before` it, passages that are read again, its `text`."""
+        encode = self.model.tokenizer.encode
+        if not passages:
+            return encode(before + text)
+        again = self.model.form.reread([passage.text for passage in passages])
+        return np.concatenate([encode(before), encode(again, as_text=True), encode(text)])
 
     def _end_of(self, as_of: str | None, should_stop: Stop | None) -> int | None:
         """The character where the place `as_of` ends; None for the whole document."""
@@ -285,15 +285,15 @@ class ReadDocument:
             state = start.state
         else:
             options = PrefillOptions(self.key.chunk, should_stop, start)
-            steps = prefill_steps(model.loaded.model, ids, plan, options)
+            steps = prefill_steps(model.network, ids, plan, options)
             state = (yield from reading_events(steps, document, self.text_map)).state
         self._as_of = end, state
         return state
 
     def _surest(
         self, prompt: NDArray[np.uint32], part_tokens: int | None, should_stop: Stop | None
-    ) -> Generator[Event, None, tuple[Choice, Part] | None]:
-        """The part of the document that is surest of its answer; None where there is only one."""
+    ) -> Generator[Event, None, tuple[Choice, Part] | tuple[None, None]]:
+        """The part of the document that is surest of its answer; (None, None) where there is only one."""
         if self._parts is None or self._parts.size != part_tokens:
             if self.source is None:
                 hint = "Open the document with its file."
@@ -302,7 +302,7 @@ class ReadDocument:
                 self.model, self.source, self.tokens, self.text_map, self.shelf, self.key.chunk, part_tokens
             )
         if self._parts.layout.count == 1:
-            return None
+            return None, None
         choice = yield from self._parts.choose(prompt, should_stop)
         return choice, self._parts.part(choice)
 
@@ -312,16 +312,9 @@ class ReadDocument:
             return self.source.place_map
         return cast("PassageIndex", self.index()).places(should_stop)
 
-    def _reread_ids(self, passages: tuple[Passage, ...]) -> NDArray[np.uint32]:
-        """The ids of passages that are read again; (0,) for none."""
-        if not passages:
-            return np.zeros(0, np.uint32)
-        text = self.model.form.reread([passage.text for passage in passages])
-        return self.model.tokenizer.encode(text, as_text=True)
-
     def thresholds(self) -> list[NDArray[np.float32] | None]:
         """Return the thresholds (units,) of each layer, None for a layer that was not filtered; [] without a filter."""
-        return all_thresholds(self.reading.plan)
+        return self.reading.thresholds()
 
     def info(self) -> Info:
         """Return the row of this document in a list of stored states."""
@@ -331,8 +324,3 @@ class ReadDocument:
         """Write the document state as one file, atomically. Raises DiskError."""
         text_map = None if self.text_map is None else self.text_map.array()
         write_state(Path(path), self.key, self.state, self.thresholds(), self.info(), kept=self.kept, text_map=text_map)
-
-
-def all_thresholds(plan: FilterPlan | None) -> list[NDArray[np.float32] | None]:
-    """Per layer the thresholds (units,) of a plan, None for a layer that is not filtered; [] without a plan."""
-    return [] if plan is None else [plan.thresholds(index) for index in range(len(plan.layers))]

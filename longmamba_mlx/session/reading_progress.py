@@ -21,13 +21,11 @@ def reading_events(
     """A prefill's progress as events, with the place in the document; returns the Reading."""
     work = Steps(steps)
     for step in work:
-        yield progress_event(step, document, text_map)
+        place = "" if document is None or text_map is None else document.place_at(text_map.character(step.done))
+        yield progress_event(step, place)
     return work.result
 
 
-def progress_event(step: Progress, document: Text | None, text_map: TextMap | None) -> ReadProgress:
-    """Progress as an event, with the place in the document that has been reached."""
-    place = ""
-    if document is not None and text_map is not None:
-        place = document.place_at(text_map.character(step.done))
+def progress_event(step: Progress, place: str) -> ReadProgress:
+    """Progress as an event, at a place of the document ("" where none is known)."""
     return ReadProgress(step.done, step.total, step.tokens_per_second, step.seconds_left, step.memory, place)

@@ -51,7 +51,7 @@ class Refusals:
 def refusals_of(model: TextModel) -> Refusals:
     """Ask a model that has read nothing about two invented names; what it says to both is its refusal."""
     form, encode = model.form, model.tokenizer.encode
-    network = model.loaded.model
+    network = model.network
     state: ModelState = network.initial_state()
     if len(model.opening_ids):
         state = ask_all(network, state, 1, model.opening_ids).state

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from longmamba_mlx.documents.encodings import asked_for
 from longmamba_mlx.errors import NoMLXError, UsageError
 from longmamba_mlx.events import Event, Loaded, Loading, Notice, Side
+from longmamba_mlx.session.asking import Asking, Sampling
 from longmamba_mlx.session.sources import text_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Session:
         self._encoding = asked_for(encoding)
         self._name, self._filter, self._offline, self._window = model, filter, offline, attention_window
         self._chunk, self._save, self._hold_text = chunk, save, hold_text
-        self._sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        self._sampling: Sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
         self.report: Report | None = None
         """Receives a download's progress while a model is loaded."""
         self._stop = threading.Event()
@@ -105,16 +106,7 @@ class Session:
             raise UsageError(f"There is no document {index + 1}; {len(self._books)} are open.")
         self._current = index
 
-    def ask(
-        self,
-        question: str,
-        *,
-        keep: bool = False,
-        reread: int = 0,
-        as_of: str | None = None,
-        surest: bool = False,
-        part_tokens: int | None = None,
-    ) -> Iterator[Event]:
+    def ask(self, question: str, **asking: Unpack[Asking]) -> Iterator[Event]:
         """Yield the answer's Pieces, then Answered; before them ReadProgress and Notices where `as_of` or `surest` have
         to read something.
 
@@ -122,16 +114,7 @@ class Session:
         document is read.
         """
         self._stop.clear()
-        yield from self._book().answering(
-            question,
-            keep=keep,
-            reread=reread,
-            as_of=as_of,
-            surest=surest,
-            part_tokens=part_tokens,
-            should_stop=self._stop.is_set,
-            **self._sampling,  # type: ignore[arg-type]
-        )
+        yield from self._book().answering(question, should_stop=self._stop.is_set, **asking, **self._sampling)
 
     def compare(self, question: str) -> Iterator[Event]:
         """Answer a question with the filter off, then on: Side, Pieces, Answered, twice.
@@ -147,7 +130,7 @@ class Session:
                 return
             yield Side(side.filter)
             before = side.conversation
-            yield from side.answering(question, should_stop=self._stop.is_set, **self._sampling)  # type: ignore[arg-type]
+            yield from side.answering(question, should_stop=self._stop.is_set, **self._sampling)
             side.conversation = before  # a comparison is no part of it
 
     def reset_conversation(self) -> None:

@@ -26,13 +26,14 @@ from longmamba_mlx.inference import gpu_memory
 from longmamba_mlx.inference.batched import Asked, ask_all, write_all
 from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.prefill import prefill_steps
+from longmamba_mlx.inference.progress import Clock
 from longmamba_mlx.inference.reading import PrefillOptions
 from longmamba_mlx.models.batches import joined, rows_of
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.session.parts import Layout, MemoryShelf, Shelf, layout_of, rows_for
+from longmamba_mlx.session.reading_progress import progress_event
 from longmamba_mlx.session.refusals import MOST_TOKENS, Refusals, answer_text, refusals_of
 from longmamba_mlx.session.text_model import TextModel
-from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.offsets import TextMap
 
 Event = Notice | ReadProgress
@@ -105,8 +106,8 @@ class Parts:
             return (yield from self._choose(prompt, should_stop))
 
     def _choose(self, prompt: NDArray[np.uint32], should_stop: Stop | None) -> Generator[Event, None, Choice]:
-        network, layout, shelf = self.model.loaded.model, self.layout, self._shelf
-        refusals, best, clock = self._refusals, None, _Clock(layout.total)
+        network, layout, shelf = self.model.network, self.layout, self._shelf
+        refusals, best, clock = self._refusals, None, Clock(layout.total)
         groups = list(layout.groups(rows_for(self._initial.nbytes)))
         read = 0
         for group in groups:
@@ -123,17 +124,17 @@ class Parts:
             asked = ask_all(network, state, len(group), prompt)
             best = self._better(best, group, state, asked, refusals)
             asking = time.monotonic() - asking
-            end = layout.span(group[-1])[1]
-            yield clock.at(end, self._place_of(group[0]))
+            progress = clock.at(layout.span(group[-1])[1])
+            yield progress_event(progress, self._place_of(group[0]))
             if read == 1 and group == groups[0] and len(groups) > 1:
-                yield Notice(_times(clock.left(end), asking * layout.count / len(group)))
+                yield Notice(_times(progress.seconds_left, asking * layout.count / len(group)))
         if read:
             for line in shelf.done():
                 yield Notice(line)
         assert best is not None  # noqa: S101 - a document has a part
         return best
 
-    def _read(self, group: range, clock: _Clock, should_stop: Stop | None) -> Generator[Event, None, ModelState]:
+    def _read(self, group: range, clock: Clock, should_stop: Stop | None) -> Generator[Event, None, ModelState]:
         """The states of a group of parts, each read from a fresh one."""
         ids, states = self._ids(should_stop), []
         for number in group:
@@ -141,9 +142,10 @@ class Parts:
             part = np.concatenate([self.model.opening_ids, np.asarray(ids[start:end], np.uint32)])
             options = PrefillOptions(self.chunk, should_stop)
             place = self._place_of(number)
-            steps = Steps(prefill_steps(self.model.loaded.model, part, self._plan(len(part)), options))
+            steps = Steps(prefill_steps(self.model.network, part, self._plan(len(part)), options))
             for progress in steps:
-                yield clock.at(min(self.layout.span(number)[0] + progress.done, self.layout.total), place)
+                done = min(self.layout.span(number)[0] + progress.done, self.layout.total)
+                yield progress_event(clock.at(done), place)
             states.append(steps.result.state)
         return joined(states)
 
@@ -161,7 +163,7 @@ class Parts:
         if not rows:
             return best
         written = write_all(
-            self.model.loaded.model,
+            self.model.network,
             asked,
             rows,
             max_tokens=MOST_TOKENS,
@@ -207,7 +209,7 @@ class Parts:
 
     @cached_property
     def _initial(self) -> ModelState:
-        return self.model.loaded.model.initial_state()
+        return self.model.network.initial_state()
 
     def _ids(self, should_stop: Stop | None) -> Ids:
         """The document's tokens; tokenised once, and only where a part has to be read."""
@@ -218,20 +220,6 @@ class Parts:
     @cached_property
     def _refusals(self) -> Refusals:
         return refusals_of(self.model)
-
-
-class _Clock:
-    """Progress over the `total` tokens of a document."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._started = total, time.monotonic()
-
-    def at(self, done: int, place: str) -> ReadProgress:
-        seconds = max(time.monotonic() - self._started, 1e-6)
-        return ReadProgress(done, self._total, done / seconds, self.left(done), resident_bytes(), place)
-
-    def left(self, done: int) -> float:
-        return (time.monotonic() - self._started) * (self._total - done) / max(done, 1)
 
 
 def _times(reading: float, asking: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -27,20 +28,18 @@ from longmamba_mlx.filtering import (
 )
 from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
 from longmamba_mlx.inference.pieces import Ids
-from longmamba_mlx.inference.progress import Progress
-from longmamba_mlx.models import memory
+from longmamba_mlx.inference.progress import Clock, Progress
+from longmamba_mlx.models import LanguageModel, memory
 from longmamba_mlx.models.loading import LoadedModel
 from longmamba_mlx.models.mixer import float_type
+from longmamba_mlx.models.weight_files import CALIBRATION
 from longmamba_mlx.ops import kernel
 from longmamba_mlx.paths import calibration_folder, private_folder
 from longmamba_mlx.states.state_file import Info, StateKey
-from longmamba_mlx.system import resident_bytes
 from longmamba_mlx.tokenization.chat_template import template_form
 from longmamba_mlx.tokenization.count import CountedText, count
 from longmamba_mlx.tokenization.prompt_format import PromptForm
 from longmamba_mlx.tokenization.tokenizer import Tokenizer
-
-CALIBRATION = "longmamba.safetensors"
 
 
 class TextModel:
@@ -62,6 +61,11 @@ class TextModel:
                 f"{loaded.config.vocab_size}.",
                 hint="Convert the checkpoint again with its own tokenizer.json.",
             )
+
+    @property
+    def network(self) -> LanguageModel:
+        """The layers: token ids and states, never text."""
+        return self.loaded.model
 
     @property
     def parameters(self) -> int:
@@ -136,8 +140,8 @@ class TextModel:
     def require_memory(self, tokens: int, chunk: int, *, beside: int = 0) -> None:
         """Raise ModelError where reading `tokens` tokens, `chunk` at a time, and `beside` bytes for what becomes of
         them would take more memory than may be used."""
-        need = memory.need(self.loaded.model, tokens, chunk)
-        grows = bool(self.loaded.model.initial_state().nbytes_per_token)  # with the text: attention without a window
+        need = memory.need(self.network, tokens, chunk)
+        grows = bool(self.network.initial_state().nbytes_per_token)  # with the text: attention without a window
         out = "Bound its attention: --attention-window 4096" if grows else "Read less at once: --chunk 128"
         memory.require(need.total + beside, f"Reading {tokens:,} tokens with {self.name}", out)
 
@@ -150,15 +154,15 @@ class TextModel:
     ) -> Calibration:
         """A calibration from evenly spread windows of ids (N,)."""
         chosen = self._windows(ids, windows)
-        return collect(self.loaded.model, chosen, on_progress=on_progress, **self._measured_as)
+        return collect(self.network, chosen, on_progress=on_progress, **self._measured_as)
 
     def calibration_steps(self, ids: Ids, *, windows: int = 16) -> Generator[Progress, None, None]:
         """Calibrate on evenly spread windows of ids (N,), and store the result: yields Progress in tokens."""
         chosen = self._windows(ids, windows)
-        steps = Steps(collect_steps(self.loaded.model, chosen, **self._measured_as))
-        started = time.monotonic()
+        steps = Steps(collect_steps(self.network, chosen, **self._measured_as))
+        clock = Clock(chosen.size)
         for done, total in steps:
-            yield Progress(done * chosen.size // total, chosen.size, time.monotonic() - started, resident_bytes())
+            yield clock.at(done * chosen.size // total)
         private_folder(calibration_folder())
         steps.result.save(self.remembered_calibration)
         self.calibration = steps.result
@@ -188,12 +192,8 @@ class TextModel:
                 )
         return None
 
-    def key(self, document: Text, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
-        """Everything that the state of this document, read with this plan, depends on."""
-        return self.key_of(document.digest, tokens, plan, chunk)
-
-    def key_of(self, digest: str, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
-        """`key` of the document whose text has this digest."""
+    def key(self, digest: str, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:
+        """Everything that the state of the document with this digest, read with this plan, depends on."""
         window = self.attention_window
         return StateKey(
             document=digest,
@@ -208,9 +208,14 @@ class TextModel:
             **self.identity(),  # type: ignore[arg-type]
         )
 
+    def would_store(self, key: StateKey, plan: FilterPlan | None, chunk: int) -> bool:
+        """Whether this model would store its reading with `plan` under `key`, if its reader of files is left aside: the
+        text is the same, whatever version of the reader it came from."""
+        return key == replace(self.key(key.document, key.tokens, plan, chunk), reader=key.reader)
+
     def identity(self) -> dict[str, str]:
         """The fields of a state's key that identify the model and the prompt before a document."""
-        dtype = str(float_type(self.loaded.model.embeddings)).removeprefix("mlx.core.")
+        dtype = str(float_type(self.network.embeddings)).removeprefix("mlx.core.")
         opening = self.form.opening
         return {
             "opening": hashlib.sha256(opening.encode()).hexdigest() if opening else "",

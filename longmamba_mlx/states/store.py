@@ -94,7 +94,10 @@ class StateStore:
         return self.places_folder(key) / "passages.sqlite"
 
     def _path(self, key: StateKey, suffix: str) -> Path:
-        digest = key.digest()
+        return self.path_of(key.digest(), suffix)
+
+    def path_of(self, digest: str, suffix: str = SUFFIX) -> Path:
+        """The path of the state whose key has this digest; with another suffix, of what belongs to it."""
         return self.folder / digest[:2] / f"{digest}{suffix}"
 
     def save(

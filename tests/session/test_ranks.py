@@ -134,7 +134,7 @@ def test_ranks_go_on_from_a_checkpoint_and_leave_one(
     ],
 )
 def test_ranks_that_differ_are_refused_everywhere(field: str, value: str, message: str, demo: Model) -> None:
-    key = demo.key_of("d", 9000, None, 512)
+    key = demo.key("d", 9000, None, 512)
     refusals = []
 
     def meet(ring: Ring) -> None:

@@ -64,7 +64,7 @@ class _Lead:
     def prefill(
         self, model: TextModel, task: PrefillTask, options: PrefillOptions
     ) -> Generator[Progress, None, Reading]:
-        check_readable(model.loaded.model, task.plan)
+        check_readable(model.network, task.plan)
         first = 0 if options.start is None else options.start.state.tokens
         agree(self._ring, facts_of(self._version, task.key), first)
         self.met = True
@@ -78,10 +78,10 @@ def _followed(model: TextModel, document: Text, ring: Ring, version: str, chunk:
     counting = Steps(count_and_plan(model, document, chunk))
     yield from counting
     task = counting.result
-    check_readable(model.loaded.model, task.plan)
+    check_readable(model.network, task.plan)
     first = agree(ring, facts_of(version, task.key), 0)
     if first != NOTHING:
-        start = Reading(replace(model.loaded.model.initial_state(), tokens=first), None, task.plan)
+        start = Reading(replace(model.network.initial_state(), tokens=first), None, task.plan)
         for _ in _wave(model, task, PrefillOptions(chunk, start=start), ring):
             pass
 
@@ -90,6 +90,6 @@ def _wave(
     model: TextModel, task: PrefillTask, options: PrefillOptions, ring: Ring
 ) -> Generator[Progress, None, Reading | None]:
     """Sweeps end at the places that are remembered inside a document."""
-    network, ids = model.loaded.model, task.counted.ids
+    network, ids = model.network, task.counted.ids
     marks = places_of(len(ids), options.chunk, network.initial_state().nbytes)
     return wave_steps(network, ids, task.plan, options, ring, marks)

@@ -125,8 +125,7 @@ def _stored(store: StateStore, data: bytes) -> Iterator[Notice]:
 
 
 def _file(store: StateStore, digest: NDArray[np.uint8]) -> Path:
-    name = digest.tobytes().hex()
-    return store.folder / name[:2] / f"{name}.safetensors"
+    return store.path_of(digest.tobytes().hex())
 
 
 def _length(store: StateStore, digest: NDArray[np.uint8]) -> int:
