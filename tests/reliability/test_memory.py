@@ -114,6 +114,17 @@ def test_twelve_estimates(
     check(name, tokens, chunk, tmp_path, record_property)
 
 
+@pytest.mark.skipif(not ops.numpy_backed(), reason="what MLX keeps of freed arrays on a CPU")
+def test_what_is_kept_of_freed_arrays_is_bounded(demo: Model, tmp_path: Path) -> None:
+    hybrid = load(str(write_folder(tmp_path / "granite", "granite"))).loaded.model
+    few, many, more = (memory.need(hybrid, tokens, 64).kept for tokens in (64, 600, 10**9))
+    assert 0 < few < many < more == 32 << 20
+    bounded = load(str(tmp_path / "granite"), attention_window=64).loaded.model
+    kept = [memory.need(bounded, tokens, 64).kept for tokens in (64, 600, 10**9)]
+    assert few == kept[0] < kept[1] == kept[2] < many  # its sizes stay the same
+    assert memory.need(demo.loaded.model, 10**9, 64).kept == 0  # its layers run whole in NumPy
+
+
 def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(memory.VARIABLE, "1MB")
     monkeypatch.setattr("longmamba_mlx.models.loading.make_ready", lambda model: pytest.fail("loaded"))
