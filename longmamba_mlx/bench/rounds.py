@@ -23,7 +23,11 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One checkpoint, the engines to run it, and how."""
+    """One checkpoint, the engines to run it, and how.
+
+    `patience`: seconds that one length may take. `limit_seconds`: how long each of the products runs that show the
+    limits of the machine.
+    """
 
     shape: Shape
     folder: Path
@@ -33,6 +37,7 @@ class Comparison:
     rounds: int = 3
     threads: int = 1
     patience: float = 200.0
+    limit_seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,13 @@ def interleaved(comparison: Comparison, log: Log) -> Iterator[Measured]:
 def _limits(comparison: Comparison, number: int) -> Iterator[Measured]:
     shape = comparison.shape
     weights = shape.n_layer * sum(out * width for out, width in shape.matrices) + shape.vocab_size * shape.d_model
-    job = {"matrices": shape.matrices, "layers": shape.n_layer, "bytes": 4 * weights, "threads": comparison.threads}
+    job = {
+        "matrices": shape.matrices,
+        "layers": shape.n_layer,
+        "bytes": 4 * weights,
+        "threads": comparison.threads,
+        "seconds": comparison.limit_seconds,
+    }
     found = subprocesses.run("limits", job, threads=comparison.threads)
     for length in comparison.lengths:
         yield Measured(LIMIT, "prefill", length, number, found["prefill"])

@@ -35,7 +35,7 @@ def test_our_engine_steps_on_where_prefill_ended(family: str, tmp_path: Path) ->
 def test_engines_take_turns_and_agree(family: str, tmp_path: Path) -> None:
     folder = random_checkpoint.make(TINY[family], tmp_path / family)
     lines: list[str] = []
-    comparison = Comparison(TINY[family], folder, (OURS, "mlx-lm"), (24,), decode=4, rounds=1)
+    comparison = Comparison(TINY[family], folder, (OURS, "mlx-lm"), (24,), decode=4, rounds=1, limit_seconds=0)
     measured = list(rounds.interleaved(comparison, lines.append))
     assert [(one.engine, one.work) for one in measured] == [
         (engine, work) for engine in (LIMIT, OURS, "mlx-lm") for work in ("prefill", "decode")
@@ -49,7 +49,7 @@ def test_engines_take_turns_and_agree(family: str, tmp_path: Path) -> None:
 def test_lengths_beyond_patience_are_left_out_and_told(tmp_path: Path) -> None:
     folder = random_checkpoint.make(TINY["mamba2"], tmp_path / "m")
     lines: list[str] = []
-    comparison = Comparison(TINY["mamba2"], folder, (OURS,), (16, 64), decode=0, rounds=1, patience=0)
+    comparison = Comparison(TINY["mamba2"], folder, (OURS,), (16, 64), decode=0, rounds=1, patience=0, limit_seconds=0)
     measured = [one for one in rounds.interleaved(comparison, lines.append) if one.engine == OURS]
     assert [one.tokens for one in measured] == [16]
     assert any("not run at 64 tokens" in line for line in lines)

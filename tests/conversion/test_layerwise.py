@@ -91,6 +91,7 @@ def test_written_tensors_are_read_as_they_were(tmp_path: Path) -> None:
         assert np.array_equal(np.array(got[name].astype(mx.float32)), expected[name])
 
 
+@pytest.mark.long
 def test_memory_holds_little_more_than_a_layer(tmp_path: Path) -> None:
     """Many layers of a wide model: its size in bf16 is far more than conversion may take beside an empty process."""
     import json

@@ -325,6 +325,7 @@ def test_processes_read_together(run: Run, book: Path, tmp_path: Path, monkeypat
     assert_same_store(tmp_path / "many", tmp_path / "one")
 
 
+@pytest.mark.long
 def test_what_is_wrong_is_one_line(run: Run, book: Path) -> None:
     missing = run("read", "--ranks", "2", "--file", str(book.with_name("none.txt")))
     assert missing.code == 66 and missing.err.splitlines()[-2].startswith("Error: ") and "Traceback" not in missing.err
