@@ -142,8 +142,8 @@ def licence_problems(found: dict[str, Distribution]) -> Iterator[str]:
             yield f"{name}: {licence or 'no licence'} is not one of those allowed"
 
 
-def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str]]:
-    """Known vulnerabilities, a line each, and the packages that could not be checked."""
+def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str], str]:
+    """Known vulnerabilities, a line each; the packages that could not be checked, and why."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "requirements.txt"
         versions = {name: Version(package.version).public for name, package in found.items()}
@@ -156,14 +156,20 @@ def audit(found: dict[str, Distribution]) -> tuple[list[str], list[str]]:
     try:
         rows = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        if importlib.util.find_spec("pip_audit") is None:
-            print("Install pip-audit first: pip install pip-audit", file=sys.stderr)
-        else:
-            print(*(done.stderr.strip().splitlines()[-1:] or ["pip-audit printed nothing"]), file=sys.stderr)
-        return [], list(found)
+        return [], list(found), _why(done.stderr)
     answered = {row["name"]: row["vulns"] for row in rows if "vulns" in row}
     holes = [f"{name} {versions.get(name, '')}: {hole['id']}" for name, of in answered.items() for hole in of]
-    return holes, [name for name in found if name not in answered]
+    return holes, [name for name in found if name not in answered], "PyPI does not know them in these versions"
+
+
+def _why(said: str) -> str:
+    """Why pip-audit gave no answer, from what it wrote to stderr."""
+    if importlib.util.find_spec("pip_audit") is None:
+        return "pip-audit is not installed (pip install pip-audit)"
+    last = (said.strip().splitlines() or ["pip-audit printed nothing"])[-1]
+    if re.match(r"(requests|urllib3)\.exceptions\.\w*(Connection|Timeout|Proxy|SSL|MaxRetry)", last):
+        return "PyPI could not be reached"
+    return last if len(last) <= 160 else f"{last[:157]}..."
 
 
 def main() -> int:
@@ -175,16 +181,14 @@ def main() -> int:
     problems += [f"{name}: required and not installed" for name, needed in missing.items() if needed]
     optional = [name for name, needed in missing.items() if not needed]
     print(f"{len(found)} packages. Optional and not installed, so not checked: {', '.join(optional) or 'none'}.")
-    holes, unasked = ([], []) if given.licences_only else audit(found)
+    holes, unasked, why = ([], [], "") if given.licences_only else audit(found)
     for line in [*problems, *holes]:
         print(f"Error: {line}", file=sys.stderr)
     if problems or holes:
         return 1
     if unasked:
-        print(
-            f"Licences are in order; {len(unasked)} of {len(found)} packages were NOT checked for vulnerabilities.",
-            file=sys.stderr,
-        )
+        count = f"{len(unasked)} of {len(found)} packages were NOT checked for vulnerabilities"
+        print(f"Error: Licences are in order, but {count}: {why}.", file=sys.stderr)
         return NOT_ASKED
     print("Licences are in order." if given.licences_only else "Licences are in order; no known vulnerability.")
     return 0

@@ -42,15 +42,23 @@ def test_all_dependencies_are_followed(check: ModuleType) -> None:
     assert not [name for name, needed in missing.items() if needed]
 
 
-def test_no_answer_is_not_a_good_answer(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_not_a_good_answer(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(check.sys, "argv", ["check_dependencies.py"])
+    monkeypatch.setattr(check.importlib.util, "find_spec", lambda name: name)
     found, _ = check.wanted()
     monkeypatch.setattr(check, "wanted", lambda: ({"numpy": found["numpy"]}, {}))
-    for output, code in (
-        ("", 3), ("no JSON", 3), ('{"dependencies": [{"name": "numpy", "skip_reason": "not on PyPI"}]}', 3),
-        ('{"dependencies": [{"name": "numpy", "version": "1", "vulns": []}]}', 0),
-        ('{"dependencies": [{"name": "numpy", "version": "1", "vulns": [{"id": "CVE-1"}]}]}', 1),
+    gone = "Traceback\n...\nrequests.exceptions.ConnectionError: HTTPSConnectionPool(host='pypi.org', port=443)"
+    for output, said, code, told in (
+        ("", gone, 3, "PyPI could not be reached"), ("no JSON", "", 3, "printed nothing"), ("", "x" * 999, 3, "xxx..."),
+        ('{"dependencies": [{"name": "numpy", "skip_reason": "not on PyPI"}]}', "", 3, "does not know"),
+        ('{"dependencies": [{"name": "numpy", "version": "1", "vulns": []}]}', "", 0, ""),
+        ('{"dependencies": [{"name": "numpy", "version": "1", "vulns": [{"id": "CVE-1"}]}]}', "", 1, "CVE-1"),
     ):  # fmt: skip
-        answer = subprocess.CompletedProcess([], 1, output, "connection refused")
+        answer = subprocess.CompletedProcess([], 1, output, said)
         monkeypatch.setattr(check.subprocess, "run", lambda *_, answer=answer, **__: answer)
         assert check.main() == code, output
+        errors = capsys.readouterr().err.splitlines()
+        assert len(errors) == (code != 0) and told in "".join(errors)
+        assert all(line.startswith("Error: ") and len(line) < 300 for line in errors)
