@@ -17,7 +17,9 @@ def main() -> None:
         if answered:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         from longmamba_mlx.cli import main as run
+        from longmamba_mlx.cli.interrupts import send_again_what_is_swallowed
 
+        send_again_what_is_swallowed()
         if answered:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:

@@ -61,6 +61,22 @@ EVERY_LINE = """
         print("code", code)
 """
 
+# A command that is interrupted while Python runs a callback of a weak reference, whose errors it ignores.
+IN_A_CALLBACK = """
+    import os, signal, time, weakref
+    from longmamba_mlx import __main__, cli
+
+    def run():
+        thing = {1}
+        kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+        del thing
+        time.sleep(30)
+        print("lost")
+
+    cli.main = run
+    __main__.main()
+"""
+
 
 def interrupt(file: Path, after: float) -> tuple[int, str]:
     """Start `ask` and interrupt it so many seconds after its first line -> exit code, what it said."""
@@ -95,12 +111,21 @@ def check(file: Path, text: str, times: int, record_property: Callable[[str, obj
     record_property("exit codes", ", ".join(f"{count} times {code}" for code, count in sorted(codes.items())))
 
 
-def test_an_interrupt_at_any_line(record_property: Callable[[str, object], None]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(EVERY_LINE)],
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
+
+
+def test_an_interrupt_is_not_lost_where_errors_are_ignored() -> None:
+    done = run(IN_A_CALLBACK)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_at_any_line(record_property: Callable[[str, object], None]) -> None:
+    done = run(EVERY_LINE)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     codes = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("code")]
     assert codes.pop() == 99 and len(codes) > 40 and set(codes) == {130, -signal.SIGINT}, codes
