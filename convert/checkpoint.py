@@ -56,7 +56,7 @@ class _Checkpoint:
 def find(request: Request) -> Source:
     """The checkpoint on this machine, downloaded if need be. Raises ModelError, DiskError."""
     if request.dtype is not None and request.dtype not in DTYPES:
-        raise ModelError(f"unknown dtype '{request.dtype}'", hint=f"use one of: {', '.join(DTYPES)}")
+        raise ModelError(f"Unknown dtype '{request.dtype}'", hint=f"Use one of: {', '.join(DTYPES)}")
     return find_source(request.hf_path, revision=request.revision, offline=request.offline, report=request.report)
 
 
@@ -88,8 +88,8 @@ def convert_source(request: Request, source: Source, target: Path) -> None:
 def _refuse_quantised(raw: Mapping[str, object]) -> None:
     if parse_quantisation(raw) is not None:
         raise ModelError(
-            "the checkpoint is quantised already, in MLX format, and needs no conversion",
-            hint="use it as it is: longmamba-mlx use OWNER/NAME or FOLDER; for other bits convert the original with -q",
+            "The checkpoint is quantised already, in MLX format, and needs no conversion.",
+            hint="Use it as it is: longmamba-mlx use OWNER/NAME or FOLDER; for other bits convert the original with -q",
         )
 
 
@@ -146,7 +146,7 @@ def _with_head(config: ModelConfig, raw: Mapping[str, object], weights: Mapping[
 def _cast(name: str, array: mx.array, dtype: str | None) -> mx.array:
     if not mx.issubdtype(array.dtype, mx.floating):
         raise ModelError(
-            f"tensor {ascii(name)[1:-1][:80]} has dtype {array.dtype}", hint="quantised checkpoints are not converted"
+            f"Tensor {ascii(name)[1:-1][:80]} has dtype {array.dtype}.", hint="Quantised checkpoints are not converted."
         )
     if stays_float32(name):
         return _as(array, mx.float32)

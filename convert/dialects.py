@@ -45,7 +45,7 @@ def config_text(table: Mapping[str, object]) -> str:
     try:
         return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except ValueError as error:  # all other keys were checked one by one
-        raise ConfigError("config key 'longmamba' holds infinity", hint="give a finite number") from error
+        raise ConfigError("Config key 'longmamba' holds infinity.", hint="Give a finite number.") from error
 
 
 def _carried(source: Mapping[str, object], dtype: str | None) -> dict[str, object]:
@@ -55,7 +55,7 @@ def _carried(source: Mapping[str, object], dtype: str | None) -> dict[str, objec
     try:
         return {key: _plain(value) for key, value in kept.items()}
     except RecursionError:
-        raise ConfigError("config.json is nested too deeply", hint="check it against its source") from None
+        raise ConfigError("config.json is nested too deeply", hint="Check it against its source.") from None
 
 
 def _plain(value: object) -> object:

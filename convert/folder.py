@@ -27,7 +27,7 @@ def refuse_occupied(target: Path) -> None:
     if target.is_dir() and not any(target.iterdir()):
         return
     if target.exists() or target.is_symlink():
-        raise ModelError(f"{target} exists already", hint="choose another folder, or remove that one first")
+        raise ModelError(f"{target} exists already.", hint="Choose another folder, or remove that one first.")
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def drafted(target: Path) -> Iterator[Path]:
             os.replace(draft, target)  # over an empty folder too
     except OSError as error:
         raise DiskError(
-            f"cannot write {target}: {error.strerror or error}", hint="check the disk's space and permissions"
+            f"Cannot write {target}: {error.strerror or error}", hint="Check the disk's space and permissions."
         ) from error
     finally:
         with suppress(OSError):
@@ -61,8 +61,8 @@ def require_space(target: Path, size: int) -> None:
     free = shutil.disk_usage(there).free
     if free < size:
         raise DiskError(
-            f"converting needs {format_size(size)} at {target}, and the disk has {format_size(free)} left",
-            hint="free some space, or choose a folder on another disk",
+            f"Converting needs {format_size(size)} at {target}, and the disk has {format_size(free)} left.",
+            hint="Free some space, or choose a folder on another disk.",
         )
 
 

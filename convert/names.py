@@ -39,8 +39,8 @@ def rename(weights: Mapping[str, T]) -> dict[str, T]:
         new = _RENAMED.get(plain, plain)
         if new in renamed:
             raise ModelError(
-                f"the checkpoint holds {ascii(new)[1:-1][:80]} twice, under two names",
-                hint="is this one checkpoint, and whole?",
+                f"The checkpoint holds {ascii(new)[1:-1][:80]} twice, under two names.",
+                hint="Is this one checkpoint, and whole?",
             )
         renamed[new] = value
     return renamed

@@ -49,8 +49,8 @@ def recipe_for(model: nn.Module, default: LayerFormat) -> Quantisation:
             layers[path] = form
     if all(form is None for form in layers.values()) and len(layers) == count:
         raise ModelError(
-            f"nothing to quantise: no layer's width is a multiple of {default.group_size}",
-            hint="give a smaller --q-group-size, or leave out -q",
+            f"Nothing to quantise: no layer's width is a multiple of {default.group_size}.",
+            hint="Give a smaller --q-group-size, or leave out -q",
         )
     return Quantisation(default, layers)
 

@@ -46,7 +46,7 @@ def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, rep
             str(hf_path), revision=revision, offline=offline, report=report, check_config=_refuse_unsupported
         )
         return Source(found.folder, found.repository, found.revision)
-    raise ModelError(f"no folder {hf_path}", hint="give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
+    raise ModelError(f"No folder {hf_path}.", hint="Give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
 
 
 def _refuse_unsupported(folder: Path) -> None:
@@ -63,13 +63,13 @@ def read_config(folder: Path) -> dict[str, object]:
         return read_json(path)
     if (path := file_in(folder, "params.json")) is not None:
         return _from_mistral(read_json(path))
-    raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
+    raise ModelError(f"No config.json in {folder}.", hint="Is this a model folder?")
 
 
 def _from_mistral(params: Mapping[str, object]) -> dict[str, object]:
     """Mistral's own params.json (Codestral-Mamba) in the words of mamba_ssm, whose layer it uses."""
     if params.get("model_type") != "mamba" or "dim" not in params or "n_layers" not in params:
-        raise ModelError("params.json is not that of a Mamba model", hint="is this a model folder?")
+        raise ModelError("params.json is not that of a Mamba model", hint="Is this a model folder?")
     layer: dict[str, object] = {"layer": "Mamba2"}
     if "n_groups" in params:
         layer["ngroups"] = params["n_groups"]

@@ -69,7 +69,7 @@ def _write_chosen(draft: Path, choice: str | Path, *, offline: bool, report: Rep
     elif is_hub_id(str(choice)):
         _fetch(draft, str(choice), offline=offline, report=report)
     else:
-        raise ModelError(f"there is no tokenizer {str(choice)[:100]}", hint=f"give {_OPTION}")
+        raise ModelError(f"There is no tokenizer {str(choice)[:100]}.", hint=f"Give {_OPTION}")
 
 
 def _write_known(
@@ -78,8 +78,8 @@ def _write_known(
     found = [name for name in _SENTENCEPIECE if (source / name).is_file()]
     if found:
         raise ModelError(
-            f"{source.name} holds its tokenizer only as {found[0]}, which is not read",
-            hint=f"give a converted one, e.g. of the same model in transformers' layout: {_OPTION}",
+            f"{source.name} holds its tokenizer only as {found[0]}, which is not read.",
+            hint=f"Give a converted one, e.g. of the same model in transformers' layout: {_OPTION}",
         )
     if 256 <= config.vocab_size <= 256 + 8:  # padded to a multiple of 8
         report.line("No tokenizer in the source, and a vocabulary of 256: text goes in as bytes.")
@@ -97,7 +97,7 @@ def _fetch(draft: Path, repository: str, *, offline: bool, report: Report) -> No
         if not _has_one(found.folder):
             raise ModelError(f"{repository} has no tokenizer.json")
     except ModelError as error:
-        raise ModelError(f"the tokenizer is missing: {error}", hint=f"give {_OPTION}") from error
+        raise ModelError(f"The tokenizer is missing: {error}", hint=f"Give {_OPTION}") from error
     _copy(found.folder, draft)
 
 
@@ -118,7 +118,7 @@ def _copy(source: Path, draft: Path) -> None:
 
 def _copy_file(source: Path, target: Path) -> None:
     if source.stat().st_size > _MAX_BYTES:
-        raise ModelError(f"{source.name} is larger than {_MAX_BYTES:,} bytes", hint="is it a tokenizer?")
+        raise ModelError(f"{source.name} is larger than {_MAX_BYTES:,} bytes.", hint="Is it a tokenizer?")
     shutil.copyfile(source, target)
 
 
@@ -149,9 +149,9 @@ def _check(draft: Path, config: ModelConfig) -> None:
         tokens = Tokenizer.from_folder(draft).vocabulary
     except ModelError as error:
         reason = str(error).replace(draft.name, "the source")
-        raise ModelError(reason, hint=f"give {_OPTION}") from None
+        raise ModelError(reason, hint=f"Give {_OPTION}") from None
     if tokens > config.vocab_size:
         raise ModelError(
-            f"the tokenizer has {tokens} tokens, the model only {config.vocab_size}",
-            hint=f"is it this model's? Give {_OPTION}",
+            f"The tokenizer has {tokens} tokens, the model only {config.vocab_size}.",
+            hint=f"Is it this model's? Give {_OPTION}",
         )

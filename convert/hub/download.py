@@ -106,7 +106,7 @@ def plan_download(
         digest = None if entry.lfs is None else entry.lfs.sha256
         chosen.append(RemoteFile(name, int(entry.size or 0), digest))
     if not chosen or not info.sha:
-        raise ModelError(f"{repository} holds no model files", hint="check the spelling of its name")
+        raise ModelError(f"{repository} holds no model files.", hint="Check the spelling of its name.")
     return Plan(repository, revision or MAIN, info.sha, tuple(chosen))
 
 
@@ -120,8 +120,8 @@ def download(plan: Plan, report: Report) -> Snapshot:
         damaged = _damaged(plan, folder, report)
     if damaged:
         raise ModelError(
-            f"{damaged[0].name} of {plan.repository} arrived damaged twice: its sha256 is not the Hub's",
-            hint="check the connection (a proxy?) and the disk, then try again",
+            f"{damaged[0].name} of {plan.repository} arrived damaged twice: its sha256 is not the Hub's.",
+            hint="Check the connection (a proxy?) and the disk, then try again.",
         )
     report.progress(plan.repository, plan.size, plan.size)
     if (ref := ref_file(folder.parents[1], plan.asked)) is not None:
@@ -183,8 +183,8 @@ def _require_space(plan: Plan) -> None:
     folder = repository_folder(plan.repository) / "snapshots" / plan.revision
     if free < plan.size + _SPARE and not all((folder / file.name).is_file() for file in plan.files):
         raise DiskError(
-            f"{plan.repository} is {format_size(plan.size)}, and the disk has {format_size(free)} left",
-            hint="free some space, or set HF_HOME to a folder on another disk",
+            f"{plan.repository} is {format_size(plan.size)}, and the disk has {format_size(free)} left.",
+            hint="Free some space, or set HF_HOME to a folder on another disk.",
         )
 
 
@@ -197,7 +197,7 @@ def _cached(repository: str, revision: str | None) -> Snapshot:
         name = path.readlink().name if path.is_symlink() else ""
         if path.name in needed([path.name]) and _DIGEST.fullmatch(name) and sha256_file(path) != name:
             raise ModelError(
-                f"{path.name} of {repository} is damaged in the Hub client's cache",
-                hint="connect and convert again; it is then fetched anew",
+                f"{path.name} of {repository} is damaged in the Hub client's cache.",
+                hint="Connect and convert again; it is then fetched anew.",
             )
     return Snapshot(folder, repository, folder.name)

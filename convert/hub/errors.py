@@ -20,13 +20,13 @@ def hub_errors(repository: str, revision: str | None) -> Iterator[None]:
         raise
     except errors.GatedRepoError as error:
         raise ModelError(
-            f"{repository} asks you to accept its terms first",
-            hint="accept them on its page, then log in with: hf auth login",
+            f"{repository} asks you to accept its terms first.",
+            hint="Accept them on its page, then log in with: hf auth login",
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         where = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"no model {repository}{where} on the Hub", hint="check the spelling; private models need a login"
+            f"No model {repository}{where} on the Hub.", hint="Check the spelling; private models need a login."
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise not_here(repository) from error
@@ -35,17 +35,17 @@ def hub_errors(repository: str, revision: str | None) -> Iterator[None]:
         if re.search("Connect|Timeout", type(error).__name__):
             raise ModelError(
                 f"{repository} is not on this machine and the Hub was not reached: {reason}",
-                hint="connect and try again, or give the path of a model folder",
+                hint="Connect and try again, or give the path of a model folder.",
             ) from error
         raise ModelError(
-            f"downloading {repository} failed: {reason}",
-            hint="try again: files that are whole are kept; --offline takes what was downloaded before",
+            f"Downloading {repository} failed: {reason}",
+            hint="Try again: files that are whole are kept; --offline takes what was downloaded before",
         ) from error
 
 
 def not_here(repository: str) -> ModelError:
     """The error for a model that is not in the cache, without a network."""
     return ModelError(
-        f"{repository} is not on this machine and the Hub was not reached",
-        hint="connect once, or give the path of a model folder",
+        f"{repository} is not on this machine and the Hub was not reached.",
+        hint="Connect once, or give the path of a model folder.",
     )

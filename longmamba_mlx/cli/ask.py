@@ -120,7 +120,10 @@ def as_json(answer: Answer, done: ReadDone, model: str) -> dict[str, object]:
 def say_which(model: str | None) -> None:
     """Print a notice when the built-in model is used by default, so that it is not taken for a real one."""
     if model is None:
-        print(f"Note: the built-in model {DEFAULT} is {described(DEFAULT)}; see --model.", file=sys.stderr)
+        print(
+            f"Note: the built-in model {DEFAULT} is {described(DEFAULT)}. `longmamba-mlx models` lists real ones.",
+            file=sys.stderr,
+        )
 
 
 def _answer(session: Session, question: str, way: Way) -> Answer:

@@ -156,5 +156,5 @@ def _lengths(text: str) -> list[int]:
     except ValueError:
         lengths = []
     if not lengths or min(lengths) < 1:
-        raise UsageError(f"--lengths is {text!r}.", hint="Give token counts with commas: 512,2048")
+        raise UsageError(f"Invalid --lengths {text!r}.", hint="Give token counts with commas: 512,2048")
     return lengths

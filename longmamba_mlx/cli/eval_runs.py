@@ -157,7 +157,7 @@ def measure_attributes(
 
     _check_split(split)
     if attributes not in CHOICES:
-        raise UsageError(f"unknown attributes {attributes!r}", hint=f"One of: {', '.join(CHOICES)}.")
+        raise UsageError(f"Unknown attributes {attributes!r}.", hint=f"One of: {', '.join(CHOICES)}.")
     if depths:
         raise UsageError("--attributes hides facts anywhere.", hint="Leave out --depths.")
     texts, names = _texts(filler)
@@ -229,7 +229,7 @@ def measure_longbench(run: Measurement, *, tasks: str, data: Path | None, extend
 
 def _check_split(split: str) -> None:
     if split not in ("dev", "test", "train"):
-        raise UsageError(f"unknown split {split!r}", hint="One of: dev, test, train.")
+        raise UsageError(f"Unknown split {split!r}.", hint="One of: dev, test, train.")
 
 
 def _plain(value: Any) -> Any:

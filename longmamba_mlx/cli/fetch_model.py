@@ -24,7 +24,7 @@ def chosen(model: str | None, *, offline: bool) -> str | None:
     if is_hub_id(name):
         fetch(name, installed_folder(name), offline=offline)
     elif model is None:
-        raise ModelError(f"the default model {name} is gone", hint="choose another one: longmamba-mlx use MODEL")
+        raise ModelError(f"The default model {name} is gone.", hint="Choose another one: longmamba-mlx use MODEL")
     return name
 
 

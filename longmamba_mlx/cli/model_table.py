@@ -13,11 +13,11 @@ from longmamba_mlx.registry.known_models import Recommendation, recommendations,
 
 _WIDE = 165
 _LEGEND = """
-* is the default, > is recommended for this machine. "fits" compares a model with
-this machine's memory; "with -q" means that it fits in 4 bits. Sizes of models that
-are not on this machine are computed. Licence and context are their publishers'
-statements; empty means unchecked. `longmamba-mlx use MODEL` makes a model the
-default, and downloads it if necessary."""
+* is the default, > is recommended for this machine. "fits" compares a model
+with this machine's memory; "with -q" means that it fits in 4 bits. Sizes of
+models that are not on this machine are computed. Licence and context are
+statements of the publishers; empty means unchecked. `longmamba-mlx use MODEL`
+makes a model the default, and downloads it if necessary."""
 
 
 def print_models(rows: list[Row]) -> None:

@@ -130,7 +130,7 @@ def _use_local(model: str) -> None:
 
     folder = resolve.resolve(model)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
+        raise ModelError(f"No config.json in {folder}.", hint="Is this a model folder?")
     parse_config(read_json(folder / "config.json"))
     built_in = model in builtin.BUILT_IN
     name = model if built_in else str(folder.absolute())

@@ -59,10 +59,10 @@ def longbench_documents(
     known = ENGLISH_E if extended else NAMES
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise UsageError(f"unknown LongBench task {unknown[0]!r}", hint=f"Of: {', '.join(known)}.")
+        raise UsageError(f"Unknown LongBench task {unknown[0]!r}.", hint=f"Of: {', '.join(known)}.")
     there = list(names) or [name for name in known if _path(folder, name, extended).exists()]
     if not there:
-        raise DocumentError(f"no LongBench files in {folder}", hint=f"--data FOLDER with {_FILES}.")
+        raise DocumentError(f"No LongBench files in {folder}.", hint=f"--data FOLDER with {_FILES}.")
     for name in there:
         for number, item in enumerate(_items(_path(folder, name, extended), samples)):
             group = _length_group(item.length) if extended else ""

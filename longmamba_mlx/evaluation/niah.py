@@ -111,7 +111,7 @@ def parse_lengths(text: str, training_length: int) -> list[int]:
     for word in text.split(","):
         number, times = word.strip().removesuffix("x"), word.strip().endswith("x")
         if not number.isdigit() or not 0 < int(number) <= 10**8:
-            raise UsageError(f"{word!r} is not a length.", hint="For example: --lengths 512,2048,16x")
+            raise UsageError(f"Invalid length {word!r}.", hint="For example: --lengths 512,2048,16x")
         lengths.append(int(number) * (training_length if times else 1))
     return lengths
 

@@ -35,13 +35,13 @@ def perplexity_documents(
     lengths without room for the scored tokens, and where no book is long enough.
     """
     if min(lengths) <= SCORED:
-        raise UsageError(f"windows of {min(lengths)} tokens are too short", hint=f"More than {SCORED} tokens.")
+        raise UsageError(f"Windows of {min(lengths)} tokens are too short.", hint=f"More than {SCORED} tokens.")
     longest = max(lengths)
     fit = {name: ids for name, ids in books.items() if len(ids) >= longest}
     if not fit:
         most = max((len(ids) for ids in books.values()), default=0)
         raise UsageError(
-            f"no text has {longest:,} tokens (the longest has {most:,})", hint="Shorter --lengths, or longer texts."
+            f"No text has {longest:,} tokens (the longest has {most:,})", hint="Shorter --lengths, or longer texts."
         )
     each = -(-samples // len(fit))
     documents = [

@@ -60,7 +60,7 @@ def _save(figure: Any, path: Path) -> None:
 
     kind = path.suffix.removeprefix(".") or "png"
     if kind not in figure.canvas.get_supported_filetypes():
-        raise UsageError(f"figures cannot be written as .{kind}", hint="For example: --plot figure.png")
+        raise UsageError(f"Figures cannot be written as .{kind}.", hint="For example: --plot figure.png")
     write_atomic(path, lambda draft: figure.savefig(draft, format=kind, dpi=200, bbox_inches="tight"), private=False)
 
 

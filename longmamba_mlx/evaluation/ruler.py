@@ -38,7 +38,7 @@ def tasks_for(names: Sequence[str], folder: Path | None) -> tuple[str, ...]:
     """The requested tasks, in order; by default all whose files exist. Raises UsageError for an unknown one."""
     unknown = [name for name in names if name not in TASKS]
     if unknown:
-        raise UsageError(f"unknown RULER task {unknown[0]!r}", hint=f"Of: {', '.join(TASKS)}.")
+        raise UsageError(f"Unknown RULER task {unknown[0]!r}.", hint=f"Of: {', '.join(TASKS)}.")
     return tuple(names) or tuple(
         name for name in TASKS if name not in QA_FILES or (folder is not None and (folder / QA_FILES[name]).exists())
     )
@@ -110,7 +110,7 @@ def _fitting_size(materials: Materials, count: Callable[[str], int], name: str, 
 
     least = tokens(step)
     if least > 2 * room:
-        raise UsageError(f"the RULER task {name} does not fit into {length} tokens", hint="Greater --lengths.")
+        raise UsageError(f"The RULER task {name} does not fit into {length} tokens.", hint="Greater --lengths.")
     low, high = step, 2 * step
     while high < room and tokens(high) <= room:  # every unit of size has a token at least
         low, high = high, 2 * high
@@ -123,7 +123,7 @@ def _fitting_size(materials: Materials, count: Callable[[str], int], name: str, 
 def _question_set(name: str, folder: Path | None) -> QuestionSet:
     path = (folder or Path()) / QA_FILES[name]
     if folder is None or not path.exists():
-        raise DocumentError(f"RULER's {name} needs {QA_FILES[name]}", hint=f"--data FOLDER with {_QA_SOURCES}.")
+        raise DocumentError(f"RULER's {name} needs {QA_FILES[name]}.", hint=f"--data FOLDER with {_QA_SOURCES}.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         read = _squad if name == "qa_1" else _hotpot
@@ -131,7 +131,7 @@ def _question_set(name: str, folder: Path | None) -> QuestionSet:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DocumentError(f"{path.name} is not in its published form ({error})", hint=_QA_SOURCES) from None
     if not found.items:
-        raise DocumentError(f"{path.name} holds no questions")
+        raise DocumentError(f"{path.name} holds no questions.")
     return found
 
 

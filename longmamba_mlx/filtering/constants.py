@@ -94,5 +94,5 @@ def constants_for(config: ModelFacts, block: Mapping[str, object] | None = None)
 def _number(block: Mapping[str, object], key: str, default: float) -> float:
     value = block.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f'"{key}" in the longmamba settings must be a number, not {value!r}')
+        raise UsageError(f'"{key}" in the longmamba settings must be a number, not {value!r}.')
     return value

@@ -21,11 +21,11 @@ def parse_filter(text: str) -> tuple[type[Policy], dict[str, Any]]:
         key, _, value = option.partition("=")
         if key not in known:
             hint = f"{name} takes: {', '.join(known)}; as in {name}:last=64."
-            raise UsageError(f"unknown filter option {key!r} in {text!r}", hint=hint)
+            raise UsageError(f"Unknown filter option {key!r} in {text!r}.", hint=hint)
         try:
             fields[known[key].field] = known[key].read(value)
         except (ValueError, OverflowError):
-            raise UsageError(f"Invalid value {value!r} for the filter option {key}", hint=known[key].meaning) from None
+            raise UsageError(f"Invalid value {value!r} for the filter option {key}.", hint=known[key].meaning) from None
     return policy, fields
 
 

@@ -172,4 +172,4 @@ def require_layers(calibration: Calibration, n_layer: int, units: int | Sequence
     """
     wanted = [units] * n_layer if isinstance(units, int) else list(units)
     if [layer.units for layer in calibration.layers] != wanted or len(wanted) != n_layer:
-        raise CalibrationError("this calibration does not fit the model's layers", hint="Calibrate this model again.")
+        raise CalibrationError("This calibration does not fit the model's layers.", hint="Calibrate this model again.")

@@ -61,7 +61,7 @@ def policy_class(name: str) -> type[Policy]:
         if entry.name == wanted:
             module, _, policy = entry.where.partition(":")
             return cast("type[Policy]", getattr(import_module(module), policy))
-    raise UsageError(f"unknown filter {name!r}", hint=f"One of: {', '.join(names())}.")
+    raise UsageError(f"Unknown filter {name!r}.", hint=f"One of: {', '.join(names())}.")
 
 
 def options(name: str) -> tuple[Option, ...]:

@@ -217,7 +217,7 @@ def document_threshold(raw: Float32, budget: float, dt_range: DtRange = (0.0, fl
         top = np.sort(top)[::-1]
         mass = np.cumsum(delta_of(top, dt_range))
         if not np.isfinite(mass[-1]):
-            raise NumericError("the model's step sizes are not finite", hint="The weights may be broken.")
+            raise NumericError("The model's step sizes are not finite.", hint="The weights may be broken.")
         crossing = int(np.searchsorted(mass, budget))
         kept = _kept_count(top, mass, crossing, budget) if crossing < count else count
         if kept < count:

@@ -101,9 +101,9 @@ def lazy_model(folder: Path) -> LanguageModel:
 
 def _assemble(folder: Path, attention_window: int | None) -> _Folder:
     if not folder.is_dir():
-        raise ModelError(f"no model folder {folder}", hint="convert a model first, or use the built-in one: demo")
+        raise ModelError(f"No model folder {folder}.", hint="Convert a model first, or use the built-in one: demo")
     if not (folder / "config.json").is_file():
-        raise ModelError(f"no config.json in {folder}", hint="is this a model folder?")
+        raise ModelError(f"No config.json in {folder}.", hint="Is this a model folder?")
     raw = read_json(folder / "config.json")
     config = parse_config(raw)
     files = weight_files(folder)
@@ -224,12 +224,12 @@ def _checked_sha256(path: Path) -> str:
     try:
         found = sha256_file(path)
     except OSError as error:
-        raise ModelError(f"cannot read {path.name}: {error.strerror or error}") from error
+        raise ModelError(f"Cannot read {path.name}: {error.strerror or error}") from error
     named = path.resolve().name if path.is_symlink() else found
     if _SHA256.fullmatch(named) and named != found:
         raise ModelError(
-            f"{path.name} is damaged in the Hub client's cache: its sha256 is another",
-            hint="delete it there and download it again",
+            f"{path.name} is damaged in the Hub client's cache: its sha256 is another.",
+            hint="Delete it there and download it again.",
         )
     return found
 

@@ -81,7 +81,7 @@ class Quantisation:
         except (ValueError, RuntimeError) as error:
             reason = (str(error).splitlines() or ["unknown"])[0][:160]
             raise ModelError(
-                f"a layer cannot be quantised so: {reason}", hint="is config.json this model's?"
+                f"A layer cannot be quantised so: {reason}", hint="Is config.json this model's?"
             ) from error
 
 
@@ -148,13 +148,13 @@ def checked_format(bits: int, group_size: int, mode: str) -> LayerFormat:
     if mode in FIXED_MODES and (bits, group_size) != FIXED_MODES[mode]:
         fixed_bits, fixed_group = FIXED_MODES[mode]
         raise ModelError(
-            f"{mode} has {fixed_bits} bits in groups of {fixed_group}, not {bits} in groups of {group_size}",
-            hint="leave out --q-bits and --q-group-size",
+            f"{mode} has {fixed_bits} bits in groups of {fixed_group}, not {bits} in groups of {group_size}.",
+            hint="Leave out --q-bits and --q-group-size",
         )
     if mode not in FIXED_MODES and (mode != "affine" or bits not in BITS or group_size not in GROUP_SIZES):
         raise ModelError(
-            f"there is no quantisation with {bits} bits, groups of {group_size}, mode {mode[:20]}",
-            hint=f"bits: {_listed(BITS)}; group size: {_listed(GROUP_SIZES)}; mode: affine, {', '.join(FIXED_MODES)}",
+            f"There is no quantisation with {bits} bits, groups of {group_size}, mode {mode[:20]}.",
+            hint=f"Bits: {_listed(BITS)}; group size: {_listed(GROUP_SIZES)}; mode: affine, {', '.join(FIXED_MODES)}",
         )
     return LayerFormat(bits, group_size, mode)
 
@@ -167,8 +167,8 @@ def parse_quantisation(raw: Mapping[str, object]) -> Quantisation | None:
     if raw.get(_KEY) is None and raw.get(_OTHER_KEY) is not None:
         method = Reader(raw).table(_OTHER_KEY).raw.get("quant_method", "another program")
         raise ModelError(
-            f"the weights are quantised by {shown(method)}, which is not read",
-            hint="use the publisher's 16-bit checkpoint, or one in MLX format (mlx-community)",
+            f"The weights are quantised by {shown(method)}, which is not read.",
+            hint="Use the publisher's 16-bit checkpoint, or one in MLX format (mlx-community)",
         )
     if raw.get(_KEY) is None:
         return None

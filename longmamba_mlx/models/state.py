@@ -113,7 +113,7 @@ def _forgotten(rows: mx.array, end: int, held: int, first: int) -> mx.array:
 def require(array: mx.array | None) -> mx.array:
     """Return a part of the state that a scan needs. Raises StateError for the state of another kind of layer."""
     if array is None:
-        raise StateError("this state does not belong to a layer with a scan")
+        raise StateError("This state does not belong to a layer with a scan.")
     return array
 
 
@@ -269,7 +269,7 @@ def _by_layer(arrays: Mapping[str, mx.array], n_layer: int | None) -> list[dict[
     complete = all(set(part) in whole for part in parts)
     gapless = n_layer is not None or all(parts)
     if not arrays or sum(map(len, parts)) != len(arrays) or not complete or not gapless:
-        raise StateError("the stored state does not hold the layers of a model")
+        raise StateError("The stored state does not hold the layers of a model.")
     return parts
 
 
@@ -284,7 +284,7 @@ def _layer(parts: Mapping[str, mx.array], tokens: int, window: int | None, first
     if "keys" in parts:
         keys, values, held = parts["keys"], parts["values"], held_after(tokens, window, first)
         if keys.ndim != 4 or values.ndim != 4 or keys.shape[2] != held or values.shape[2] != held:
-            raise StateError(f"the stored keys and values are not those of {held} tokens")
+            raise StateError(f"The stored keys and values are not those of {held} tokens.")
         kept = KeyValues(keys, values, tokens, window, first)
     own = {name: array for name, array in parts.items() if name not in _ATTENTION}
     return LayerState(attention=kept, **own)

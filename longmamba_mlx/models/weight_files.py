@@ -30,7 +30,7 @@ def file_in(folder: Path, name: str) -> Path | None:
         return None
     if not _is_own(path.resolve(), folder):
         raise ModelError(
-            f"{name} of {folder.name} is a link to a file outside that folder", hint="put the file itself there"
+            f"{name} of {folder.name} is a link to a file outside that folder.", hint="Put the file itself there."
         )
     return path
 
@@ -59,10 +59,10 @@ def weight_files(folder: Path) -> list[Path]:
         return files
     if any(folder.glob("pytorch_model*.bin")):
         raise ModelError(
-            f"{folder.name} holds its weights as pytorch_model.bin, which must be converted first",
+            f"{folder.name} holds its weights as pytorch_model.bin, which must be converted first.",
             hint="longmamba-mlx convert --hf-path FOLDER --mlx-path NEW-FOLDER",
         )
-    raise ModelError(f"no weights (*.safetensors) in {folder}", hint="was the download or conversion finished?")
+    raise ModelError(f"No weights (*.safetensors) in {folder}.", hint="Was the download or conversion finished?")
 
 
 def indexed_files(folder: Path, index: str) -> list[Path]:
@@ -76,12 +76,12 @@ def indexed_files(folder: Path, index: str) -> list[Path]:
     suffix = ".bin" if index.endswith(".bin.index.json") else ".safetensors"
     names = sorted({_shard_name(name, index, suffix) for name in table.values()})
     if len(names) > _MAX_SHARDS:
-        raise ModelError(f"{index} names {len(names)} files, more than {_MAX_SHARDS}", hint=AGAIN)
+        raise ModelError(f"{index} names {len(names)} files, more than {_MAX_SHARDS}.", hint=AGAIN)
     files = []
     for name in names:
         path = file_in(folder, name)
         if path is None:
-            raise ModelError(f"{name} is missing from {folder}", hint="finish the download, then try again")
+            raise ModelError(f"{name} is missing from {folder}.", hint="Finish the download, then try again.")
         files.append(path)
     return files
 
@@ -98,5 +98,5 @@ def _shard_name(name: object, index: str, suffix: str) -> str:
     )
     if not plain:
         shown = ascii(name)[:60] if isinstance(name, str) else type(name).__name__
-        raise ModelError(f"{index} names a file that is not a plain {suffix[1:]} name: {shown}", hint=AGAIN)
+        raise ModelError(f"{index} names a file that is not a plain {suffix[1:]} name: {shown}.", hint=AGAIN)
     return str(name)

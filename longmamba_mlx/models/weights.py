@@ -29,7 +29,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, mx.array]:
         loaded = _read_file(path)
         doubled = weights.keys() & loaded.keys()
         if doubled:
-            raise ModelError(f"{path.name} repeats the tensor {min(doubled)}", hint=AGAIN)
+            raise ModelError(f"{path.name} repeats the tensor {min(doubled)}.", hint=AGAIN)
         weights.update(loaded)
     return weights
 
@@ -43,14 +43,14 @@ def _read_file(path: Path) -> dict[str, mx.array]:
     for name, dtype in dtypes.items():
         if dtype.startswith("F8_"):
             raise ModelError(
-                f"{path.name}: tensor {name[:80]} holds 8-bit floats ({dtype}), which are not read",
-                hint="use the publisher's 16-bit checkpoint; convert -q makes it small",
+                f"{path.name}: tensor {name[:80]} holds 8-bit floats ({dtype}), which are not read.",
+                hint="Use the publisher's 16-bit checkpoint; convert -q makes it small.",
             )
     if "F64" in dtypes.values():
         return _read_with_float64(path, header)
     loaded = mx.load(str(path))
     if not isinstance(loaded, dict):
-        raise ModelError(f"{path.name} is not a table of tensors", hint=AGAIN)
+        raise ModelError(f"{path.name} is not a table of tensors.", hint=AGAIN)
     return loaded
 
 
@@ -76,20 +76,20 @@ def check_weights(expected: Mapping[str, mx.array], weights: Mapping[str, mx.arr
     """Raise ModelError unless the tensors are exactly the expected parameters, in their shapes and kinds of dtype."""
     missing = sorted(expected.keys() - weights.keys())
     if missing:
-        raise ModelError(_listed("the weights lack", missing), hint=AGAIN)
+        raise ModelError(_listed("The weights lack", missing), hint=AGAIN)
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
-        raise ModelError(_listed("the weights hold unknown tensors:", unknown), hint="is config.json this model's?")
+        raise ModelError(_listed("The weights hold unknown tensors:", unknown), hint="Is config.json this model's?")
     for name, array in weights.items():
         if not _same_kind(array.dtype, expected[name].dtype):
             kind = str(array.dtype).removeprefix("mlx.core.")
             raise ModelError(
-                f"tensor {name} holds {kind}, not weights of this model", hint="is config.json this model's?"
+                f"Tensor {name} holds {kind}, not weights of this model.", hint="Is config.json this model's?"
             )
         if array.shape != expected[name].shape:
             raise ModelError(
-                f"tensor {name} has shape {array.shape}, the config says {expected[name].shape}",
-                hint="is config.json this model's?",
+                f"Tensor {name} has shape {array.shape}, the config says {expected[name].shape}.",
+                hint="Is config.json this model's?",
             )
 
 

@@ -131,7 +131,7 @@ def cpu_ops(channels: int) -> ModuleType:
     if _wish() == "compiled":
         found = _numba_ops()
         if isinstance(found, str):
-            raise UsageError(f"LONGMAMBA_KERNEL is 'compiled', but {found}", hint="pip install -U numba")
+            raise UsageError(f"LONGMAMBA_KERNEL is 'compiled', but {found}.", hint="pip install -U numba")
         return found
     found = _numba_ops() if channels >= _COMPILED_FROM else ""
     return numpy_ops if isinstance(found, str) else found
@@ -143,7 +143,7 @@ _BACKENDS: dict[Name, Backend] = {"reference": reference, "mlx": plain_mlx, "cpu
 def _wish() -> str:
     wish = os.environ.get("LONGMAMBA_KERNEL") or "auto"
     if wish not in _CHOICES:
-        raise UsageError(f"Invalid LONGMAMBA_KERNEL '{wish}'", hint=f"use one of: {', '.join(_CHOICES)}")
+        raise UsageError(f"Invalid LONGMAMBA_KERNEL '{wish}'", hint=f"Use one of: {', '.join(_CHOICES)}")
     return wish
 
 

@@ -47,7 +47,7 @@ def usable(*, required: bool) -> bool:
     problem = next(iter(_refusals), "") if available else "no Metal device"
     if problem and required:
         raise NoMLXError(
-            f"the Metal kernels cannot be used: {problem}", hint="unset LONGMAMBA_KERNEL to run without them"
+            f"The Metal kernels cannot be used: {problem}.", hint="Unset LONGMAMBA_KERNEL to run without them."
         )
     return not problem
 

@@ -65,7 +65,7 @@ def user_default() -> str | None:
         return None
     name = _settings().get(_KEY)
     if name is not None and (not isinstance(name, str) or not name.isprintable() or not name):
-        raise ConfigError(f"the default model in {path} is no name", hint="set it again: longmamba-mlx use demo")
+        raise ConfigError(f"The default model in {path} is not a name.", hint="Set it again: longmamba-mlx use demo")
     return name or None
 
 
@@ -91,5 +91,5 @@ def _settings() -> dict[str, object]:
         return read_json(config_file())
     except ConfigError as error:
         raise ConfigError(
-            f"the settings in {config_file()}: {error}", hint="longmamba-mlx use demo writes them anew"
+            f"The settings in {config_file()}: {error}", hint="longmamba-mlx use demo writes them anew"
         ) from error

@@ -21,8 +21,8 @@ class Reader:
 
     def fail(self, key: str, problem: str) -> ConfigError:
         return ConfigError(
-            f"config key '{self.prefix}{key}' {problem}",
-            hint="check the model's config.json against its source",
+            f"Config key '{self.prefix}{key}' {problem}.",
+            hint="Check the model's config.json against its source.",
         )
 
     def has(self, key: str) -> bool:
@@ -122,9 +122,9 @@ def read_json(path: str | Path, *, max_bytes: int = 1 << 20) -> dict[str, object
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
-        raise ConfigError(f"cannot read {path.name}: {error.strerror or error}", hint=_AGAIN) from error
+        raise ConfigError(f"Cannot read {path.name}: {error.strerror or error}", hint=_AGAIN) from error
     if len(data) > max_bytes:
-        raise ConfigError(f"{path.name} is larger than {max_bytes:,} bytes", hint=_AGAIN)
+        raise ConfigError(f"{path.name} is larger than {max_bytes:,} bytes.", hint=_AGAIN)
     try:
         value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique_keys, parse_constant=_constant)
     except ConfigError as error:
@@ -132,7 +132,7 @@ def read_json(path: str | Path, *, max_bytes: int = 1 << 20) -> dict[str, object
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path.name} is not valid JSON: {_first_line(error)}", hint=_AGAIN) from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{path.name} is not a JSON object", hint=_AGAIN)
+        raise ConfigError(f"{path.name} is not a JSON object.", hint=_AGAIN)
     return value
 
 

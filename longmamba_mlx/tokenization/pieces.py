@@ -66,7 +66,7 @@ class Pieces:
             elif piece:
                 self._scores[piece] = (float(round(score * 1e4)), number)
         if len(self._bytes) != 256:
-            raise ModelError("tokenizer.jsonl does not have a token for every byte", hint=_AGAIN)
+            raise ModelError("tokenizer.jsonl does not have a token for every byte.", hint=_AGAIN)
 
     def backend(self) -> Backend:
         """The vocabulary as a tokenizer that decodes. Raises ValueError where it would take too much memory."""
@@ -132,16 +132,16 @@ def _rows(data: bytes) -> Iterator[tuple[str, float, str]]:
     """Piece, score and type of each line. Raises ModelError."""
     for number, line in enumerate(data.splitlines(), 1):
         if number > _MOST_TOKENS:
-            raise ModelError(f"tokenizer.jsonl has more than {_MOST_TOKENS:,} lines", hint=_AGAIN)
+            raise ModelError(f"tokenizer.jsonl has more than {_MOST_TOKENS:,} lines.", hint=_AGAIN)
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, list) or len(row) < 2 or not isinstance(row[0], str) or not _is_score(row[1]):
-            raise ModelError(f"tokenizer.jsonl: line {number} is not a piece and its score", hint=_AGAIN)
+            raise ModelError(f"tokenizer.jsonl: line {number} is not a piece and its score.", hint=_AGAIN)
         piece, kind = row[0], row[2] if len(row) > 2 else "NORMAL"
         if kind == "BYTE" and not _BYTE.fullmatch(piece):
-            raise ModelError(f"tokenizer.jsonl: line {number} is not a byte", hint=_AGAIN)
+            raise ModelError(f"tokenizer.jsonl: line {number} is not a byte.", hint=_AGAIN)
         yield piece, float(row[1]), str(kind)
 
 

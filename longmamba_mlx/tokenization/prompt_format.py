@@ -45,7 +45,7 @@ class PromptForm:
             return template
         question = settings.get("question", _QUESTION)
         if not isinstance(question, str) or "{question}" not in question:
-            raise ConfigError('"question" in the longmamba settings must be a text with {question} in it')
+            raise ConfigError('"question" in the longmamba settings must be a text with {question} in it.')
         known = tuple(map(one_line, _texts(settings, "known_questions", ())))  # they are shown
         return cls(question, _texts(settings, "stop", _STOPS), _texts(settings, "not_found", _NOT_FOUND), known=known)
 
@@ -117,7 +117,7 @@ class PromptForm:
 def _texts(settings: Mapping[str, object], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
     value = settings.get(key, default)
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
-        raise ConfigError(f'"{key}" in the longmamba settings must be a list of texts')
+        raise ConfigError(f'"{key}" in the longmamba settings must be a list of texts.')
     return tuple(value)
 
 

@@ -72,7 +72,7 @@ class Tokenizer:
         path = tokenizer_file(folder) or folder / TOKENIZERS[0]
         try:
             if path.stat().st_size > MOST_BYTES:
-                raise ModelError(f"{path.name} of {folder.name} is larger than {MOST_BYTES:,} bytes", hint=_OTHER)
+                raise ModelError(f"{path.name} of {folder.name} is larger than {MOST_BYTES:,} bytes.", hint=_OTHER)
             data = path.read_bytes()
         except OSError:
             raise ModelError(
@@ -86,7 +86,7 @@ class Tokenizer:
             backend = Backend.from_str(data.decode("utf-8"))
             switch_off_changes(backend)
             if may_run_away(backend.decoder):
-                raise ModelError(f"{path.name} of {folder.name} decodes by patterns without bounds", hint=_OTHER)
+                raise ModelError(f"{path.name} of {folder.name} decodes by patterns without bounds.", hint=_OTHER)
         return cls(backend, hashlib.sha256(data).hexdigest())
 
     @cached_property

@@ -130,7 +130,7 @@ def test_cut_connections_are_taken_up_again(tmp_path: Path, server: Hub, cuts: i
 def test_a_connection_that_stays_cut_is_an_error_and_a_rerun_finishes(tmp_path: Path, server: Hub) -> None:
     name = "model-00002-of-00002.safetensors"
     server.faults[name] = ["cut"] * 200
-    with pytest.raises(ModelError, match="downloading someone/tiny failed") as caught:
+    with pytest.raises(ModelError, match="Downloading someone/tiny failed") as caught:
         convert(NAME, tmp_path / "mlx")
     assert caught.value.hint and "\n" not in str(caught.value)
     assert not (tmp_path / "mlx").exists() and not list(tmp_path.rglob("*.incomplete"))
@@ -243,8 +243,8 @@ def test_what_the_hub_refuses(tmp_path: Path, server: Hub) -> None:
         assert caught.value.hint and "\n" not in str(caught.value)
         assert not (tmp_path / "mlx").exists()
 
-    fails("no model someone/else on the Hub", "someone/else")
-    fails(f"no model {NAME} at revision v9", revision="v9")
+    fails("No model someone/else on the Hub", "someone/else")
+    fails(f"No model {NAME} at revision v9", revision="v9")
     server.gated.add(NAME)
     fails("accept its terms")
     server.gated.clear()
@@ -273,8 +273,8 @@ def raised(kind: type[Exception], text: str) -> Exception:
 @pytest.mark.parametrize(
     ("error", "match"),
     [
-        (raised(errors.RepositoryNotFoundError, "404\nlong text"), "no model owner/name"),
-        (raised(errors.RevisionNotFoundError, "404"), "no model owner/name at revision abc"),
+        (raised(errors.RepositoryNotFoundError, "404\nlong text"), "No model owner/name"),
+        (raised(errors.RevisionNotFoundError, "404"), "No model owner/name at revision abc"),
         (raised(errors.GatedRepoError, "403"), "accept its terms"),
         (errors.LocalEntryNotFoundError("not cached"), "not on this machine"),
         (raised(errors.HfHubHTTPError, "500\nserver"), "failed: 500"),
@@ -339,6 +339,6 @@ def test_the_tokenizer_that_originals_do_not_ship(tmp_path: Path, server: Hub) -
 
 def test_offline_the_missing_tokenizer_is_named(tmp_path: Path, server: Hub) -> None:
     original(tmp_path / "hf")
-    with pytest.raises(ModelError, match="the tokenizer is missing: EleutherAI/gpt-neox-20b") as caught:
+    with pytest.raises(ModelError, match="The tokenizer is missing: EleutherAI/gpt-neox-20b") as caught:
         convert(tmp_path / "hf", tmp_path / "mlx", offline=True)
     assert "--tokenizer" in str(caught.value.hint) and not (tmp_path / "mlx").exists()

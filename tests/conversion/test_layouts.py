@@ -143,7 +143,7 @@ def test_broken_sources_are_one_line_with_a_hint(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(weights[:-10])
     fails(r"model\.safetensors: ")
     (folder / "model.safetensors").unlink()
-    fails("no weights")
+    fails("No weights")
     (folder / "pytorch_model.bin").write_bytes(b"\x80")
     fails("pytorch_model.bin")
     (folder / "model.safetensors").write_bytes(weights)
@@ -159,7 +159,7 @@ def test_broken_sources_are_one_line_with_a_hint(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(table | {"longmamba": {"theta": float("inf")}}))
     fails("longmamba", ConfigError)
     (folder / "config.json").unlink()
-    fails(r"no config\.json")
+    fails(r"No config\.json")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_missing_and_doubled_shards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("hf_path", "dtype", "match"),
-    [("nowhere/at/all", None, "no folder"), ("nowhere", None, "no folder"), ("x", "int8", "unknown dtype")],
+    [("nowhere/at/all", None, "No folder"), ("nowhere", None, "No folder"), ("x", "int8", "Unknown dtype")],
 )
 def test_other_mistakes(tmp_path: Path, hf_path: str, dtype: str | None, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:

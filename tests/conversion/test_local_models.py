@@ -86,7 +86,7 @@ def test_use_downloads_it_and_options_that_would_change_it_are_refused(
     server.repositories[NAME] = four_bit
     for option in (("-q",), ("--dtype", "float32"), ("--tokenizer", "bytes")):
         done = run("use", NAME, *option)
-        assert done.code == 1 and "quantised already" in done.err and "use it as it is" in done.err
+        assert done.code == 1 and "quantised already" in done.err and "Use it as it is" in done.err
     done = run("use", NAME)
     assert done.code == 0 and "snapshots" in done.out and resolve.user_default() == NAME
     assert not list(model_folder().glob("*--*"))
@@ -242,7 +242,8 @@ def test_the_recommended_models_come_first(run, home: Path) -> None:  # type: ig
     sizes = [size for row in rows for size in row.get("recommended_gigabytes", [])]
     assert len(sizes) == len(set(sizes)) >= 4, "one row for each memory size"
     text = run("models").out
-    assert text.splitlines()[1].startswith(">") and recommended().repository in text.splitlines()[1]
+    (marked,) = (line for line in text.splitlines() if line.startswith(">"))
+    assert recommended().repository in marked
     assert described("demo") in text and "not tuned to answer" in text and "…" not in text
     choices = model_choices()
     assert f"built in · {described('demo')}" in [choice.detail for choice in choices if choice.name == "demo"]

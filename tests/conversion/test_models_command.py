@@ -124,11 +124,11 @@ def test_a_hub_model_is_fetched_by_the_first_command_that_names_it(
     ("arguments", "code", "message"),
     [
         (("use", "nowhere"), 66, "There is no model"),
-        (("use", "someone/else"), 1, "no model someone/else on the Hub"),
+        (("use", "someone/else"), 1, "No model someone/else on the Hub"),
         (("use", "demo", "--q-bits", "3"), 2, "need -q"),
         (("use", "someone/tiny", "-q", "--q-bits", "7"), 1, "no quantisation with 7 bits"),
-        (("convert", "--hf-path", "x", "--mlx-path", "y", "--dtype", "int8"), 1, "unknown dtype"),
-        (("convert", "--hf-path", "nowhere", "--mlx-path", "y"), 1, "no folder nowhere"),
+        (("convert", "--hf-path", "x", "--mlx-path", "y", "--dtype", "int8"), 1, "Unknown dtype"),
+        (("convert", "--hf-path", "nowhere", "--mlx-path", "y"), 1, "No folder nowhere"),
         (("convert", "--hf-path", "x"), 2, "--mlx-path"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_default_that_was_removed(run, tmp_path: Path) -> None:  # type: ignor
 
 def test_an_empty_folder_is_no_model(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = run("use", str(tmp_path))
-    assert done.code == 1 and "no config.json" in done.err and resolve.user_default() is None
+    assert done.code == 1 and "No config.json" in done.err and resolve.user_default() is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"model": 3}', '{"model": ""}', '{"model": "a\\nb"}', '{"a": 1, "a": 2}'])

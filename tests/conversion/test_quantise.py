@@ -58,7 +58,7 @@ def test_a_rank_that_no_group_divides_stays(rank: int, form: LayerFormat | None)
 
 def test_eight_bits_need_no_exceptions_and_too_narrow_models_are_refused() -> None:
     assert not recipe_for(model_of("mamba2"), LayerFormat(8, 64)).layers
-    with pytest.raises(ModelError, match="nothing to quantise") as caught:
+    with pytest.raises(ModelError, match="Nothing to quantise") as caught:
         recipe_for(model_of("mamba2", d_model=24, d_inner=48, n_heads=2, headdim=24), LayerFormat(4, 64))
     assert caught.value.hint
 

@@ -292,7 +292,7 @@ def test_tokenizers_that_do_not_fit(bare: Path, tmp_path: Path) -> None:
         assert "tmp-" not in str(caught.value)
 
     refused("256 tokens, the model only 37", "bytes")
-    refused("there is no tokenizer", "nowhere at all")
+    refused("There is no tokenizer", "nowhere at all")
     path = tmp_path / "my.json"
     path.write_text("{}")
     refused("is broken", path)

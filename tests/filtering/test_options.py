@@ -42,7 +42,7 @@ def test_names_and_their_options() -> None:
 
 @pytest.mark.parametrize("name", ["paper:r=2", "paper:layers=1", "document:b=2", "curve:combine=max", "off:theta=0.1"])
 def test_an_option_of_another_policy_is_refused_with_those_it_takes(name: str) -> None:
-    with pytest.raises(UsageError, match="unknown filter option") as refused:
+    with pytest.raises(UsageError, match="Unknown filter option") as refused:
         parse_filter(name)
     assert refused.value.hint is not None and "first, last" in refused.value.hint
 

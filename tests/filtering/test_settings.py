@@ -47,7 +47,7 @@ def test_options_without_meaning_are_refused(name: str, wrong: dict[str, object]
 
 
 def test_an_unknown_name_is_refused_with_all_that_are_known() -> None:
-    with pytest.raises(UsageError, match="unknown filter 'magic'") as refused:
+    with pytest.raises(UsageError, match="Unknown filter 'magic'") as refused:
         policy_for(TinyConfig(), "magic")
     assert refused.value.hint is not None and all(name in refused.value.hint for name in names())
 

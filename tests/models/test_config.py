@@ -240,9 +240,9 @@ def test_read_json_is_bounded_and_knows_infinity(tmp_path) -> None:
     path.write_text("{" + " " * 2000 + "}")
     with pytest.raises(ConfigError, match="larger than"):
         read_json(path, max_bytes=1000)
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="Cannot read"):
         read_json(tmp_path / "none.json")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="Cannot read"):
         read_json(tmp_path)
 
 

@@ -75,8 +75,8 @@ def test_refusals_have_a_hint(folder: Path, tmp_path: Path) -> None:
             load_model(path)
         assert caught.value.hint and "\n" not in str(caught.value)
 
-    fails(tmp_path / "none", "no model folder")
-    fails(tmp_path, r"no config\.json")
+    fails(tmp_path / "none", "No model folder")
+    fails(tmp_path, r"No config\.json")
     weights = dict(mx.load(str(folder / "model.safetensors")))
     mx.eval(weights)
     mx.save_safetensors(str(folder / "model.safetensors"), weights | {"extra": mx.zeros((1,))})
@@ -88,7 +88,7 @@ def test_refusals_have_a_hint(folder: Path, tmp_path: Path) -> None:
     fails(folder, r"model\.safetensors: ")
     (folder / "model.safetensors").unlink()
     (folder / "longmamba.safetensors").write_bytes(b"")
-    fails(folder, "no weights")
+    fails(folder, "No weights")
 
 
 def test_a_shape_that_overflows_is_refused(folder: Path) -> None:

@@ -34,7 +34,7 @@ def test_an_invalid_choice_is_named_with_the_valid_ones(monkeypatch: pytest.Monk
     for call in (ops.implementation, backend.current, lambda: backend.cpu_ops(64)):
         with pytest.raises(UsageError, match=f"Invalid LONGMAMBA_KERNEL '{kernel}'") as caught:
             call()
-        assert caught.value.hint == "use one of: auto, reference, metal, chunked, sequential, cpu, compiled"
+        assert caught.value.hint == "Use one of: auto, reference, metal, chunked, sequential, cpu, compiled"
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

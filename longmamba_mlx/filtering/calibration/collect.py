@@ -58,7 +58,7 @@ def calibration_windows(ids: NDArray[np.uint32], length: int, count: int = 16) -
     most = min(count, len(ids) // length)
     if most < 1:
         raise CalibrationError(
-            f"calibration needs at least {length} tokens of text, got {len(ids)}",
+            f"Calibration needs at least {length} tokens of text, got {len(ids)}.",
             hint="Give a longer text: longmamba-mlx calibrate --text FILE",
         )
     starts = [round(i * (len(ids) - length) / max(1, most - 1)) for i in range(most)]
@@ -99,7 +99,7 @@ def collect_steps(
     """
     windows = np.asarray(windows)
     if windows.ndim != 2 or windows.shape[0] < 1 or windows.shape[1] < 2:
-        raise CalibrationError(f"calibration windows must be (count, length), got {windows.shape}")
+        raise CalibrationError(f"Calibration windows must be (count, length), got {windows.shape}.")
     config = model.config
     if clamps is None:
         clamps = (constants_for(config).clamp,)
@@ -165,7 +165,7 @@ def _run_layer(model: CalibratedModel, index: int, hidden: list[Any]) -> tuple[F
         return np.empty((0, sum(chunk.shape[1] for chunk in hidden)), np.float32), None
     joined = np.concatenate(pieces, axis=1)
     if not np.isfinite(joined).all():
-        raise NumericError(f"layer {index} gives step sizes that are not finite", hint="The weights may be broken.")
+        raise NumericError(f"Layer {index} gives step sizes that are not finite.", hint="The weights may be broken.")
     return joined, np.concatenate(rates, axis=1) if rates else None
 
 

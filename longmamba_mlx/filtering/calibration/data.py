@@ -64,7 +64,9 @@ class LayerCalibration:
     def rate_curves(self) -> tuple[Float32, Float32]:
         """knot_rate and knot_decay. Raises CalibrationError where an older version made the calibration."""
         if self.knot_rate is None or self.knot_decay is None:
-            raise CalibrationError("this calibration does not say how Mamba-3's decay depends on the step", hint=_AGAIN)
+            raise CalibrationError(
+                "This calibration does not say how Mamba-3's decay depends on the step.", hint=_AGAIN
+            )
         return self.knot_rate, self.knot_decay
 
     @property
@@ -79,7 +81,7 @@ class LayerCalibration:
                 return table
         known = ", ".join(f"{table.clamp:g}" for table in self.tables) or "none"
         raise CalibrationError(
-            f"this calibration has no table for clamp {clamp:g} (it has: {known})",
+            f"This calibration has no table for clamp {clamp:g} (it has: {known})",
             hint="Calibrate with that clamp, or use the curve mode, which takes any.",
         )
 
@@ -142,12 +144,12 @@ class Calibration:
             arrays, metadata = checked_safetensors.load_numpy(Path(path))
         except (LongMambaError, OSError, ValueError) as error:
             what = "is missing" if not Path(path).exists() else f"cannot be read ({error})"
-            raise CalibrationError(f"the calibration {Path(path).name} {what}", hint=_AGAIN) from error
+            raise CalibrationError(f"The calibration {Path(path).name} {what}.", hint=_AGAIN) from error
         _check_origin(metadata, fingerprint, quantisation)
         try:
             return _from_arrays(arrays, metadata)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise CalibrationError(f"the calibration {Path(path).name} is broken ({error})", hint=_AGAIN) from error
+            raise CalibrationError(f"The calibration {Path(path).name} is broken ({error})", hint=_AGAIN) from error
 
 
 def _layer_arrays(prefix: str, layer: LayerCalibration) -> dict[str, Float32]:
@@ -171,15 +173,15 @@ def _layer_arrays(prefix: str, layer: LayerCalibration) -> dict[str, Float32]:
 
 def _check_origin(metadata: Mapping[str, str], fingerprint: str, quantisation: str) -> None:
     if metadata.get("format") != FORMAT:
-        raise CalibrationError("this file is not a calibration", hint=_AGAIN)
+        raise CalibrationError("This file is not a calibration.", hint=_AGAIN)
     version = metadata.get("format_version")
     if version != str(FORMAT_VERSION):
-        raise CalibrationError(f"this calibration is of format version {version}, not {FORMAT_VERSION}", hint=_AGAIN)
+        raise CalibrationError(f"This calibration is of format version {version}, not {FORMAT_VERSION}.", hint=_AGAIN)
     if metadata.get("fingerprint") != fingerprint:
-        raise CalibrationError("this calibration was made for another model's weights", hint=_AGAIN)
+        raise CalibrationError("This calibration was made for another model's weights.", hint=_AGAIN)
     if metadata.get("quantisation") != quantisation:
         made = metadata.get("quantisation")
-        raise CalibrationError(f"this calibration was made for quantisation {made}, not {quantisation}", hint=_AGAIN)
+        raise CalibrationError(f"This calibration was made for quantisation {made}, not {quantisation}.", hint=_AGAIN)
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Calibration:

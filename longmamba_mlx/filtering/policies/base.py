@@ -105,13 +105,13 @@ def one_of(policy: Policy, field: str, allowed: tuple[str, ...]) -> None:
     """Raise UsageError where a field has none of the allowed values."""
     value = getattr(policy, field)
     if value not in allowed:
-        raise UsageError(f"Invalid {field} {value!r}", hint=f"One of: {', '.join(allowed)}.")
+        raise UsageError(f"Invalid {field} {value!r}.", hint=f"One of: {', '.join(allowed)}.")
 
 
 def share(policy: Policy, field: str, hint: str | None = None) -> None:
     """Raise UsageError where a field is not at least 0 and below 1."""
     if not 0 <= getattr(policy, field) < 1:
-        raise UsageError(f"{field} must be at least 0 and below 1, not {getattr(policy, field)}", hint=hint)
+        raise UsageError(f"{field} must be at least 0 and below 1, not {getattr(policy, field)}.", hint=hint)
 
 
 def positive(policy: Policy, *fields: str) -> None:
@@ -119,7 +119,7 @@ def positive(policy: Policy, *fields: str) -> None:
     for field in fields:
         value = getattr(policy, field)
         if not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"{field} must be a positive number, not {value}")
+            raise UsageError(f"{field} must be a positive number, not {value}.")
 
 
 def not_negative(policy: Policy, *fields: str) -> None:
@@ -127,4 +127,4 @@ def not_negative(policy: Policy, *fields: str) -> None:
     for field in fields:
         value = getattr(policy, field)
         if not (value >= 0 and math.isfinite(value)):
-            raise UsageError(f"{field} must be 0 or more, not {value}")
+            raise UsageError(f"{field} must be 0 or more, not {value}.")

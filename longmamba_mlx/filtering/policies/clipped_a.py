@@ -36,7 +36,7 @@ class ClippedA(Policy):
         super().__post_init__()
         if not 0 <= self.low < self.high <= 100:
             hint = "0 <= low < high <= 100; 0 and 100 clip nothing."
-            raise UsageError(f"Invalid percentiles {self.low:g} and {self.high:g}", hint=hint)
+            raise UsageError(f"Invalid percentiles {self.low:g} and {self.high:g}.", hint=hint)
 
     def plan_layer(self, calibration: Calibration, layer: LayerCalibration, total_length: int) -> LayerPlan:
         if not layer.units:

@@ -64,7 +64,7 @@ class DeciMamba(Policy):
 
     def check_model(self, *, hybrid: bool) -> None:
         if hybrid:  # attention layers above would miss the dropped tokens, and count positions without them
-            raise UsageError("decimamba is made for pure Mamba models", hint="Use longmamba, or another filter.")
+            raise UsageError("decimamba is made for pure Mamba models.", hint="Use longmamba, or another filter.")
 
     def is_active(self, training_length: int, total_length: int) -> bool:
         return True  # `base` alone decides
@@ -118,7 +118,7 @@ def decimation(layers: tuple[int, ...], base: int, beta: float, scans: Sequence[
     """Checked settings with the counts worked out. Raises UsageError for layers that are not among `scans`."""
     wrong = [layer for layer in layers if layer not in scans]
     if wrong:
-        raise UsageError(f"the model has no layer {wrong[0]} with a scan", hint=f"It has {scans[0]} to {scans[-1]}.")
+        raise UsageError(f"The model has no layer {wrong[0]} with a scan.", hint=f"It has {scans[0]} to {scans[-1]}.")
     layers = tuple(sorted(set(layers)))
     return Decimation(layers, tuple(max(LEAST, int(base * beta**place)) for place in range(len(layers))))
 

@@ -42,13 +42,13 @@ class ScaledA(Policy):
         super().__post_init__()
         wrong = [factor for factor in self.factors if not (factor > 0 and math.isfinite(factor))]
         if wrong:
-            raise UsageError(f"factors must be positive numbers, not {wrong[0]}")
+            raise UsageError(f"Factors must be positive numbers, not {wrong[0]}.")
 
     def plan_layers(self, calibration: Calibration, total_length: int) -> tuple[LayerPlan, ...]:
         scans = sum(layer.units > 0 for layer in calibration.layers)
         factors = self.factors or (calibration.training_length / total_length,)
         if len(factors) not in (1, scans):
-            raise UsageError(f"scaled-a has {len(factors)} factors", hint=f"The model has {scans} layers with a scan.")
+            raise UsageError(f"scaled-a has {len(factors)} factors.", hint=f"The model has {scans} layers with a scan.")
         each = iter(factors if len(factors) == scans else factors * scans)
         return tuple(
             LayerPlan.scaled(layer.units, decay=next(each)) if layer.units else LayerPlan.idle(0)

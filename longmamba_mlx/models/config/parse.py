@@ -26,7 +26,7 @@ def parse_config(raw: Mapping[str, object]) -> ModelConfig:
     Raises ConfigError, naming the key, for anything missing, of the wrong kind, out of bounds or unsupported.
     """
     if not isinstance(raw, Mapping):
-        raise ConfigError("the model's config is not a JSON object")
+        raise ConfigError("The model's config is not a JSON object.")
     model_type = raw.get("model_type")
     if model_type is None and ("ssm_cfg" in raw or "d_model" in raw):
         module = "original"
@@ -34,8 +34,8 @@ def parse_config(raw: Mapping[str, object]) -> ModelConfig:
         module = ROWS[model_type].config
     else:
         raise ConfigError(
-            f"config key 'model_type' is {shown(model_type)}, which is not supported",
-            hint=f"supported: {', '.join(MODEL_TYPES)} and original mamba_ssm checkpoints",
+            f"Config key 'model_type' is {shown(model_type)}, which is not supported.",
+            hint=f"Supported: {', '.join(MODEL_TYPES)} and original mamba_ssm checkpoints.",
         )
     parse: Callable[[Reader], ModelConfig] = import_module(f"longmamba_mlx.models.config.{module}").parse
     reader = Reader(raw)
