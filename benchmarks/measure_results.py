@@ -79,7 +79,7 @@ def measurements() -> Iterator[Measurement]:
     off_on = "off,longmamba"
     demo, mamba1 = BUILT_IN
     yield Measurement("niah-demo", demo, (1, 4, 8, 16, 32), EVERY, FULL)
-    yield Measurement("far-demo", demo, (64, 128, 256), "off,longmamba,document", 60)
+    yield Measurement("far-demo", demo, (64, 128, 256), "off,longmamba,document,decimamba", 60)
     for model in BUILT_IN:
         yield from exam(model)
     yield Measurement("absent-demo", demo, (1, 16, 32), off_on, FULL, more="--absent")
@@ -103,9 +103,9 @@ def exam(model: str) -> Iterator[Measurement]:
     if not set(known_questions(model)) >= {question for item in ATTRIBUTES for question in item.questions}:
         return
     off_on, trained = "off,longmamba", "--attributes trained"
-    yield Measurement(f"exam-{model}", model, (1, 16), off_on, FULL, more=trained)
+    yield Measurement(f"exam-{model}", model, (1, 16), "off,longmamba,decimamba", FULL, more=trained)
     yield Measurement(f"exam-absent-{model}", model, (1, 16), off_on, 120, more=f"{trained} --absent")
-    yield Measurement(f"exam-far-{model}", model, (64, 256), off_on, 40, more=trained)
+    yield Measurement(f"exam-far-{model}", model, (64, 256), "off,longmamba,decimamba", 40, more=trained)
 
 
 @dataclass(frozen=True)
