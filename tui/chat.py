@@ -12,17 +12,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static, TextArea
 
-from longmamba_mlx.errors import LongMambaError, UsageError
+from longmamba_mlx.errors import LongMambaError
 from longmamba_mlx.tui.commands.runner import Commands
 from longmamba_mlx.tui.controller import ChatController
 from longmamba_mlx.tui.document_panel import DocumentPanel
 from longmamba_mlx.tui.history.recorder import ConversationRecorder
-from longmamba_mlx.tui.history.store import Conversation, ConversationStore
+from longmamba_mlx.tui.history.store import ConversationStore
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.rendering.flat_containers import FlatHorizontal
+from longmamba_mlx.tui.screens.dialogs import DialogScreen
 from longmamba_mlx.tui.terminal.clipboard import Copied, copy_text
 from longmamba_mlx.tui.widgets.chat_log import ChatLog
 from longmamba_mlx.tui.widgets.hints import CommandHints
@@ -41,7 +41,7 @@ from longmamba_mlx.tui.worker.engine import Engine
 _LOOK_SECONDS = 3.0  # between two looks at the open document's files
 
 
-class ChatScreen(Screen[None]):
+class ChatScreen(DialogScreen):
     """One conversation about the open documents. Implements `ChatView`."""
 
     AUTO_FOCUS = "Prompt"  # keys pressed before the first frame are for the prompt, not for the first thing in sight
@@ -304,42 +304,6 @@ class ChatScreen(Screen[None]):
         """Show whether every question is a follow-up."""
         hint = Content("every question is a follow-up · /keep ends it")
         self.query_one("#ask").border_subtitle = hint if on else ""
-
-    def show_help(self) -> None:
-        """Open the help."""
-        from longmamba_mlx.tui.screens.help import HelpScreen  # the first frame does not wait for dialogs
-
-        self.app.push_screen(HelpScreen())
-
-    def use_theme(self, name: str) -> None:
-        """Change the colours; "" opens the list. Raises UsageError for an unknown theme."""
-        if not name:
-            self.app.action_change_theme()
-        elif name in self.app.available_themes:
-            self.app.theme = name
-        else:
-            raise UsageError(f"There is no theme {name}", hint=", ".join(sorted(self.app.available_themes)))
-
-    async def confirm(self, question: str, yes: str, no: str = "Keep") -> bool:
-        """Ask before something is lost or fetched; `no` labels the button that changes nothing."""
-        from longmamba_mlx.tui.screens.confirm import ConfirmScreen
-
-        agreed: bool | None = await self.app.push_screen_wait(ConfirmScreen(question, yes, no))
-        return bool(agreed)
-
-    async def choose_model(self, current: str) -> str | None:
-        """Let the user choose a model that fits this machine; None when the dialog was closed."""
-        from longmamba_mlx.tui.screens.models import ModelsScreen
-
-        return await self.app.push_screen_wait(ModelsScreen(current))
-
-    async def choose_conversation(self, search: str) -> Conversation | None:
-        """Let the user choose an earlier conversation; None when the dialog was closed. Raises LongMambaError."""
-        from longmamba_mlx.tui.screens.conversations import ConversationsScreen
-
-        if self.recorder.store is None:
-            raise LongMambaError("Conversations are not kept", hint="The chat was started with --no-save.")
-        return await self.app.push_screen_wait(ConversationsScreen(self.recorder, search))
 
     async def copy(self, text: str, what: str = "Selection") -> None:
         """Fill the desktop's clipboard, and the terminal's where it knows OSC 52 (ssh); say how that went."""

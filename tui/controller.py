@@ -19,10 +19,10 @@ from longmamba_mlx.events import (
     ReadProgress,
     Side,
 )
-from longmamba_mlx.ground.sizes import format_duration
 from longmamba_mlx.tui.document_panel import DocumentPanel
 from longmamba_mlx.tui.history.recorder import ConversationRecorder
 from longmamba_mlx.tui.history.records import Exchange, Stage
+from longmamba_mlx.tui.reading_display import ReadingDisplay
 from longmamba_mlx.tui.rendering import formatting
 from longmamba_mlx.tui.view import ChatView
 from longmamba_mlx.tui.widgets.exchange import ExchangeView
@@ -37,10 +37,7 @@ from longmamba_mlx.tui.worker.read_documents import ReadDocuments
 
 STOPPED_READING, INTERRUPTED = 75, 130  # exit codes: left during a reading, which can be resumed; left by SIGINT
 _CLOSE_SECONDS = 10.0
-_LONG_SECONDS = 60.0  # a reading of a folder that takes longer needs the user's consent
-_SETTLE_SECONDS = 1.0  # until the speed of a reading is known
 _FRAME_SECONDS = 1 / 20
-_PROGRESS_SECONDS = 1 / 5
 _UNASKED = "not asked: the chat was left before"
 _SAME = "The same command"  # as StoppedError begins its hints
 
@@ -61,15 +58,13 @@ class ChatController:
         self.model = ""
         self.filter = ""
         """The filter's name as the user chose it."""
+        self._display = ReadingDisplay(view, clock)
         self._failed = False
         self._loaded = ""  # becomes `model` when the job it was loaded for is done
         self.read = ReadDocuments()
         self._stamps: Stamps = {}  # of the files of the running reading
-        self._since: float | None = None  # when the running reading made its first progress
         self._too_long: ReadProgress | None = None  # where a reading was stopped to ask for consent
         self._queued: dict[Task[ExchangeView], Note] = {}  # the note in the conversation for each waiting reading
-        self._progress: ReadProgress | Fetching | None = None
-        self._progress_shown = 0.0
         self._leave_by: float | None = None
         self.stopped_reading = False
         """Whether the chat was left in the middle of a reading."""
@@ -169,12 +164,12 @@ class ChatController:
             task.view.exchange.book, task.view.exchange.files = book.digest if book else "", self.queue.paths
             task.view.begin()
         elif isinstance(task.job, Open):
-            self._since = self._too_long = None
+            self._too_long = None
             self._view.status.forget_memory()
             self._view.log_view.query(StartMenu).remove()
-            self._view.bar.begin(formatting.files(task.job.paths))
+            self._display.begin(formatting.files(task.job.paths))
         elif isinstance(task.job, UseModel):
-            self._view.bar.begin(task.job.name)
+            self._display.begin(task.job.name)
 
     def _reason(self) -> str:
         if self.queue.reading:
@@ -191,8 +186,7 @@ class ChatController:
             over = self._leaving_is_over()  # asked first: the last events are still shown and kept
             for event in merge(self._engine.drain()):
                 await self._take(event)
-            if time.monotonic() - self._progress_shown >= _PROGRESS_SECONDS:
-                self._show_progress()
+            self._display.tick(for_question=self._asked() is not None)
             if over:
                 await self._keep_unasked()
                 self._view.quit(self._exit_code)
@@ -239,11 +233,10 @@ class ChatController:
             return
         match event:
             case Side(name):
-                self._view.bar.end()
+                self._display.end()
                 await view.begin_reply(self._known_as(name))
             case Piece(text):
-                self._progress = None  # what had to be read for the question has been
-                self._view.bar.end()
+                self._display.end()
                 view.write(text)
             case Answered(answer):
                 await view.finish(answer)
@@ -253,26 +246,14 @@ class ChatController:
     def _show_reading(self, event: Loading | Loaded | Counted | ReadProgress | Fetching) -> None:
         if isinstance(event, Loaded):
             self._loaded = event.name
-            self._view.title_bar.show_model(event.name)
-        if isinstance(event, ReadProgress | Fetching):
-            self._progress = event
-            if isinstance(event, ReadProgress):
-                self._check_length(event)
-            return
-        bar = self._view.bar
-        if self._asked() is not None and not bar.has_class("-shown"):
-            bar.begin("once more, for the comparison")
-        bar.report(event)
-        if isinstance(event, Counted):
-            self._view.title_bar.show(f"reading {event.title}")
+        elif isinstance(event, ReadProgress):
+            self._check_length(event)
+        self._display.take(event, for_question=self._asked() is not None)
 
     def _check_length(self, progress: ReadProgress) -> None:
-        """Stop a long reading that needs consent, once its speed is known; `_end` asks."""
+        """Stop a long reading that needs consent; `_end` asks."""
         job = self.queue.running.job if self.queue.running else None
-        if not isinstance(job, Open) or not job.asks or self._too_long is not None:
-            return
-        self._since = self._since or self._clock()
-        if self._clock() - self._since >= _SETTLE_SECONDS and progress.seconds_left > _LONG_SECONDS:
+        if isinstance(job, Open) and job.asks and self._too_long is None and self._display.is_long(progress):
             self._too_long = progress
             self._engine.stop()
 
@@ -285,18 +266,8 @@ class ChatController:
         else:
             await self._view.log_view.note(f"{files} was not read. /open takes single files, too")
 
-    def _show_progress(self) -> None:
-        """Show the newest numbers, a few times a second: drawing takes the interpreter from the reading."""
-        if self._progress is not None:
-            if self._asked() is not None and not self._view.bar.has_class("-shown"):
-                self._view.bar.begin("what the question needs")
-            self._view.bar.report(self._progress)
-            if isinstance(self._progress, ReadProgress):
-                self._view.status.memory(self._progress.memory)
-            self._progress, self._progress_shown = None, time.monotonic()
-
     async def _read_done(self, done: ReadDone) -> None:
-        self._show_progress()
+        self._display.flush(for_question=self._asked() is not None)
         if self._asked() is not None:
             return  # read again only to compare
         self.queue.read_done(done)
@@ -307,7 +278,7 @@ class ChatController:
             await self._recorder.follow(done.title, self.queue.paths)
         else:
             self.read.read_again(done)
-        await self._view.log_view.note(_summary(done))
+        await self._view.log_view.note(formatting.summary(done))
         self._facts(done)
         self._fresh = True
 
@@ -350,7 +321,7 @@ class ChatController:
             await self._view.log_view.error(message, hint)
 
     async def _end(self, stopped: bool) -> None:
-        self._show_progress()
+        self._display.flush(for_question=self._asked() is not None)
         if not (stopped or self._failed) or not self.model:
             self.model = self._loaded
         if self.model:
@@ -362,7 +333,7 @@ class ChatController:
             await self._keep(view.exchange)
         task, dropped = self.queue.finish()
         self._view.status.flash("")
-        self._view.bar.end()
+        self._display.end()
         if task is not None and isinstance(task.job, Open) and self._too_long is not None and stopped:
             self._view.run(self._ask_to_read(task.job, self._too_long))
         elif task is not None and stopped:
@@ -383,15 +354,3 @@ class ChatController:
 
     def _asked(self) -> ExchangeView | None:
         return self.queue.running.view if self.queue.running else None
-
-
-def _summary(done: ReadDone) -> str:
-    """One line about a finished reading."""
-    how = "Reopened" if done.reopened else "Read"
-    if done.reopened:
-        again = ": nothing had to be read again"
-    else:
-        again = f" · {formatting.count(done.before)} of them had been read before" if done.before else ""
-    size = formatting.remembered(done.state_bytes, stored=done.stored is not None)
-    read = f"{formatting.count(done.tokens)} tokens in {format_duration(done.seconds)}"
-    return f"{how} {done.title} · {read} · {size}{again}"

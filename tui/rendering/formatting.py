@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from longmamba_mlx.ground.sizes import format_size
+from longmamba_mlx.events import ReadDone
+from longmamba_mlx.ground.sizes import format_duration, format_size
 
 _ENOUGH_TOKENS = 5  # of an answer, to tell its speed
 
@@ -26,6 +27,17 @@ def remembered(state_bytes: int, *, stored: bool) -> str:
     """The size of a state in plain words: 281_000 -> "remembered in 0.3 MB"."""
     size = f"{state_bytes / 1e6:.1f} MB" if 50_000 <= state_bytes < 1e6 else format_size(state_bytes)
     return f"remembered in {size}" if stored else f"held in {size}, not saved"
+
+
+def summary(done: ReadDone) -> str:
+    """One line about a finished reading."""
+    how = "Reopened" if done.reopened else "Read"
+    if done.reopened:
+        again = ": nothing had to be read again"
+    else:
+        again = f" · {count(done.before)} of them had been read before" if done.before else ""
+    size = remembered(done.state_bytes, stored=done.stored is not None)
+    return f"{how} {done.title} · {count(done.tokens)} tokens in {format_duration(done.seconds)} · {size}{again}"
 
 
 def rate(tokens_per_second: float) -> str:

@@ -132,7 +132,7 @@ class Engine:
             return True
         except LongMambaError as error:
             self._events.put(Failed(str(error), error.hint, error.exit_code))
-        except Exception as error:
+        except Exception as error:  # a fault of the program must not end the chat
             self._events.put(_fault(error))
         return self._stop.is_set()
 
