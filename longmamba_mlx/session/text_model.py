@@ -26,6 +26,7 @@ from longmamba_mlx.filtering import (
     constants_for,
     policy_for,
 )
+from longmamba_mlx.filtering.plan import require_layers
 from longmamba_mlx.ground.steps import Steps, Stop, run_to_end
 from longmamba_mlx.inference.pieces import Ids
 from longmamba_mlx.inference.progress import Clock, Progress
@@ -187,9 +188,13 @@ class TextModel:
     def _stored_calibration(self) -> Calibration | None:
         for path in (self.loaded.folder / CALIBRATION, self.remembered_calibration):
             if path.exists():
-                return Calibration.load(
+                found = Calibration.load(
                     path, fingerprint=self.loaded.fingerprint, quantisation=self.loaded.quantisation
                 )
+                network, units = self.network, self.loaded.config.units
+                scans = [network.has_scan(index) for index in range(self.loaded.config.n_layer)]
+                require_layers(found, len(scans), [units if scan else 0 for scan in scans])
+                return found
         return None
 
     def key(self, digest: str, tokens: int, plan: FilterPlan | None, chunk: int) -> StateKey:

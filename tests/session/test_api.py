@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import longmamba_mlx as lm
-from longmamba_mlx.errors import DocumentMissingError, ModelError, UsageError
+from longmamba_mlx.errors import CalibrationError, DocumentMissingError, ModelError, UsageError
 
 QUESTION = "What is the access code of Zorvath?"
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +77,16 @@ def test_convert_and_calibrate_are_there() -> None:
     with pytest.raises(ModelError):
         lm.convert("/nowhere/at/all", "/nowhere/else")
     assert callable(lm.calibrate)
+
+
+def test_a_calibration_of_other_layers_is_refused(demo: lm.Model, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(demo.loaded.folder, tmp_path / "model"))
+    assert demo.calibration is not None
+    fewer = replace(demo.calibration, layers=demo.calibration.layers[:-1])
+    fewer.save(folder / "longmamba.safetensors")
+    with pytest.raises(CalibrationError, match="does not fit") as refused:
+        lm.load(folder)
+    assert refused.value.hint
 
 
 def test_the_example_runs() -> None:
