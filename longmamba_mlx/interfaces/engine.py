@@ -140,7 +140,7 @@ def _run(job: _Job) -> _End:
             job.put(item)
     except LongMambaError as error:
         return _End(error.with_traceback(None))  # its frames hold arrays, which stay on this thread
-    except BaseException as error:
+    except BaseException as error:  # raised again where its events are awaited; this thread serves others
         logging.getLogger(__name__).exception("The model's thread failed")
         return _End(error.with_traceback(None))
     return _End()

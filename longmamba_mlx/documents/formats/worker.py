@@ -42,7 +42,7 @@ def answer(read: Reader, source: IO[bytes], encoding: str = "") -> Iterator[byte
         yield wire.refuse(refused)
     except MemoryError:
         yield wire.refuse(Refused("memory"))
-    except Exception as error:
+    except Exception as error:  # parsers raise anything on a damaged file
         yield wire.refuse(Refused("damaged", type(error).__name__))
     else:
         yield from wire.write(parsed)

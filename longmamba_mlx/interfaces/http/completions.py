@@ -19,7 +19,7 @@ from longmamba_mlx.interfaces.catalogue import Remembered
 from longmamba_mlx.interfaces.http.chat_request import ChatRequest, chat_request
 from longmamba_mlx.interfaces.http.errors import api_error
 from longmamba_mlx.interfaces.http.fields import read_json, text
-from longmamba_mlx.interfaces.http.service import Service
+from longmamba_mlx.interfaces.http.service import Service, begun
 from longmamba_mlx.interfaces.http.stop_text import StopText
 from longmamba_mlx.interfaces.library import Asked, Library
 
@@ -48,15 +48,7 @@ async def complete(request: Request) -> Response:
                     break
         return JSONResponse(reply.whole(head))
     events = service.events(work, request)
-    first = []
-    try:
-        async for event in events:  # an error up to here has its own status
-            first.append(event)
-            if not isinstance(event, _EARLY):
-                break
-    except BaseException:
-        await events.aclose()
-        raise
+    first = await begun(events, _EARLY)
     stream = _stream(first, events, _Reply(wanted), head)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
@@ -86,7 +78,7 @@ async def _stream(
                     yield _chunk(head, {"content": words})
                 if reply.complete:
                     break
-        except Exception as error:
+        except Exception as error:  # the status is sent already: the error is the last event
             yield f"data: {json.dumps(api_error(error).table())}\n\n"
             return
     yield _chunk(head, {}, reply)

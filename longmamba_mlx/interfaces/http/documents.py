@@ -17,7 +17,7 @@ from longmamba_mlx.interfaces.answers import reading_table
 from longmamba_mlx.interfaces.catalogue import Remembered
 from longmamba_mlx.interfaces.http.errors import api_error
 from longmamba_mlx.interfaces.http.fields import flag, read_json, text
-from longmamba_mlx.interfaces.http.service import Service
+from longmamba_mlx.interfaces.http.service import Service, begun
 
 
 async def health(request: Request) -> Response:
@@ -63,11 +63,7 @@ async def read_document(request: Request) -> Response:
 
     if flag(table, "stream"):
         events = service.events(work, request)
-        try:
-            first = await anext(events)  # an error up to here has its own status
-        except BaseException:
-            await events.aclose()
-            raise
+        first = await begun(events)
         return StreamingResponse(_progress(first, events), media_type="text/event-stream")
     last: dict[str, Any] = {}
     async with aclosing(service.events(work, request)) as told:
@@ -90,14 +86,15 @@ def _model(service: Service, document: Remembered | None) -> dict[str, Any]:
     return {"id": service.model_id(document), "created": int(document.used), **owner, "document": document.as_dict()}
 
 
-async def _progress(first: Event, events: AsyncGenerator[Event, None]) -> AsyncIterator[str]:
+async def _progress(first: list[Event], events: AsyncGenerator[Event, None]) -> AsyncIterator[str]:
     async with aclosing(events):
-        yield _line(_told(first))
+        for event in first:
+            yield _line(_told(event))
         try:
             async for event in events:
                 if told := _told(event):
                     yield _line(told)
-        except Exception as error:
+        except Exception as error:  # the status is sent already: the error is the last event
             yield _line(api_error(error).table())
             return
     yield "data: [DONE]\n\n"

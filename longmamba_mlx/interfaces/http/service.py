@@ -85,6 +85,20 @@ class Service:
                     await asyncio.wait((upcoming,))  # `events` cannot be closed while it runs
 
 
+async def begun(events: AsyncGenerator[Item, None], early: tuple[type, ...] = ()) -> list[Item]:
+    """The events up to the first one that is not `early`. What they raise has its own status: nothing is sent yet."""
+    first = []
+    try:
+        async for event in events:
+            first.append(event)
+            if not isinstance(event, early):
+                break
+    except BaseException:  # a client that has left too: the work ends before this does
+        await events.aclose()
+        raise
+    return first
+
+
 class ClientGoneError(Exception):
     """The client has disconnected."""
 
