@@ -76,20 +76,20 @@ SHAPES = {
 }
 
 
-def make(shape: Shape, folder: Path, seed: int = 0) -> Path:
+def make(shape: Shape, folder: Path) -> Path:
     """Write the checkpoint of `shape` into `folder`, unless it is there. Returns the folder."""
     if (folder / "config.json").exists():
         return folder
     private_folder(folder)
-    save_arrays(folder / "model.safetensors", dict(weights(shape, seed)), {"format": "pt"})
+    save_arrays(folder / "model.safetensors", dict(weights(shape)), {"format": "pt"})
     text = json.dumps(shape.config(), indent=1)
     write_text(folder / "config.json", text)
     return folder
 
 
-def weights(shape: Shape, seed: int = 0) -> Weights:
+def weights(shape: Shape) -> Weights:
     """Tensors under transformers' names, float32."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def normal(*size: int, scale: float) -> NDArray[np.float32]:
         return rng.standard_normal(size, dtype=np.float32) * np.float32(scale)

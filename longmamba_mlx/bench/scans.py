@@ -50,11 +50,12 @@ def _seconds(work: Callable[[], None]) -> float:
     return median(times)
 
 
-def _mamba(length: int, d: int = 1536, n: int = 16) -> dict[str, Callable[[], None]]:
+def _mamba(length: int) -> dict[str, Callable[[], None]]:
     import mlx.core as mx
 
     from longmamba_mlx import ops
 
+    d, n = 1536, 16
     rng = np.random.default_rng(0)
     x, z = (mx.array(rng.standard_normal((1, length, d), dtype=np.float32)) for _ in range(2))
     raw = mx.array(rng.uniform(-7, -2, (1, length, d)).astype(np.float32))
@@ -68,12 +69,13 @@ def _mamba(length: int, d: int = 1536, n: int = 16) -> dict[str, Callable[[], No
     return _both(scan)
 
 
-def _mamba2(length: int, h: int = 24, p: int = 64, n: int = 128) -> dict[str, Callable[[], None]]:
+def _mamba2(length: int) -> dict[str, Callable[[], None]]:
     import mlx.core as mx
     from mlx_lm.models.ssm import ssm_attn
 
     from longmamba_mlx import ops
 
+    h, p, n = 24, 64, 128
     rng = np.random.default_rng(0)
     x = mx.array(rng.standard_normal((1, length, h, p), dtype=np.float32))
     raw = mx.array(rng.uniform(-7, -2, (1, length, h)).astype(np.float32))

@@ -17,6 +17,7 @@ from longmamba_mlx.evaluation.words import EVERY, KEYS
 
 _NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 _DEPTHS = tuple(round(100 * place / 39) for place in range(40))
+_COMMON = 10  # words to be found among the others
 _EXAMPLE_NOISE = 10  # noise lines in the worked example of variable tracking: about 500 tokens
 SHORT = 4096  # tokens below which lists of words have smaller counts and sizes smaller steps
 ESSAY_STEP = 500  # words
@@ -173,24 +174,24 @@ def _chain(noise: int, hops: int, letters: int, rng: random.Random) -> tuple[Dra
     return Draft(document, question, ordered, begun), ordered
 
 
-def common_words(materials: Materials, size: int, draw: Draw, *, wanted: int = 10) -> Draft:
+def common_words(materials: Materials, size: int, draw: Draw) -> Draft:
     """A numbered list in which ten words come thirty times and all others three times. A worked example comes first."""
     short = draw.length < SHORT
-    example, shown = _word_list(materials, *((20, 3, 1) if short else (40, 10, 3)), wanted, draw.rng)
-    listed, names = _word_list(materials, max(size, wanted), *((6, 1) if short else (30, 3)), wanted, draw.rng)
+    example, shown = _word_list(materials, *((20, 3, 1) if short else (40, 10, 3)), draw.rng)
+    listed, names = _word_list(materials, max(size, _COMMON), *((6, 1) if short else (30, 3)), draw.rng)
     solved = f"{example.document}{example.question}{example.begun} {_numbered(shown)}\n"
     return Draft(solved + listed.document, listed.question, names, listed.begun)
 
 
 def _word_list(
-    materials: Materials, words: int, often: int, seldom: int, wanted: int, rng: random.Random
+    materials: Materials, words: int, often: int, seldom: int, rng: random.Random
 ) -> tuple[Draft, tuple[str, ...]]:
     source: Sequence[str] = EVERY
     if words > len(source):
         source = tuple(dict.fromkeys([*EVERY, *materials.common, *KEYS]))
     drawn = rng.sample(source, min(words, len(source)))
-    common = tuple(drawn[:wanted])
-    everything = list(common) * often + drawn[wanted:] * seldom
+    common = tuple(drawn[:_COMMON])
+    everything = list(common) * often + drawn[_COMMON:] * seldom
     rng.shuffle(everything)
     document = (
         "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that "

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Scores = Mapping[str, float]
+_DRAWS = 10_000  # of the bootstrap
 """Document -> its mean score."""
 
 
@@ -50,7 +51,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(float(array.mean()), spread, len(array))
 
 
-def paired_gain(scores: Scores, baseline: Scores, over: str, *, draws: int = 10_000, seed: int = 0) -> Gain | None:
+def paired_gain(scores: Scores, baseline: Scores, over: str) -> Gain | None:
     """The paired bootstrap of `scores` against `baseline`: documents are drawn with replacement, both filters together.
 
     None where no document was read with both.
@@ -59,11 +60,11 @@ def paired_gain(scores: Scores, baseline: Scores, over: str, *, draws: int = 10_
     if not shared:
         return None
     differences = np.array([scores[key] - baseline[key] for key in shared])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     means = np.concatenate(
         [
             differences[rng.integers(0, len(differences), (count, len(differences)))].mean(axis=1)
-            for count in _batches(draws, len(differences))
+            for count in _batches(_DRAWS, len(differences))
         ]
     )
     low, high = np.quantile(means, (0.025, 0.975))

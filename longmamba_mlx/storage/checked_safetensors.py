@@ -121,13 +121,11 @@ def load_arrays(
     return arrays, metadata
 
 
-def load_numpy(
-    path: str | Path, *, expected: Expected | None = None, max_bytes: int = MAX_DATA
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+def load_numpy(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
     """Read like `load_arrays`, but into read-only NumPy arrays and without MLX; bfloat16 raises SafetensorsError."""
     import numpy as np
 
-    tensors, metadata = _load_verified(path, expected, max_bytes)
+    tensors, metadata = _load_verified(path, None, MAX_DATA)
     arrays = {}
     for name, (dtype, shape, content) in tensors.items():
         if dtype not in _TO_NUMPY:

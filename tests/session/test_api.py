@@ -41,6 +41,16 @@ def test_read_takes_a_path_a_list_or_a_document(demo: lm.Model, path: Path, stor
         demo.read(path.with_name("none.txt"))
 
 
+def test_read_takes_an_encoding(demo: lm.Model, tmp_path: Path) -> None:
+    file = tmp_path / "old.txt"
+    file.write_bytes(b"A caf\xe9 costs \x80 5. " * 40)
+    for encoding, text in (("windows-1252", "A café costs € 5."), ("iso-8859-5", "A cafщ costs")):
+        document = demo.read(file, encoding=encoding).document
+        assert document is not None and text in document.text
+    with pytest.raises(UsageError):
+        demo.read(file, encoding="nowhere-8")
+
+
 def test_ask_and_stream_say_the_same(book: lm.ReadDocument) -> None:
     reply = book.ask(QUESTION)
     assert isinstance(reply, lm.Answer)

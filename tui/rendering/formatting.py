@@ -65,12 +65,12 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 0)].rstrip() + "…"
 
 
-def truncate_join(parts: list[str], width: int, *, joint: str = " · ") -> str:
+def truncate_join(parts: list[str], width: int) -> str:
     """Join parts, the most important first, leaving out the last ones until they fit into `width`."""
     kept = [part for part in parts if part]
-    while len(kept) > 1 and len(joint.join(kept)) > width:
+    while len(kept) > 1 and len(" · ".join(kept)) > width:
         kept.pop()
-    return shorten(joint.join(kept), width)
+    return shorten(" · ".join(kept), width)
 
 
 def files(paths: Sequence[str]) -> str:

@@ -48,14 +48,14 @@ def application(service: Service, *, key: str = "", origins: Sequence[str] = ())
     return app
 
 
-async def run(app: Starlette, listening: socket.socket, *, log_level: str = "warning") -> None:
+async def run(app: Starlette, listening: socket.socket) -> None:
     """Serve on a socket until a signal; work in progress then stops, a reading writes its checkpoint.
 
     Raises ModelError and its kinds when the model cannot be loaded.
     """
     service: Service = app.state.service
     await service.load()
-    config = uvicorn.Config(app, log_level=log_level, access_log=False, server_header=False, lifespan="off",
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off",
                             timeout_graceful_shutdown=3, backlog=512)  # fmt: skip
     try:
         await _Server(config, service).serve(sockets=[listening])

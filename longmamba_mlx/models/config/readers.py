@@ -36,9 +36,9 @@ _KINDS = {
 }
 
 
-def factor(reader: Reader, key: str, default: float = 1.0) -> float:
-    """A finite factor on activations; 0 is one too."""
-    return reader.number(key, -_MAX_FACTOR, _MAX_FACTOR, default)
+def factor(reader: Reader, key: str) -> float:
+    """A finite factor on activations, 1 if it is missing; 0 is one too."""
+    return reader.number(key, -_MAX_FACTOR, _MAX_FACTOR, 1.0)
 
 
 def factors(reader: Reader, key: str, count: int) -> tuple[float, ...]:
