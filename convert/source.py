@@ -46,7 +46,9 @@ def find_source(hf_path: str | Path, *, revision: str | None, offline: bool, rep
             str(hf_path), revision=revision, offline=offline, report=report, check_config=_refuse_unsupported
         )
         return Source(found.folder, found.repository, found.revision)
-    raise ModelError(f"No folder {hf_path}.", hint="Give a folder, or a Hub id such as state-spaces/mamba-130m-hf")
+    raise ModelError(
+        f"There is no folder '{hf_path}'.", hint="Give a folder, or a Hub id such as state-spaces/mamba-130m-hf"
+    )
 
 
 def _refuse_unsupported(folder: Path) -> None:

@@ -192,7 +192,7 @@ def test_missing_and_doubled_shards(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("hf_path", "dtype", "match"),
-    [("nowhere/at/all", None, "No folder"), ("nowhere", None, "No folder"), ("x", "int8", "Unknown dtype")],
+    [("nowhere/at/all", None, "no folder"), ("nowhere", None, "no folder"), ("x", "int8", "Unknown dtype")],
 )
 def test_other_mistakes(tmp_path: Path, hf_path: str, dtype: str | None, match: str) -> None:
     with pytest.raises(ModelError, match=match) as caught:

@@ -128,7 +128,7 @@ def test_a_hub_model_is_fetched_by_the_first_command_that_names_it(
         (("use", "demo", "--q-bits", "3"), 2, "need -q"),
         (("use", "someone/tiny", "-q", "--q-bits", "7"), 1, "no quantisation with 7 bits"),
         (("convert", "--hf-path", "x", "--mlx-path", "y", "--dtype", "int8"), 1, "Unknown dtype"),
-        (("convert", "--hf-path", "nowhere", "--mlx-path", "y"), 1, "No folder nowhere"),
+        (("convert", "--hf-path", "nowhere", "--mlx-path", "y"), 1, "There is no folder 'nowhere'"),
         (("convert", "--hf-path", "x"), 2, "--mlx-path"),
     ],
 )
