@@ -1,9 +1,9 @@
 """Find settings of a tokenizer.json that would change a text, run forever or use all memory.
 
-The file is untrusted. Its "truncation", "padding" and "dropout" are ignored: truncation would read the start of a book
-as if it were the book. Its patterns are regular expressions with backtracking, and its replacements can turn each
-character into a thousand: where they could explode, the tokenizer encodes in a child process with limits
-(`encode_worker`).
+The file is untrusted. Its "truncation", "padding", "dropout" and the templates of its "post_processor" are ignored:
+truncation would read the start of a book as if it were the book, and a template can read it twice or not at all. Its
+patterns are regular expressions with backtracking, and its replacements can turn each character into a thousand: where
+they could explode, the tokenizer encodes in a child process with limits (`encode_worker`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_GROWTH = 64.0  # characters that replacements may make of one; public tokenizers stay below 4
 _LONGEST_PATTERN = 4096
+_BYTE_LEVEL = ("ByteLevel", "RobertaProcessing")
 # A repeated group may take exponential time, a reference back or a recursion too.
 _COSTLY = re.compile(r"(?<!\\)\)[*+{]|\\[1-9gk]|\(\?[&P>R]")
 # Not so a repeated group of one character and sets of others: there is only one way to match it.
@@ -27,11 +28,25 @@ _PLAIN_GROUP = re.compile(rf"\((?:\?:)?(?P<first>{_CHARACTER})(?P<rest>(?:\[{_CH
 
 
 def switch_off_changes(backend: Tokenizer) -> None:
-    """Turn off truncation, padding and dropout."""
+    """Turn off truncation, padding, dropout and templates."""
     backend.no_truncation()
     backend.no_padding()
     if getattr(backend.model, "dropout", None) is not None:
         backend.model.dropout = None
+    if backend.post_processor is not None:
+        backend.post_processor = _without_templates(backend.post_processor)
+
+
+def _without_templates(processor: Any) -> Any:
+    """A post-processor that leaves all tokens as they are. Templates put special tokens around a text, which is never
+    asked for; what byte-level processors do to the offsets of tokens stays."""
+    from tokenizers import processors
+
+    nodes = list(_nodes(json.loads(processor.__getstate__())))
+    if all(node.get("type") != "TemplateProcessing" for node in nodes):
+        return processor
+    trims = [bool(node.get("trim_offsets", True)) for node in nodes if node.get("type") in _BYTE_LEVEL]
+    return processors.Sequence([processors.ByteLevel(trim_offsets=trim) for trim in trims])
 
 
 def may_run_away(part: Any) -> bool:

@@ -62,8 +62,8 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Load `folder`/tokenizer.json, without the truncation, padding and dropout that it may ask for; else its
-        tokenizer.jsonl (PLaMo-2).
+        """Load `folder`/tokenizer.json, without the truncation, padding, dropout and templates that it may ask for;
+        else its tokenizer.jsonl (PLaMo-2).
 
         Raises ModelError where it is missing, broken or could run away while it decodes.
         """

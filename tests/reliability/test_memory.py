@@ -75,7 +75,7 @@ def check(name: str, tokens: int, chunk: int, root: Path, record_property: Calla
     words = [str(first), str(folder_of(name, root)), str(tokens), str(chunk)]
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MEASURE), *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=250, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr
     told, measured = json.loads(child.stdout)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.tokenization.chat_template import template_form
@@ -59,6 +59,30 @@ def test_every_token_is_read_whatever_the_file_asks_for(kind: str, tmp_path: Pat
     parts = list(ours.encode_document([TEXT[:1000], TEXT[1000:]]))
     assert np.concatenate([part.ids for part in parts]).tolist() == expected
     assert ours.encode(TEXT).tolist() == ours.encode(TEXT, as_text=True).tolist() == expected
+
+
+SEQUENCE = {"Sequence": {"id": "A", "type_id": 0}}
+SPECIAL = {"SpecialToken": {"id": "x", "type_id": 0}}
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("single", [[], [SEQUENCE, SEQUENCE], [SPECIAL, SEQUENCE, SPECIAL], [SEQUENCE, SPECIAL] * 9])
+def test_a_template_is_never_obeyed(single: list[dict[str, Any]], nested: bool, tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    expected = tokenizer.encode(TEXT, add_special_tokens=False)
+    pair = [SEQUENCE, {"Sequence": {"id": "B", "type_id": 1}}]
+    template = {"type": "TemplateProcessing", "single": single, "pair": pair,
+                "special_tokens": {"x": {"id": "x", "ids": [7, 8], "tokens": ["x", "x"]}}}  # fmt: skip
+    processor = {"type": "Sequence", "processors": [BYTE_LEVEL, template]} if nested else template
+    ours = OurTokenizer.from_folder(written(tmp_path / "m", tokenizer, post_processor=processor))
+    (part,) = ours.encode_document([TEXT])
+    assert part.ids.tolist() == ours.encode(TEXT).tolist() == expected.ids
+    if nested:  # as in published files: a token's place is that of its first letter, not of the blank before it
+        plain = OurTokenizer(tokenizer, "")
+        (wanted,) = plain.encode_document([TEXT])
+        assert part.places.tolist() == wanted.places.tolist()
 
 
 def test_dropout_is_never_obeyed(tmp_path: Path) -> None:
