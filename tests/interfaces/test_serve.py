@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
+from longmamba_mlx.errors import ModelError
+from longmamba_mlx.interfaces.engine import Engine
+from longmamba_mlx.interfaces.folders import Folders
+from longmamba_mlx.interfaces.library import Library
 from tests.interfaces.conftest import QUESTION, ROOT, long_text
 
 httpx = pytest.importorskip("httpx")
@@ -262,6 +269,30 @@ def test_the_end_stops_a_reading_with_a_checkpoint(start: Callable[..., Serving]
         server.process.send_signal(signal.SIGTERM)
         assert any('"code": "stopped"' in line for line in lines)
     assert server.process.wait(30) == -signal.SIGTERM
+
+
+def test_an_interrupt_while_the_model_loads_waits_for_its_thread() -> None:
+    from longmamba_mlx.interfaces.http.app import application, run
+    from longmamba_mlx.interfaces.http.service import Service
+
+    def load() -> Any:
+        time.sleep(0.5)
+        raise ModelError("late")
+
+    engine = Engine()
+    service = Service(Library(load, Folders(None), name="demo"), engine, "0", max_tokens=1)
+
+    async def interrupted() -> None:
+        with socket.socket() as listening:
+            server = asyncio.create_task(run(application(service), listening))
+            while not engine.busy:
+                await asyncio.sleep(0.01)
+            server.cancel()
+            with suppress(asyncio.CancelledError):
+                await server
+
+    asyncio.run(interrupted())
+    assert not engine.busy
 
 
 @pytest.mark.parametrize(

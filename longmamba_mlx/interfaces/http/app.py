@@ -54,12 +54,12 @@ async def run(app: Starlette, listening: socket.socket) -> None:
     Raises ModelError and its kinds when the model cannot be loaded.
     """
     service: Service = app.state.service
-    await service.load()
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off",
                             timeout_graceful_shutdown=3, backlog=512)  # fmt: skip
     try:
+        await service.load()
         await _Server(config, service).serve(sockets=[listening])
-    finally:
+    finally:  # after an interrupted load too: MLX aborts a process that ends while its thread works
         service.engine.close()
         await asyncio.to_thread(service.engine.join, _LAST)
 
