@@ -32,6 +32,7 @@ _BINARY = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
 
 _PDF = re.compile(rb"%PDF-\d\.\d *(?:[\r\n%]|$)")
 _LATE_PDF = re.compile(rb"[\r\n]%PDF-1\.")
+_PDF_OBJECT = re.compile(rb"(?:^|[\r\n])\s*\d+ \d+ obj\b")
 _POSTSCRIPT = re.compile(rb"%!PS(?:-Adobe-\d|[\r\n])")
 _RTF = re.compile(rb"\s*\{\\rtf\d?[\\{}\s]")
 _FICTION_BOOK = re.compile(rb"<(?:\w+:)?FictionBook[\s>]")
@@ -73,7 +74,10 @@ class _Head:
 
 
 def _is_pdf(head: _Head) -> bool:
-    return bool(_PDF.match(head.data) or (_LATE_PDF.search(head.data[:_PDF_WITHIN]) and head.is_binary))
+    if _PDF.match(head.data) or (_LATE_PDF.search(head.data[:_PDF_WITHIN]) and head.is_binary):
+        return True
+    # Its first line is damaged: it is no text all the same.
+    return (head.suffix == ".pdf" or head.data.startswith(b"%PDF-")) and bool(_PDF_OBJECT.search(head.data))
 
 
 def _is_zip(head: _Head) -> bool:

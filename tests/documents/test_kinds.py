@@ -34,6 +34,23 @@ def test_words_that_files_begin_with(words: str) -> None:
     assert from_bytes(text.encode(), title="a.txt", source="s").text == text
 
 
+@pytest.mark.parametrize(
+    ("begins", "name", "is_pdf"),
+    [
+        ("%PD1.7", "a.pdf", True), ("%PDF-1.N", "a.pdf", True), ("%PDF-1.N", "stdin", True), ("\n\n", "a.pdf", True),
+        ("%PD1.7", "a.txt", False), ("In a PDF", "a.txt", False),
+    ],
+)  # fmt: skip
+def test_a_pdf_with_a_damaged_first_line_is_no_text(begins: str, name: str, is_pdf: bool) -> None:
+    data = f"{begins}\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n{FACT}".encode()
+    found = known_format(data, name)
+    assert (found is not None and found.name == "a PDF") is is_pdf
+    if is_pdf:
+        with pytest.raises(DocumentError, match="damaged"):
+            from_bytes(data, title=name, source="s")
+    assert known_format(f"{FACT} Page 1 0 obj".encode(), "a.pdf") is None
+
+
 @pytest.mark.parametrize("text", ["Hello\x00World. ", "a\x00b\x00c\n" + FACT * 3, "N\bNA\bAM\bME\bE and _\bu_\bs. "])
 def test_stray_control_bytes_refuse_no_text(text: str) -> None:
     found = from_bytes((text + FACT).encode(), title="a.txt", source="s").text
