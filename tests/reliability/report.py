@@ -20,6 +20,7 @@ from pathlib import Path
 import defusedxml.ElementTree as xml
 
 from longmamba_mlx.bench.machine import machine
+from longmamba_mlx.storage.atomic import write_text
 from tests.reliability.plan import ROWS, Row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +116,7 @@ def write(page: Path, volume: str, body: str) -> None:
     _, ends, after = rest.partition(f"<!-- /{volume} -->")
     if not begins or not ends:
         sys.exit(f"{page} lacks the marks of a table")
-    page.write_text(f"{before}{begins}{body}\n{ends}{after}", encoding="utf-8")
+    write_text(page, f"{before}{begins}{body}\n{ends}{after}", private=False)  # whole for a run beside this one
 
 
 def main() -> None:
