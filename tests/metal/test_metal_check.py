@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from longmamba_mlx.errors import NoMLXError
+from longmamba_mlx.errors import ModelError, NoMLXError
 from longmamba_mlx.inference.prefill import prefill
 from longmamba_mlx.metal_kernels import chunked_ssd, mamba3, sequential_scan
 from longmamba_mlx.models.kernel_check import scan_shapes
@@ -181,7 +181,7 @@ def test_a_reading_goes_on_where_a_kernel_fails(
 def test_a_mistake_of_a_caller_turns_nothing_off(emulated: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "name", lambda: "metal")
     model = samples.random_model("mamba2")
-    with pytest.raises(ValueError, match="vocabulary"):
+    with pytest.raises(ModelError, match="vocabulary"):
         prefill(model, np.full(3, 10**6, np.uint32), None)
     assert metal_check._refusals == []
 
