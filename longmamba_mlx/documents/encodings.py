@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 
 from longmamba_mlx.errors import UsageError
 
@@ -76,6 +77,9 @@ def shown(codec: str) -> str:
 
 
 def preload() -> None:
-    """Load every codec, for a process that may not open files later."""
+    """Load every codec, for a process that may not open files later; those, too, that other labels are taken for."""
     for name in (*SINGLE_BYTE, *MULTI_BYTE, *UNICODE, *_DECLARED, "raw_unicode_escape"):  # the last is used by `email`
         codecs.lookup(name)
+    for label in _MEANT:  # `codec_of` asks Python for a label's own codec first
+        with suppress(LookupError):
+            codecs.lookup(label)

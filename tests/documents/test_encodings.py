@@ -119,3 +119,20 @@ def test_what_is_no_text(data: bytes) -> None:
     with pytest.raises(DocumentError, match="is not text") as caught:
         read(data)
     assert "--encoding" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("shift_jis", "テスト"), ("x-sjis", "テスト"), ("big5", "我是貓"), ("euc-kr", "나는"),
+        ("ks_c_5601-1987", "나는"), ("gb2312", "我是"), ("koi8-r", "Я кот"), ("tis-620", "แมว"),
+        ("iso-8859-8", "חתול"), ("iso-8859-9", "ağaç"),
+        ("macintosh", "café"), ("iso-8859-1", "café"),
+    ],
+)  # fmt: skip
+def test_a_page_is_read_as_it_declares(label: str, text: str) -> None:
+    """In the child process that takes it apart, which may not open the files of a codec."""
+    codec = {"x-sjis": "shift_jis", "ks_c_5601-1987": "euc-kr"}.get(label, label)
+    page = f"<!doctype html><meta charset={label}><p>".encode() + text.encode(codec)
+    found = from_bytes(page, title="a.html", source="s")
+    assert (found.text, found.notes) == (text, ())
