@@ -26,6 +26,7 @@ _MAIL_HEADERS = (
     rb"x-[\w-]+|arc-[\w-]+|thread-[\w-]+|importance|envelope-to|user-agent|organization|status|lines"
 )
 _MARKUP_NAMES = (".html", ".htm", ".xhtml", ".xht", ".shtml")
+_PACKAGE_NAMES = (".docx", ".epub", ".odt")  # are no text, whatever stands in front
 _PLAIN_NAMES = (".md", ".markdown", ".mdx", ".rst", ".org", ".adoc", ".tex")  # begin with a tag now and then
 _PRINTABLE = re.compile(rb"[\t\n\r -~]*")
 _BINARY = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f]")
@@ -81,7 +82,8 @@ def _is_pdf(head: _Head) -> bool:
 
 
 def _is_zip(head: _Head) -> bool:
-    return head.data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    begins = head.data.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+    return begins or (head.suffix in _PACKAGE_NAMES and b"PK\x03\x04" in head.data)
 
 
 def _is_mail(head: _Head) -> bool:

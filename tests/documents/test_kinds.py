@@ -51,6 +51,14 @@ def test_a_pdf_with_a_damaged_first_line_is_no_text(begins: str, name: str, is_p
     assert known_format(f"{FACT} Page 1 0 obj".encode(), "a.pdf") is None
 
 
+def test_a_package_with_something_in_front_is_no_text() -> None:
+    data = b"JUNK" * 1000 + b"PK\x03\x04" + bytes(30)
+    for name, wanted in (("a.docx", True), ("a.epub", True), ("a.odt", True), ("a.txt", False)):
+        found = known_format(data, name)
+        assert (found is not None and found.reader == "packages") is wanted, name
+    assert known_format(f"{FACT} A ZIP begins with PK.".encode(), "a.docx") is None
+
+
 @pytest.mark.parametrize("text", ["Hello\x00World. ", "a\x00b\x00c\n" + FACT * 3, "N\bNA\bAM\bME\bE and _\bu_\bs. "])
 def test_stray_control_bytes_refuse_no_text(text: str) -> None:
     found = from_bytes((text + FACT).encode(), title="a.txt", source="s").text
