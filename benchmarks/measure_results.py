@@ -86,7 +86,7 @@ def measurements() -> Iterator[Measurement]:
     yield Measurement("depth-demo", demo, (1, 8, 16, 32), off_on, 20, more="--depths 5", each=1)
     yield Measurement("surest-demo", demo, (32,), "surest", 20)
     yield Measurement("surest-far-demo", demo, (256,), "longmamba,surest", 60)
-    yield Measurement("farther-demo", demo, (2048,), "document", 20)
+    yield Measurement("farther-demo", demo, (2048,), "off,longmamba,document,last", 20)
     yield Measurement("ppl-demo", demo, (1, 4, 16, 64), EVERY, 10, task="ppl", each=1)
     yield Measurement("modes-demo", demo, (1, 8, 16, 32), "off,paper,curve,document", 120, seed=7)
     yield Measurement("clamp-demo", demo, (32,), CLAMPS, 40, seed=7)
