@@ -100,7 +100,7 @@ def test_windows_that_are_none(windows: np.ndarray) -> None:
 def test_a_broken_model_is_named_by_its_layer() -> None:
     model = TinyModel()
     model.bias[1, 2] = np.nan
-    with pytest.raises(NumericError, match="layer 1"):
+    with pytest.raises(NumericError, match="Layer 1 "):
         collect(model, WINDOWS)
 
 
