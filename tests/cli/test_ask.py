@@ -144,14 +144,14 @@ READ = """
     import os, signal, sys
     from longmamba_mlx.states import checkpoints
     checkpoints.EVERY_TOKENS = 10**9
-    from longmamba_mlx.inference import prefill
-    advance, calls = prefill._Clock.advance, []
+    from longmamba_mlx.inference.progress import Clock
+    advance, calls = Clock.advance, []
     def stop(self, tokens):
         calls.append(tokens)
         if len(calls) == 5:
             os.kill(os.getpid(), getattr(signal, sys.argv[2]))
         return advance(self, tokens)
-    prefill._Clock.advance = stop
+    Clock.advance = stop
     from longmamba_mlx.cli import main
     main(["read", "--file", sys.argv[1], "--chunk", "128"])
 """

@@ -185,6 +185,7 @@ def test_clean(text: str, cleaned: str) -> None:
 @given(st.lists(RISKY | st.sampled_from(PAYLOADS), max_size=12), RISKY)
 @example(["ab\b\bcd" * 3], "")
 @example(["plain text \x1b[3"], "1m")
+@example(["\x9d\x9b[00000", "000\x07"], "")
 def test_where_a_text_may_be_cut(texts: list[str], more: str) -> None:
     text = "".join(texts)
     cut = last_cut(text)
