@@ -8,8 +8,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from tests.emulator.emulator import EmulatedKernel, EmulatorError, Options, metal_kernel
+from tests.emulator.emulator import EmulatedKernel, EmulatorError, Options, _compare, metal_kernel
 from tests.emulator.faults import FAULTS, Fault
+from tests.emulator.running import POISON
 from tests.emulator.texts import body_for_host, signature, texts
 
 pytestmark = pytest.mark.usefixtures("emulated")
@@ -254,3 +255,16 @@ def test_what_it_compiles_is_what_mlx_writes(emulated: Options) -> None:
         line.replace("threadgroup float s[N];", "SHARED_ARRAY(float, s, [N]);") if "threadgroup float" in line else line
         for line in compiled.split("\ntemplate [[host")[0].splitlines()[1:-2]
     ]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_of_two_nans_one_is_as_good_as_the_other(dtype: type[np.floating]) -> None:
+    first, second = (np.array([1, sign * np.nan], dtype) for sign in (1, -1))
+    assert first.tobytes() != second.tobytes()
+    _compare([first], [second], ["y"])
+    with pytest.raises(EmulatorError, match="output y, element 0, depends"):
+        _compare([first], [np.array([2, np.nan], dtype)], ["y"])
+    # Both kinds of poison are NaN in float16: an element that nothing wrote is still noticed.
+    first, second = (np.full(2 * np.dtype(dtype).itemsize, poison, np.uint8).view(dtype) for poison in POISON)
+    with pytest.raises(EmulatorError, match="output y, element 0, is never written"):
+        _compare([first], [second], ["y"])
