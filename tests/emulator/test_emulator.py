@@ -259,7 +259,7 @@ def test_what_it_compiles_is_what_mlx_writes(emulated: Options) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_of_two_nans_one_is_as_good_as_the_other(dtype: type[np.floating]) -> None:
-    first, second = (np.array([1, sign * np.nan], dtype) for sign in (1, -1))
+    first, second = (np.copysign(np.array([1, np.nan], dtype), np.array([1, sign], dtype)) for sign in (1, -1))
     assert first.tobytes() != second.tobytes()
     _compare([first], [second], ["y"])
     with pytest.raises(EmulatorError, match="output y, element 0, depends"):
