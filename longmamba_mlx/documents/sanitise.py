@@ -108,10 +108,9 @@ def _printed(text: str) -> str:
 
 def _in_escape(text: str, cut: int) -> bool:
     """Whether a terminal sequence that starts before `cut` may extend beyond it: any one, since they nest."""
-    first = max(cut - _LONGEST_ESCAPE, 0)
-    for start in range(cut - 1, first - 1, -1):
-        if text[start] in _ESCAPE_STARTS:
-            found = _ESCAPE.match(text, start)
-            if found.end() > cut if found else len(text) - start <= _LONGEST_ESCAPE:
-                return True
+    first, start = max(cut - _LONGEST_ESCAPE, 0), cut
+    while (start := max(text.rfind(mark, first, start) for mark in _ESCAPE_STARTS)) >= 0:
+        found = _ESCAPE.match(text, start)
+        if found.end() > cut if found else len(text) - start <= _LONGEST_ESCAPE:
+            return True
     return False

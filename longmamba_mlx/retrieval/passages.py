@@ -184,26 +184,25 @@ class PassageIndex:
             rows = _candidates(database, telling, told, first, total)
             weights = _rarity(database, telling, total)
             texts = {row: self._text(database, row, end) for row in rows}
-            below = {row: self._below_headings(database, places, row, total, end) for row in rows}
-            texts |= {row: self._text(database, row, end) for row in below.values() if row not in texts}
         wanted = {folded(word) for word in (*asked, *told)}
         verbatim = _verbatim(answer, told)
         scored: list[tuple[bool, float, int, int]] = []
-        for row in rows:
-            text = texts[row][1]
+        for row, (_, text) in texts.items():
             present = folded_words(text)
             if row == total and end is not None and not wanted & present:
                 continue  # its matching words come after the end
             quoted = verbatim is not None and verbatim.search(_plain(text)) is not None
             overlap = sum(weight for word, weight in weights.items() if word in present)
             scored.append((not quoted, -overlap, len(scored), row))
-        best: dict[str, tuple[int, bool]] = {}  # identical passages are shown once
-        for unquoted, _, _, row in sorted(scored):
-            shown = below[row] if unquoted else row
-            best.setdefault(texts[shown][1], (shown, not unquoted))
-        return tuple(
-            _passage(row, *texts[row], places, quoted=quoted) for row, quoted in list(best.values())[: max(limit, 0)]
-        )
+        best: dict[str, Passage] = {}  # identical passages are shown once
+        with self._lock:
+            for unquoted, _, _, row in sorted(scored):
+                if len(best) >= limit:
+                    break
+                shown = self._below_headings(database, places, row, total, end) if unquoted else row
+                start, text = texts[shown] if shown in texts else self._text(database, shown, end)
+                best.setdefault(text, _passage(shown, start, text, places, quoted=not unquoted))
+        return tuple(best.values())
 
     @_despite_the_disk
     def not_in_text(self, answer: str, *, end: int | None = None, should_stop: Stop | None = None) -> tuple[str, ...]:
