@@ -92,9 +92,9 @@ def load_model(folder: str | Path, *, attention_window: int | None = None) -> Lo
     )
 
 
-def lazy_model(folder: Path) -> LanguageModel:
+def lazy_model(folder: Path, attention_window: int | None = None) -> LanguageModel:
     """The model in `folder` with tensors that are loaded when they are used. Raises ModelError."""
-    model = _assemble(folder, None).model
+    model = _assemble(folder, attention_window).model
     model.eval()
     return model
 

@@ -51,8 +51,15 @@ class KeyValues:
     @property
     def nbytes_per_token(self) -> int:
         """Bytes by which keys and values grow with every token; 0 where a window bounds them."""
-        if self.window is not None:
-            return 0
+        return self._nbytes_each if self.window is None else 0
+
+    def nbytes_after(self, tokens: int) -> int:
+        """Bytes of the keys and values that are remembered after `tokens` tokens."""
+        return self._nbytes_each * held_after(tokens, self.window, self.first)
+
+    @property
+    def _nbytes_each(self) -> int:
+        """Bytes of one token's keys and values."""
         batch, heads, _, width = self.keys.shape
         return batch * heads * width * (self.keys.dtype.size + self.values.dtype.size)
 

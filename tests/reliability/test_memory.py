@@ -33,14 +33,15 @@ MEASURE = """
     from longmamba_mlx.models.loading import lazy_model, load_model
     from longmamba_mlx.models.memory import need
     from longmamba_mlx.system import resident_bytes
-    first, folder, tokens, chunk = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    first, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    tokens, chunk, window = int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]) or None
     ids = np.random.default_rng(0).integers(0, 256, tokens).astype(np.uint32)
     prefill(load_model(first).model, ids[:64], None, chunk=64)
-    told = need(lazy_model(folder), tokens, chunk).total
+    told = need(lazy_model(folder, window), tokens, chunk).total
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     before = resident_bytes()
-    prefill(load_model(folder).model, ids, None, chunk=chunk, logits="none")
+    prefill(load_model(folder, attention_window=window).model, ids, None, chunk=chunk, logits="none")
     # Not getrusage's peak, which begins with what the process that started this one held.
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
@@ -69,17 +70,20 @@ def folder_of(name: str, root: Path) -> Path:
     return convert(source, root / form, dtype=form)
 
 
-def check(name: str, tokens: int, chunk: int, root: Path, record_property: Callable[[str, object], None]) -> None:
+def check(
+    name: str, tokens: int, chunk: int, root: Path, record_property: Callable[[str, object], None], window: int = 0
+) -> None:
     family = "mamba" if name.startswith("mamba ") else "mamba2"
     first = convert(make(Shape(family, d_model=512, n_layer=1, vocab_size=300, d_state=16), root / "s"), root / "first")
-    words = [str(first), str(folder_of(name, root)), str(tokens), str(chunk)]
+    words = [str(first), str(folder_of(name, root)), str(tokens), str(chunk), str(window)]
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MEASURE), *words],
         cwd=ROOT, capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
     assert child.returncode == 0, child.stderr
     told, measured = json.loads(child.stdout)
-    record_property(f"{name}, chunks of {chunk}", f"{told / 1e6:.0f} MB told, {measured / 1e6:.0f} MB measured")
+    case = f"{name}, chunks of {chunk}, window {window or 'none'}"
+    record_property(case, f"{told / 1e6:.0f} MB told, {measured / 1e6:.0f} MB measured")
     assert abs(told - measured) <= WITHIN * measured, (told, measured)
 
 
@@ -114,6 +118,16 @@ def test_twelve_estimates(
     check(name, tokens, chunk, tmp_path, record_property)
 
 
+@measured
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("tokens", "chunk", "window"), [(2048, 512, 512), (4096, 256, 2048)])
+def test_estimates_of_attention_in_a_window(
+    tokens: int, chunk: int, window: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    check("hybrid", tokens, chunk, tmp_path, record_property, window)
+
+
 @pytest.mark.skipif(not ops.numpy_backed(), reason="what MLX keeps of freed arrays on a CPU")
 def test_what_is_kept_of_freed_arrays_is_bounded(demo: Model, tmp_path: Path) -> None:
     hybrid = load(str(write_folder(tmp_path / "granite", "granite"))).loaded.model
@@ -123,6 +137,13 @@ def test_what_is_kept_of_freed_arrays_is_bounded(demo: Model, tmp_path: Path) ->
     kept = [memory.need(bounded, tokens, 64).kept for tokens in (64, 600, 10**9)]
     assert few == kept[0] < kept[1] == kept[2] < many  # its sizes stay the same
     assert memory.need(demo.loaded.model, 10**9, 64).kept == 0  # its layers run whole in NumPy
+
+
+def test_keys_and_values_in_a_window_are_counted_and_bounded(tmp_path: Path) -> None:
+    folder = str(write_folder(tmp_path / "granite", "granite"))
+    whole, bounded = (load(folder, attention_window=window).loaded.model for window in (None, 200))
+    short, long, longer = (memory.need(bounded, tokens, 64).keys_and_values for tokens in (64, 600, 10**9))
+    assert 0 < short < long == longer < memory.need(whole, 600, 64).keys_and_values
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
