@@ -26,6 +26,7 @@ from longmamba_mlx.inference.pieces import Ids, read_pieces
 from longmamba_mlx.inference.progress import Clock, Progress
 from longmamba_mlx.inference.reading import PrefillOptions, Reading, Wanted, check_ids, finite, kept_so_far
 from longmamba_mlx.models import LanguageModel
+from longmamba_mlx.models.numpy_layers import for_length
 from longmamba_mlx.models.state import ModelState
 from longmamba_mlx.ops import numpy_backed
 from longmamba_mlx.ops.fallback import steps_with_fallback
@@ -73,6 +74,7 @@ def prefill_steps(
 ) -> Generator[Progress, None, Reading]:
     """`prefill` as a generator: yields Progress, returns the Reading."""
     check_ids(ids, options.chunk)
+    model = for_length(model, len(ids))
     with gpu_memory.resident():
         if plan is not None and plan.needs_document:
             reading = yield from _layerwise(model, ids, plan, options)

@@ -165,10 +165,9 @@ class _LayerWork:
                 heads, head_dim = max(heads, config.n_heads), config.head_dim
                 attended += (2 * config.n_heads + 2 * config.n_kv_heads) * head_dim  # queries, keys, values, output
         if backend.in_numpy() and isinstance(layer, Block) and layer.scan is not None:
-            from longmamba_mlx.models.numpy_layers import tile_of
+            from longmamba_mlx.models.numpy_blocks import TILE
 
-            tile = min(chunk, tile_of(layer.scan.config.d_inner))
-            return cls(_FLOAT32 * _WHOLE_IN_NUMPY * tile * sum(widths))
+            return cls(_FLOAT32 * _WHOLE_IN_NUMPY * min(chunk, TILE) * sum(widths))
         each = [_FLOAT32 * chunk * width for width in widths]
         times = _HANDED_OVER if backend.in_numpy() else _IN_MLX
         in_numpy = max(each, default=0) if backend.in_numpy() else 0

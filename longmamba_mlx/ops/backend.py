@@ -7,9 +7,9 @@ The environment variable LONGMAMBA_KERNEL chooses:
     metal       the Metal kernels, or an error
     chunked     as metal, but an error for a scan that it cannot take 64 tokens at a time, on the matrix units
     sequential  as metal, but Mamba-2 always takes one token after the other: any split of a text is bitwise the whole
-    cpu         NumPy; loops that numba compiles for wide layers, where it is installed
-    compiled    as cpu, but those loops for narrow layers too: they take a second and 100 MiB to load, and then read a
-                long text in half the time or less
+    cpu         NumPy; where numba is installed, the loops it compiles for wide layers and for long texts (`cpu_ops`)
+    numpy       as cpu, without those loops
+    compiled    as cpu, with those loops for everything
 
 Within the CPU backend one choice is left to `cpu.blas`: which matrix-vector product reads memory fastest.
 """
@@ -36,10 +36,12 @@ from longmamba_mlx.ops.scan_shapes import ScanShape
 
 Name = Literal["reference", "mlx", "metal", "cpu"]
 
-_CHOICES = ("auto", "reference", "metal", "chunked", "sequential", "cpu", "compiled")
+_CHOICES = ("auto", "reference", "metal", "chunked", "sequential", "cpu", "numpy", "compiled")
+_CPU = ("cpu", "numpy", "compiled")
 _METAL = ("metal", "chunked", "sequential")
-# Channels from which a layer is always worth the 0.7 s and the 100 MiB that loading numba takes.
-_COMPILED_FROM = 1024
+# What is worth the 0.3 s and the 100 MiB that loading numba takes, and the 3 s of its very first use: the layers of a
+# model from so many channels on; a text from so many tokens on, which even a small model then reads a second sooner.
+_WIDE, _LONG = 1024, 65_536
 
 
 class Backend(Protocol):
@@ -72,7 +74,7 @@ class Backend(Protocol):
 def name() -> Name:
     """Return the current backend. Raises UsageError for an unknown LONGMAMBA_KERNEL."""
     wish = _wish()
-    if wish in ("cpu", "compiled"):
+    if wish in _CPU:
         return "cpu"
     if wish in _METAL:
         return "metal"
@@ -122,18 +124,19 @@ def compiles_decoding() -> bool:
     return name() in ("metal", "mlx") and mx.default_device().type == mx.DeviceType.gpu
 
 
-def cpu_ops(channels: int) -> ModuleType:
-    """`numpy_ops` or `numba_ops`, which mean the same, for a layer of `channels` channels.
+def cpu_ops(channels: int, tokens: int = 0) -> ModuleType:
+    """`numpy_ops` or `numba_ops`, which mean the same, for a layer of `channels` channels in a text of `tokens` tokens.
 
-    numba's loops run wide layers where numba is installed, and all layers with LONGMAMBA_KERNEL=compiled. Raises
-    UsageError where that is set and numba cannot be used.
+    Where numba is installed, its loops run wide layers and long texts, and everything with LONGMAMBA_KERNEL=compiled.
+    Raises UsageError where that is set and numba cannot be used.
     """
     if _wish() == "compiled":
         found = _numba_ops()
         if isinstance(found, str):
             raise UsageError(f"LONGMAMBA_KERNEL is 'compiled', but {found}.", hint="pip install -U numba")
         return found
-    found = _numba_ops() if channels >= _COMPILED_FROM else ""
+    worth_it = channels >= _WIDE or tokens >= _LONG
+    found = _numba_ops() if worth_it and _wish() != "numpy" else ""
     return numpy_ops if isinstance(found, str) else found
 
 
@@ -156,6 +159,6 @@ def _numba_ops() -> ModuleType | str:
         from longmamba_mlx.ops.cpu import numba_ops
     except (ImportError, RuntimeError) as error:  # numba refuses a newer NumPy, or finds no place for its cache
         reason = f"numba does not work here: {error}"
-        warnings.warn(f"longmamba-mlx: {reason}; wide layers run without it, slower", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"longmamba-mlx: {reason}; reading is slower without it", RuntimeWarning, stacklevel=2)
         return reason
     return numba_ops

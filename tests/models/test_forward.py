@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from longmamba_mlx.models import LanguageModel, ModelState
-from longmamba_mlx.models.numpy_layers import NumpyBlock, use_numpy_layers
+from longmamba_mlx.models.numpy_blocks import NumpyBlock
+from longmamba_mlx.models.numpy_layers import use_numpy_layers
 from longmamba_mlx.ops import backend
 from longmamba_mlx.ops.cpu import blas, numba_ops, numpy_ops
 from tests.models import oracles
@@ -26,7 +27,7 @@ def build(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> LanguageModel
         monkeypatch.setenv("LONGMAMBA_KERNEL", "reference")
     if way in ("numpy", "compiled"):
         fast = {"numpy": numpy_ops, "compiled": numba_ops}[way]
-        monkeypatch.setattr(backend, "cpu_ops", lambda channels: fast)
+        monkeypatch.setattr(backend, "cpu_ops", lambda *sizes: fast)
         monkeypatch.setattr(blas, "has_one_thread", lambda: True)
         use_numpy_layers(model)
         assert all(isinstance(block, NumpyBlock) for block in model.backbone.layers)

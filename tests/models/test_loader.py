@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from longmamba_mlx import ops
 from longmamba_mlx.errors import ModelError
 from longmamba_mlx.models.loading import load_model
-from longmamba_mlx.models.numpy_layers import NumpyBlock
+from longmamba_mlx.models.numpy_blocks import NumpyBlock
 from tests.conversion.checkpoints import write_checkpoint
 from tests.models.samples import random_ids
 

@@ -206,10 +206,13 @@ def test_a_product_with_a_vector(rows: int, threads: int, bias: bool, monkeypatc
     assert_close(numba_ops.linear(x, values(37, rows).T, added), numpy_ops.linear(x, values(37, rows).T, added))
 
 
-def test_used_for_wide_layers_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_used_for_wide_layers_and_long_texts_where_numba_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LONGMAMBA_KERNEL", raising=False)
-    assert backend.cpu_ops(256) is numpy_ops
-    assert backend.cpu_ops(1536) is numba_ops
+    assert backend.cpu_ops(256) is backend.cpu_ops(256, 65_535) is numpy_ops
+    assert backend.cpu_ops(1536) is backend.cpu_ops(256, 65_536) is numba_ops
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "numpy")
+    assert backend.cpu_ops(1536, 65_536) is numpy_ops
+    monkeypatch.setenv("LONGMAMBA_KERNEL", "cpu")
     monkeypatch.setattr(backend, "_numba_ops", lambda: "numba is not installed")
     assert backend.cpu_ops(1536) is numpy_ops
 

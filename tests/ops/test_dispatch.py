@@ -20,7 +20,8 @@ needs_no_metal = pytest.mark.skipif(mx.metal.is_available(), reason="this machin
 
 
 @pytest.mark.parametrize(
-    ("kernel", "expected"), [("reference", "reference"), ("cpu", "cpu"), ("compiled", "cpu"), ("metal", "metal")]
+    ("kernel", "expected"),
+    [("reference", "reference"), ("cpu", "cpu"), ("numpy", "cpu"), ("compiled", "cpu"), ("metal", "metal")],
 )
 def test_the_environment_variable_chooses(monkeypatch: pytest.MonkeyPatch, kernel: str, expected: str) -> None:
     monkeypatch.setenv("LONGMAMBA_KERNEL", kernel)
@@ -34,7 +35,7 @@ def test_an_invalid_choice_is_named_with_the_valid_ones(monkeypatch: pytest.Monk
     for call in (ops.implementation, backend.current, lambda: backend.cpu_ops(64)):
         with pytest.raises(UsageError, match=f"Invalid LONGMAMBA_KERNEL '{kernel}'") as caught:
             call()
-        assert caught.value.hint == "Use one of: auto, reference, metal, chunked, sequential, cpu, compiled"
+        assert caught.value.hint == "Use one of: auto, reference, metal, chunked, sequential, cpu, numpy, compiled"
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The functions of `numpy_ops` through loops that numba compiles, for wide layers.
+"""The functions of `numpy_ops` through loops that numba compiles, for wide layers and long texts.
 
 Import this module only where numba is installed. numba caches the compiled code on disk: only the first run waits for
 it.
