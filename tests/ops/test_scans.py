@@ -99,6 +99,22 @@ def test_all_filtered_leaves_the_state_as_it_was(name: str) -> None:
     assert relative_error(y, SCANS[name][1](**case)[0]) < TOLERANCE["float32"]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("moving", [0, 1, 3, 7, 8, 9, 16])
+def test_channels_that_stand_still_keep_their_states(moving: int, reverse: bool) -> None:
+    case = selective_case(2, 150, channels=16) | {"reverse": reverse}
+    threshold = np.full(16, 1e6, np.float32)
+    threshold[3 : 3 + moving] = -math.inf
+    threshold[: max(0, moving - 13)] = -math.inf
+    case["threshold"] = mx.array(threshold)
+    check("selective-numpy", case)
+    state, before = (np.array(a) for a in (NUMPY.selective_scan(ScanInputs(**case))[1], case["initial_state"]))
+    still = np.isfinite(threshold)
+    assert still.sum() == 16 - moving
+    np.testing.assert_array_equal(state[:, still], before[:, still])
+    assert (state[:, ~still] != before[:, ~still]).any(axis=(1, 2)).all() or moving == 0
+
+
 @every_scan
 def test_minus_infinity_is_no_filter(name: str) -> None:
     case = SCANS[name][2](1, 65)
