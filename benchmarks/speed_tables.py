@@ -20,15 +20,15 @@ FOLDER = DOCS / "benchmarks"
 SUMMARY, TABLES = DOCS / "benchmarks.md", DOCS / "appendix" / "benchmarks.md"
 RUNS = {
     "peers": ["peers"],
-    "prefill": ["prefill"],
-    "prefill-compiled": ["prefill"],
+    "prefill": ["prefill", "--lengths", "4096,65536,262144,1048576"],
+    "prefill-numpy": ["prefill"],
     "decode": ["decode"],
     "scan": ["scan"],
     "reopen": ["reopen"],
 }
 OURS = "longmamba-mlx"
 PLOTS = ("peers", "prefill")
-SETTINGS = {"prefill-compiled": {"LONGMAMBA_KERNEL": "compiled"}}
+SETTINGS = {"prefill-numpy": {"LONGMAMBA_KERNEL": "numpy"}}
 
 
 def run(name: str, command: list[str]) -> None:

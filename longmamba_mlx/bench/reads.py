@@ -14,7 +14,8 @@ from longmamba_mlx.system import peak_bytes
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """job: model, filter, tokens, threads -> seconds, tokens, peak_rss_mib, loaded_rss_mib, filtered."""
+    """job: model, filter, tokens, threads -> seconds, cpu_seconds, tokens, peak_rss_mib, loaded_rss_mib,
+    filtered."""
     pin(job["threads"])
     from longmamba_mlx import builtin
     from longmamba_mlx.documents import read_document
@@ -26,11 +27,12 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     ids = np.resize(once, job["tokens"])
     prefill(model.network, ids[:1024], None, logits="none")
     plan, loaded = model.plan(len(ids), ids), peak_bytes()
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     prefill(model.network, ids, plan, logits="last")
     return {
         "tokens": len(ids),
         "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "peak_rss_mib": peak_bytes() / MIB,
         "loaded_rss_mib": loaded / MIB,
         "filtered": plan is not None,

@@ -17,7 +17,8 @@ _EXPONENT = "time_grows_as_length_to_the"
 _COLUMNS = (
     ("family", "family", "{}"), ("model", "model", "{}"), ("engine", "engine", "{}"), ("filter", "filter", "{}"),
     ("work", "work", "{}"), ("tokens", "tokens", "{:,}"), ("tokens_per_second", "tokens/s", "{:,.1f}"),
-    ("ours_times_faster", "ours is x", "{:.2f}"), ("filter_cost", "filter costs", "{:+.1%}"),
+    ("tokens_per_cpu_second", "tokens/CPU s", "{:,.1f}"), ("ours_times_faster", "ours is x", "{:.2f}"),
+    ("filter_cost", "filter costs", "{:+.1%}"),
     ("state_ready_seconds", "state ready s", "{:.3f}"), ("shell_to_answer_seconds", "shell to answer s", "{:.2f}"),
     ("peak_rss_mib", "peak MiB", "{:,.0f}"), (_EXPONENT, "time ~ length^", "{:.3f}"),
 )  # fmt: skip

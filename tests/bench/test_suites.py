@@ -76,6 +76,8 @@ def test_reading_rows_name_filter_memory_and_cost() -> None:
     ]  # fmt: skip
     assert all(row["filter_cost"] is None for row in rows if row["filter"] == "off")
     assert all(row["peak_rss_mib"] >= row["loaded_rss_mib"] > 0 for row in rows)
+    # One thread: no more processor time than time, but for the grain of the clocks.
+    assert all(row["tokens_per_cpu_second"] > 0.9 * row["tokens_per_second"] > 0 for row in rows)
 
 
 def test_reopening_is_timed_inside_and_from_the_shell() -> None:
