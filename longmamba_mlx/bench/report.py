@@ -82,14 +82,15 @@ def _draw(axis: Any, rows: Rows) -> None:
         axis.set_xlabel("tokens per second")
         return
     grows = any(row.get(_EXPONENT) is not None for row in rows)
+    speed = "tokens_per_cpu_second" if grows else "tokens_per_second"
     for label in dict.fromkeys(_label(row) for row in rows):
-        rates = [(row["tokens"], row["tokens_per_second"]) for row in rows if _label(row) == label]
+        rates = [(row["tokens"], row[speed]) for row in rows if _label(row) == label]
         points = sorted((tokens, tokens / rate if grows else rate) for tokens, rate in rates)
         axis.loglog(*zip(*points, strict=True), marker="o", label=label, linewidth=1.4)
     lengths = sorted({row["tokens"] for row in rows})
     axis.set_xticks(lengths, [f"{length:,}" for length in lengths])
     axis.set_xticks([], minor=True)
-    axis.set(xlabel="tokens", ylabel="seconds" if grows else "tokens per second")
+    axis.set(xlabel="tokens", ylabel="seconds of the processor" if grows else "tokens per second")
     axis.grid(True, which="both", alpha=0.25)
     axis.legend(fontsize=8)
 
