@@ -17,7 +17,6 @@ from longmamba_mlx.session.session import Session
 
 FILTERS = ("off", "longmamba")
 STRANGER = "Ravensholt"  # nobody of that name in the sample
-_FACT = re.compile(r"The access code of ([^.]+?) is (\d{5})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,15 @@ class Side:
 
 def demonstrate(model: str, *, json: bool) -> None:
     """Read, ask, compare; nothing is downloaded and nothing is remembered."""
-    from longmamba_mlx.builtin import BUILT_IN, described, sample_document
+    from longmamba_mlx.builtin import BUILT_IN, described, known_questions, sample_document
     from longmamba_mlx.documents import read_document
     from longmamba_mlx.system import peak_bytes
 
     started = time.monotonic()
     document = read_document(sample_document())
-    facts = _FACT.findall(document.text)
-    questions = [(f"What is the access code of {name}?", code) for name, code in facts]
+    questions: list[tuple[str, str | None]] = [
+        *_questions(document.text, known_questions(model) if model in BUILT_IN else ()),
+    ]
     questions.append((f"What is the access code of {STRANGER}?", None))
     sides = {}
     for name in FILTERS:
@@ -68,6 +68,22 @@ The built-in model {model} is {described}. With a real model:
   {command}
   longmamba-mlx chat --file book.txt
 """
+
+
+def _questions(text: str, known: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The questions about the facts of a text that a model of these known questions (none: any) may be asked, and
+    their answers."""
+    from longmamba_mlx.evaluation.attributes import ATTRIBUTES
+
+    found = []
+    for attribute in ATTRIBUTES:
+        for fact, question in zip(attribute.facts, attribute.questions, strict=False):  # of the same wording
+            if known and question not in known:
+                continue
+            pattern = re.escape(fact).replace(r"\{name\}", "([^.]+?)").replace(r"\{value\}", "([^.]+?)")
+            for match in re.finditer(pattern, text):
+                found.append((match.start(), question.format(name=match[1]), match[2]))
+    return [(question, value) for _, question, value in sorted(found)]
 
 
 def _ask(session: Session, question: str) -> Answer:

@@ -240,5 +240,5 @@ def test_demo_shows_both_sides(run) -> None:  # type: ignore[no-untyped-def]
     report = json.loads(run("demo", "--json").out)
     sides = {name: sum(answer["right"] for answer in side["answers"]) for name, side in report["sides"].items()}
     questions = len(report["sides"]["off"]["answers"])
-    assert report["tokens"] > 16 * 512 and questions == 7
+    assert report["tokens"] > 16 * 512 and questions == 12
     assert sides["longmamba"] >= questions - 1 and sides["longmamba"] - sides["off"] >= 2

@@ -1,9 +1,8 @@
 """Files that an earlier version wrote still open: written_by_aba4a56/ holds a state and a calibration of that commit.
 
 They were made there with `load("demo").read("story.txt").save("story.state")` and
-`calibrate(load("demo"), SAMPLE, windows=4, save=False).save("longmamba.safetensors")`, SAMPLE being the built-in
-sample document. model/ is the `demo` of then: a link as long as its weights are today's, to be replaced by a copy
-before others come.
+`calibrate(load("demo"), "sample.txt", windows=4, save=False).save("longmamba.safetensors")`. model/ is
+the `demo` of then, sample.txt its sample document.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longmamba_mlx.builtin import sample_document
 from longmamba_mlx.events import Answered, Passage, ReadDone
 from longmamba_mlx.filtering import Calibration, build_plan
 from longmamba_mlx.paths import private_folder, state_folder
@@ -74,7 +72,7 @@ def test_a_stored_state_is_found_and_not_read_again(monkeypatch: pytest.MonkeyPa
 def test_a_calibration_opens_and_gives_the_thresholds_of_one_measured_now(writer: Model) -> None:
     path, loaded = OLD / "longmamba.safetensors", writer.loaded
     old = Calibration.load(path, fingerprint=loaded.fingerprint, quantisation=loaded.quantisation)
-    new = writer.measure(writer.tokenizer.encode(sample_document().read_text(encoding="utf-8")), windows=4)
+    new = writer.measure(writer.tokenizer.encode((OLD / "sample.txt").read_text(encoding="utf-8")), windows=4)
     assert old.text_digest == new.text_digest
     for name in ("paper", "curve"):
         policy = writer.with_filter(name).policy
