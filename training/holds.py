@@ -25,15 +25,18 @@ def remembering(mean_decay: Tensor) -> Tensor:
     return F.relu(torch.log(FORGET / mean_decay.clamp(min=1e-8)))
 
 
+def typical_step(dt: Tensor, kinds: Tensor) -> Tensor:
+    """A unit's step at facts, (..., units): weighted by the step itself, since it may write at few of their tokens."""
+    facts = dt * (kinds == FACT)[..., None]
+    return (facts.square().sum(-2) / (facts.sum(-2) + 1e-6)).clamp(min=1e-6)
+
+
 def closeness(dt: Tensor, kinds: Tensor, mean_decay: Tensor) -> Tensor:
     """How far (in nats a token) filler and numbers are from being APART from the facts: (..., units).
 
-    Only units that remember count. A unit's typical step at facts is weighted by the step itself, since it may write
-    at a few of their tokens only. kinds (..., length).
+    Only units that remember count. kinds (..., length).
     """
-    filler, fact = ((kinds == FILLER) | (kinds == NUMBER))[..., None], (kinds == FACT)[..., None]
-    facts = dt * fact
-    typical = (facts.square().sum(-2) / (facts.sum(-2) + 1e-6)).clamp(min=1e-6)
+    filler, typical = ((kinds == FILLER) | (kinds == NUMBER))[..., None], typical_step(dt, kinds)
     # A step of 0 has no logarithm, and its gradient would be infinity times 0.
     over = F.relu(torch.log(dt.clamp(min=1e-8) * APART / typical.unsqueeze(-2))) * filler
     return over.sum(-2) / filler.sum(-2).clamp(min=1) * (mean_decay < FORGET)

@@ -22,7 +22,8 @@ from carry import Carry
 from curriculum import sampler_of, shapes, stages
 from data import ABSENT, DIGIT, DIGIT1, END, FILLER, KINDS, Pack, Sampler
 from evaluate import rates, table
-from holds import closeness, decay, remembering
+from hard_filler import HardFiller
+from holds import closeness, decay, remembering, typical_step
 from net import Net, NetConfig
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -31,6 +32,8 @@ from torch import Tensor
 
 TAIL = 0.35  # of the training, in which the learning rate falls
 LATE = 0.2  # of the training: a stage ends then, mastered or not
+SEARCH = 20  # steps between two searches for filler with large steps
+PLACES = 24  # of those, a step
 UNTRAINED = (5.0, 0.0, 0.0, 0.0, 5.0)  # what a step returns, before the first of a stage
 
 
@@ -53,6 +56,7 @@ class Settings:
     exam: float  # share of the last stages' sequences that are of the harder exam
     steps: int = 0  # of the training, whatever time they take; 0: `minutes`
     carry: bool = False  # windows go on from the states that others left
+    tail: float = 0.0  # weight of the loss on filler that has large steps, which is searched for
 
 
 def answer_weights(digit_weight: float) -> Tensor:
@@ -80,6 +84,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.98), fused=True)
         self.weights = answer_weights(settings.digit_weight)
         self.carry = Carry(self.net) if settings.carry else None
+        self.filler = HardFiller(self.net, pack) if settings.tail else None
+        self.taken = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later run needs to go on: weights and the optimiser's moments."""
@@ -120,7 +126,7 @@ class Trainer:
 
         def watch(index: int, raw: Tensor) -> Tensor:
             held = index < self.settings.forgetting
-            if not held and not self.settings.margin:
+            if not held and not self.settings.margin and not self.filler:
                 return torch.ones(())
             dt = F.softplus(raw)
             mean_decay = decay(dt, rates(self.net, index))
@@ -128,6 +134,8 @@ class Trainer:
                 extra.append(remembering(mean_decay).mean(0).sum())
             if self.settings.margin:
                 extra.append(self.settings.margin * closeness(dt, kinds[:, :-1], mean_decay).mean())
+            if self.filler:
+                self.filler.note(index, typical_step(dt, kinds[:, :-1]), mean_decay)
             return torch.ones(())
 
         if self.carry:
@@ -135,6 +143,11 @@ class Trainer:
         logits = self.net.logits(self.net(ids[:, :-1], watch)[picked])
         if self.carry:
             self.carry.end()
+        if self.filler:
+            if self.taken % SEARCH == 0:
+                self.filler.search()
+            extra.append(self.settings.tail * self.filler.loss(PLACES))
+        self.taken += 1
         loss = F.cross_entropy(logits, target, reduction="none")
         weight, filler = self.weights[kind], (kind == FILLER).float()
         answers = (loss * weight).sum() / weight.sum()
@@ -224,6 +237,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--density", type=float, default=0.1)
     parser.add_argument("--forgetting", type=int, default=0, help="so many first layers must forget within a window")
     parser.add_argument("--margin", type=float, default=0.0, help="hold filler's steps below the facts'")
+    parser.add_argument("--tail", type=float, default=0.0, help="the same for the filler with the largest steps")
     parser.add_argument("--absent", type=float, default=0.15, help="share of questions about names not there, at last")
     parser.add_argument("--exam", type=float, default=0.0, help="share of the harder exam, with stages of its own")
     parser.add_argument("--carry", action="store_true", help="pass states across windows (Mamba-2)")
@@ -258,7 +272,7 @@ def main() -> None:
     settings = Settings(
         args.kind, args.seed, args.minutes, args.lr, args.tokens, args.language, args.stage, args.most_facts,
         args.digit_weight, args.numbers, args.density, args.forgetting, args.margin, args.absent, args.exam,
-        args.steps, args.carry,
+        args.steps, args.carry, args.tail,
     )  # fmt: skip
     trainer = Trainer(settings, config, pack)
     if args.init:
