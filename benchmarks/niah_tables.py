@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,7 @@ TITLES = {
     "surest": "surest part",
 }
 KINDS = {item.name: item.kind for item in (*ATTRIBUTES, *UNSEEN)}
+SEEDS = "seeds"  # folder of RESULTS: MODEL/SEED/{codes,exam}.json, made by seeds.py
 MISSING = "Not measured with these weights."
 Report = dict[str, Any]
 
@@ -169,7 +171,7 @@ MARKERS = {
     "sweeps": ("theta", "clamp"),
     "exam": ("exam", "exam-absent", "exam-far"),
     "baselines": ("baselines",),
-    "farther": ("farther-dev", "farther", "millions", "surest", "surest-far"),
+    "farther": ("farther-dev", "farther", "farther-tuned", "millions", "surest", "surest-far"),
 }
 
 
@@ -188,6 +190,7 @@ def main() -> None:
     put(EXPERIMENTS, "earlier", [line for folder in sorted(EARLIER.iterdir()) for line in earlier(folder)])
     put(APPENDIX, "kept", kept_table())
     put(APPENDIX, "passkey", passkey_table())
+    put(ROOT / "docs" / "results.md", "seeds", [line for model in MODELS for line in seeds_table(model)] or [MISSING])
 
 
 def retire(model: str, weights: str) -> None:
@@ -237,6 +240,30 @@ def passkey_table() -> list[str]:
         parts, nbytes = rows[0]["parts"], rows[0]["parts"] * rows[0]["state_bytes"]
         lines.append(f"| surest of parts of {size:,} tokens | {parts:,} | {right} | {nbytes / 1e9:.1f} GB |")
     return lines
+
+
+def seeds_table(model: str) -> list[str]:
+    """One line per seed of the last stage, one column per exam, length and filter; then their mean and spread."""
+    columns: dict[str, dict[str, Report]] = {}
+    shipped = set()
+    for exam in ("codes", "exam"):
+        for path in sorted((RESULTS / SEEDS / model).glob(f"*/{exam}.json")):
+            report, seed = json.loads(path.read_text(encoding="utf-8")), path.parent.name
+            shipped |= {seed} if report["shipped"] else set()
+            for row in report["rows"]:
+                if not row.get("part") and not (row["filter"] == "off" and row["length"] == report["training_length"]):
+                    named = f"{exam}, {row['length'] // report['training_length']} × L"
+                    columns.setdefault(named + ", off" * (row["filter"] == "off"), {})[seed] = row
+    seeds = sorted({seed for column in columns.values() for seed in column})
+    if not seeds:
+        return []
+    lines = [f"| {model}, seed | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for seed in seeds:
+        cells = [cell({**column[seed], "nll": None}) if seed in column else "–" for column in columns.values()]
+        lines.append(f"| {f'**{seed}** (shipped)' if seed in shipped else seed} | {' | '.join(cells)} |")
+    rates = [[row["accuracy"] for row in column.values()] for column in columns.values()]
+    spread = [f"{mean(some):.3f} ± {stdev(some):.3f}" if len(some) > 1 else "–" for some in rates]
+    return [*lines, f"| mean ± standard deviation over seeds | {' | '.join(spread)} |", ""]
 
 
 def brief() -> list[str]:
