@@ -100,9 +100,14 @@ def measurements() -> Iterator[Measurement]:
     yield Measurement("absent-demo-mamba1", mamba1, (1, 16), off_on, FULL, more="--absent")
 
 
+def knows_exam(model: str) -> bool:
+    """Whether a built-in model may be asked all of the harder exam."""
+    return set(known_questions(model)) >= {question for item in ATTRIBUTES for question in item.questions}
+
+
 def exam(model: str) -> Iterator[Measurement]:
     """The harder exam, where a model knows its questions."""
-    if not set(known_questions(model)) >= {question for item in ATTRIBUTES for question in item.questions}:
+    if not knows_exam(model):
         return
     off_on, trained = "off,longmamba", "--attributes trained"
     yield Measurement(f"exam-{model}", model, (1, 16), "off,longmamba,decimamba", FULL, more=trained)

@@ -11,11 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from measure_results import LOGS, RESULTS, ROOT, Measurement, run_one
+from measure_results import LOGS, RESULTS, ROOT, Measurement, knows_exam, run_one
 from niah_tables import SEEDS
 
-from longmamba_mlx.builtin import BUILT_IN, known_questions
-from longmamba_mlx.evaluation.attributes import ATTRIBUTES
+from longmamba_mlx.builtin import BUILT_IN
 
 CODES = ((1, 16, 64, 256), "off,longmamba", 40)
 EXAM = ((1, 16), "off,longmamba", 80)
@@ -24,7 +23,7 @@ EXAM = ((1, 16), "off,longmamba", 80)
 def runs(built_in: str, seed: str, model: str) -> list[Measurement]:
     """The reports on the model of one seed."""
     found = [Measurement(f"{SEEDS}/{built_in}/{seed}/codes", model, *CODES)]
-    if set(known_questions(built_in)) >= {question for item in ATTRIBUTES for question in item.questions}:
+    if knows_exam(built_in):
         found.append(Measurement(f"{SEEDS}/{built_in}/{seed}/exam", model, *EXAM, more="--attributes trained"))
     return found
 

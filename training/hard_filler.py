@@ -9,14 +9,18 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from data import Pack
-from holds import APART, FORGET
+from evaluate import TRAINED
+from holds import FORGET, excess
 from net import Net
 from torch import Tensor
 
 BEFORE, AFTER = 48, 15  # tokens around a place
-SEARCHED = 48  # windows of 512 tokens, each time
+WARM = 8  # of these, which lack what comes before them and are left alone
+SEARCH = 20  # steps between two searches
+SEARCHED = 48  # windows of the training length, each time
 FOUND = 128  # places of a search
 HELD = 2_048  # places, the oldest make room
+TAKEN = 24  # places a step
 FADING = 0.98  # of the running means, a step
 
 
@@ -26,6 +30,7 @@ class HardFiller:
     def __init__(self, net: Net, pack: Pack, split: str = "train") -> None:
         self.net, self.pool = net, pack.pool
         self.low, self.high = pack.tables[f"filler_{split}"].tolist()
+        self.steps = 0
         self.places = torch.empty(0, dtype=torch.long)
         self.typical: dict[int, Tensor] = {}  # by layer: a unit's step at facts, (units,)
         self.decays: dict[int, Tensor] = {}  # by layer: mean decay of a unit, (units,)
@@ -36,38 +41,40 @@ class HardFiller:
             mean = seen.detach().mean(0)
             held[index] = mean if index not in held else held[index] * FADING + mean * (1 - FADING)
 
-    def excess(self, index: int, dt: Tensor) -> Tensor:
-        """How far (in nats) steps (..., units) are from being APART from the facts', in units that remember."""
-        over = F.relu(torch.log(dt.clamp(min=1e-8) * APART / self.typical[index].clamp(min=1e-6)))
-        return over * (self.decays[index] < FORGET)
+    def excess(self, index: int, raw: Tensor) -> Tensor:
+        """How far (in nats) the steps (..., units) of a layer are too large, in its units that remember."""
+        return excess(F.softplus(raw), self.typical[index]) * (self.decays[index] < FORGET)
 
     @torch.no_grad()
     def search(self) -> None:
         """Look through other windows of the books for their worst places."""
-        starts = self.low + torch.randint(self.high - self.low - 512, (SEARCHED,))
-        ids = self.pool[starts[:, None] + torch.arange(512)]
+        starts = self.low + torch.randint(self.high - self.low - TRAINED, (SEARCHED,))
+        ids = self.pool[starts[:, None] + torch.arange(TRAINED)]
         worst = torch.zeros(ids.shape)
 
         def look(index: int, raw: Tensor) -> Tensor:
-            worst.copy_(torch.maximum(worst, self.excess(index, F.softplus(raw)).amax(-1)))
+            worst.copy_(torch.maximum(worst, self.excess(index, raw).amax(-1)))
             return torch.ones(())
 
         self.net(ids, look)
         worst[:, :BEFORE] = 0
         values, found = worst.flatten().topk(FOUND)
         found = found[values > 0]
-        self.places = torch.cat([starts[found // 512] + found % 512, self.places])[:HELD]
+        self.places = torch.cat([starts[found // TRAINED] + found % TRAINED, self.places])[:HELD]
 
-    def loss(self, count: int) -> Tensor:
-        """The mean excess a token and unit of `count` places."""
+    def loss(self) -> Tensor:
+        """The mean excess a token and unit of some places; searches first, where it is time."""
+        if self.steps % SEARCH == 0:
+            self.search()
+        self.steps += 1
         if not len(self.places):
             return torch.zeros(())
-        chosen = self.places[torch.randint(len(self.places), (count,))]
+        chosen = self.places[torch.randint(len(self.places), (TAKEN,))]
         ids = self.pool[chosen[:, None] - BEFORE + torch.arange(BEFORE + 1 + AFTER)]
         found: list[Tensor] = []
 
         def look(index: int, raw: Tensor) -> Tensor:
-            found.append(self.excess(index, F.softplus(raw[:, 8:])).mean())
+            found.append(self.excess(index, raw[:, WARM:]).mean())
             return torch.ones(())
 
         self.net(ids, look)

@@ -31,12 +31,17 @@ def typical_step(dt: Tensor, kinds: Tensor) -> Tensor:
     return (facts.square().sum(-2) / (facts.sum(-2) + 1e-6)).clamp(min=1e-6)
 
 
+def excess(dt: Tensor, typical: Tensor) -> Tensor:
+    """How far (in nats) steps are from being APART from the typical one at facts: 0 where they are."""
+    # A step of 0 has no logarithm, and its gradient would be infinity times 0.
+    return F.relu(torch.log(dt.clamp(min=1e-8) * APART / typical))
+
+
 def closeness(dt: Tensor, kinds: Tensor, mean_decay: Tensor) -> Tensor:
     """How far (in nats a token) filler and numbers are from being APART from the facts: (..., units).
 
     Only units that remember count. kinds (..., length).
     """
-    filler, typical = ((kinds == FILLER) | (kinds == NUMBER))[..., None], typical_step(dt, kinds)
-    # A step of 0 has no logarithm, and its gradient would be infinity times 0.
-    over = F.relu(torch.log(dt.clamp(min=1e-8) * APART / typical.unsqueeze(-2))) * filler
+    filler = ((kinds == FILLER) | (kinds == NUMBER))[..., None]
+    over = excess(dt, typical_step(dt, kinds).unsqueeze(-2)) * filler
     return over.sum(-2) / filler.sum(-2).clamp(min=1) * (mean_decay < FORGET)

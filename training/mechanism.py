@@ -17,9 +17,9 @@ import net as nets
 import torch
 from data import Pack
 from evaluate import TRAINED, accuracy, budgets, exact, rates
-from net import Keep, Net, NetConfig
+from net import Keep, Net
 from ssd import mamba2_scan
-from stored import report, weights
+from stored import trained_net
 from torch import Tensor
 
 THETA = 1e-5
@@ -80,16 +80,13 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.0, help="of the global units within a window, in nats")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = {k: v for k, v in report(args.trained)["config"].items() if k != "parameters"}
-    model = Net(NetConfig(**config))
-    model.load_state_dict(weights(args.trained))
-    model.eval()
+    model = trained_net(args.trained)
     pack = Pack(args.pack / "pack.npz", "cpu")
     keep = exact(model, pack, THETA)(TRAINED * args.times)
     if args.decay:
         raise_decay(model, pack, args.decay)
         print(f"{'at one training length':>30} {accuracy(model, pack, 1, args.samples, None):.3f}", flush=True)
-    second = config["kind"] == "mamba2"
+    second = model.config.kind == "mamba2"
     scan: Any = Halves() if second else Writes()
     setattr(nets, "mamba2_scan" if second else "Mamba1Scan", scan)
     for way in WAYS if second else WAYS[:3]:

@@ -15,8 +15,8 @@ from data import Pack, Sampler, Shape
 from evaluate import TRAINED, rates
 from exam import ExamSampler, ExamShape
 from holds import APART, FORGET, decay, typical_step
-from net import Net, NetConfig
-from stored import report, weights
+from net import Net
+from stored import report, trained_net
 from torch import Tensor
 
 DOCUMENTS, WINDOWS = 48, 128
@@ -43,16 +43,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(3)
-    found = report(args.trained)
-    net = Net(NetConfig(**{key: value for key, value in found["config"].items() if key != "parameters"}))
-    net.load_state_dict(weights(args.trained))
-    net.eval()
+    net = trained_net(args.trained)
     pack = Pack(args.pack / "pack.npz", "cpu")
     low, high = pack.tables["filler_dev"].tolist()
     starts = low + torch.randint(high - low - TRAINED, (WINDOWS,))
     filler = steps(net, pack.pool[starts[:, None] + torch.arange(TRAINED)])
     samplers = {"codes": Sampler(pack, Shape(TRAINED, 4, 1), "dev")}
-    if found.get("settings", {}).get("exam"):
+    if report(args.trained).get("settings", {}).get("exam"):
         samplers["exam"] = ExamSampler(pack, ExamShape(TRAINED, 4, 1, min_facts=4), "dev")
     print("facts  layer head   decay in a window  step at facts  filler above a third of it  above it")
     for name, sampler in samplers.items():

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from net import Net, NetConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,6 +27,14 @@ def weights(path: Path) -> dict[str, Tensor]:
         return load_file(path.with_name(f"{name}.safetensors"))
     many, start = load_file(path.with_name(f"{name}-{int(member) // SIX}.safetensors")), f"{member}."
     return {key.removeprefix(start): weight for key, weight in many.items() if key.startswith(start)}
+
+
+def trained_net(path: Path) -> Net:
+    """The net with its weights, ready to be asked."""
+    config = {key: value for key, value in report(path)["config"].items() if key != "parameters"}
+    net = Net(NetConfig(**config))
+    net.load_state_dict(weights(path))
+    return net.eval()
 
 
 def report(path: Path) -> dict[str, Any]:

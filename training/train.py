@@ -32,8 +32,6 @@ from torch import Tensor
 
 TAIL = 0.35  # of the training, in which the learning rate falls
 LATE = 0.2  # of the training: a stage ends then, mastered or not
-SEARCH = 20  # steps between two searches for filler with large steps
-PLACES = 24  # of those, a step
 UNTRAINED = (5.0, 0.0, 0.0, 0.0, 5.0)  # what a step returns, before the first of a stage
 
 
@@ -85,7 +83,6 @@ class Trainer:
         self.weights = answer_weights(settings.digit_weight)
         self.carry = Carry(self.net) if settings.carry else None
         self.filler = HardFiller(self.net, pack) if settings.tail else None
-        self.taken = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a later run needs to go on: weights and the optimiser's moments."""
@@ -144,10 +141,7 @@ class Trainer:
         if self.carry:
             self.carry.end()
         if self.filler:
-            if self.taken % SEARCH == 0:
-                self.filler.search()
-            extra.append(self.settings.tail * self.filler.loss(PLACES))
-        self.taken += 1
+            extra.append(self.settings.tail * self.filler.loss())
         loss = F.cross_entropy(logits, target, reduction="none")
         weight, filler = self.weights[kind], (kind == FILLER).float()
         answers = (loss * weight).sum() / weight.sum()

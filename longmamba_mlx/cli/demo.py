@@ -38,8 +38,8 @@ def demonstrate(model: str, *, json: bool) -> None:
     document = read_document(sample_document())
     questions: list[tuple[str, str | None]] = [
         *_questions(document.text, known_questions(model) if model in BUILT_IN else ()),
+        (f"What is the access code of {STRANGER}?", None),
     ]
-    questions.append((f"What is the access code of {STRANGER}?", None))
     sides = {}
     for name in FILTERS:
         session = Session(model, filter=name, save=False)

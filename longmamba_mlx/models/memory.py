@@ -19,7 +19,7 @@ from longmamba_mlx.models.attention import SCORES, Attention, keeps_scores
 from longmamba_mlx.models.base import Block, LanguageModel, Layer
 from longmamba_mlx.models.feedforward import ExpertLinear, QuantizedExpertLinear
 from longmamba_mlx.models.quantisation import numbers, to_be_unpacked
-from longmamba_mlx.models.state import ModelState, held_after
+from longmamba_mlx.models.state import held_after
 from longmamba_mlx.ops import backend
 from longmamba_mlx.system import total_bytes
 
@@ -85,7 +85,7 @@ def need(model: LanguageModel, tokens: int, chunk: int) -> Need:
     reading = _Reading(tokens, min(chunk, tokens), state.window)
     layers = [_LayerWork.of(layer, model, reading.chunk) for layer in model.layers]
     hidden = _HIDDEN * reading.chunk * model.config.d_model * _FLOAT32
-    before, after = (_keys_and_values(state, end) for end in (tokens - reading.chunk, tokens))
+    before, after = (state.keys_and_values(end) for end in (tokens - reading.chunk, tokens))
     # Longer keys and values are new arrays. Where the layers compute at once, the state before still holds the old ones
     # of all of them; else those of a layer go with it.
     old = sum(before) if backend.in_numpy() else max(after, default=0)
@@ -98,12 +98,6 @@ def need(model: LanguageModel, tokens: int, chunk: int) -> Need:
         work=hidden + max(layer.bytes(reading) for layer in layers),
         kept=min(_KEPT, freed) if mx.default_device().type == mx.cpu else 0,
     )
-
-
-def _keys_and_values(state: ModelState, tokens: int) -> list[int]:
-    """Bytes of each attention layer's keys and values after `tokens` tokens."""
-    kept = [layer.attention for layer in state.layers if layer.attention is not None]
-    return [part.nbytes_after(max(tokens, 0)) for part in kept]
 
 
 def weights_bytes(model: nn.Module) -> int:

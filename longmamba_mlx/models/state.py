@@ -183,6 +183,10 @@ class ModelState:
         """Bytes by which attention's keys and values grow with every token; 0 without attention, or in windows."""
         return sum(kept.nbytes_per_token for kept in self._attention.values())
 
+    def keys_and_values(self, tokens: int) -> list[int]:
+        """Bytes of each attention layer's keys and values after `tokens` tokens."""
+        return [kept.nbytes_after(tokens) for kept in self._attention.values()]
+
     @property
     def attends(self) -> bool:
         """Whether any layer remembers keys and values."""

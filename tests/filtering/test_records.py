@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from longmamba_mlx.session.api import Model, load
+from tests.session.test_old_files import MODEL
 
 LENGTHS = (700, 4096, 200_000)
-OF_THEN = {"demo": str(Path(__file__).parents[1] / "session" / "written_by_aba4a56" / "model")}
+OF_THEN = {"demo": MODEL}
 RECORDS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "records.json").read_text(encoding="utf-8"))
 
 
